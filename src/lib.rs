@@ -1,0 +1,3 @@
+//! Braid: Kafka on the wire, RocketMQ inside.
+
+pub use braid_base::{env, model};
