@@ -77,7 +77,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
         file.write_at(&[IoSlice::new(bytes)], 0)?;
         file.sync()?;
         self.rename(&beside, path)?;
-        self.sync_dir(path.parent().unwrap_or_else(|| Path::new(".")))
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        self.sync_dir(dir.unwrap_or_else(|| Path::new(".")))
     }
 
     /// The whole content of a file.
@@ -103,7 +104,8 @@ pub trait File: Send + Sync + fmt::Debug {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
     /// Writes all slices at `at`, one behind the other; on error any part may have been written.
     fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<()>;
-    /// As [`File::write_at`], and on disk when it returns.
+    /// As [`File::write_at`], and these bytes are on disk when it returns, with the size and space
+    /// to read them back. Earlier unsynced writes to other bytes stay unsynced.
     fn write_synced_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<()>;
     /// Puts everything written so far on disk (`fdatasync`).
     fn sync(&self) -> io::Result<()>;

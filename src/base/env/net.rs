@@ -1,10 +1,10 @@
 //! Sockets.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::future::Future;
-use std::fmt;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

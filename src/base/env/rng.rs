@@ -13,10 +13,8 @@ pub trait Rng: Send + Sync {
     /// Sixteen random bytes, for ids.
     fn next_uuid(&self) -> uuid::Uuid {
         let (high, low) = (self.next_u64(), self.next_u64());
-        uuid::Builder::from_random_bytes(
-            ((u128::from(high) << 64) | u128::from(low)).to_be_bytes(),
-        )
-        .into_uuid()
+        uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
+            .into_uuid()
     }
 }
 

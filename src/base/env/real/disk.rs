@@ -174,7 +174,11 @@ impl File for RealFile {
             Ok(()) => Ok(()),
             // No fallocate here: the size alone; a full disk then shows at the write.
             Err(rustix::io::Errno::OPNOTSUPP) => {
-                if self.len()? < len { self.file.set_len(len) } else { Ok(()) }
+                if self.len()? < len {
+                    self.file.set_len(len)
+                } else {
+                    Ok(())
+                }
             }
             Err(error) => Err(error.into()),
         }
