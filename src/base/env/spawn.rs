@@ -2,31 +2,53 @@
 //! are only two kinds: *critical* ones take the process down with them, *connection* tasks only
 //! themselves.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// What ends the process when a critical part dies.
-pub type OnFatal = fn(&str) -> !;
+/// What ends the process when a critical part dies. It never returns.
+type OnFatal = Arc<dyn Fn(&str) -> Infallible + Send + Sync>;
 
-/// Starts tasks and threads on the current tokio runtime.
-#[derive(Debug, Clone, Copy)]
+/// Starts tasks and threads on the current tokio runtime. Cheap to clone.
+#[derive(Clone)]
 pub struct Spawner {
     on_fatal: OnFatal,
+    blocking: Blocking,
+}
+
+/// Where blocking work runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocking {
+    /// On tokio's pool of blocking threads.
+    Pool,
+    /// On the spot: for simulations, whose disk does not block and whose order must repeat.
+    Inline,
+}
+
+impl fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawner").field("blocking", &self.blocking).finish_non_exhaustive()
+    }
 }
 
 impl Spawner {
     /// A spawner that calls `on_fatal` when a critical task or thread panics.
     #[must_use]
-    pub fn new(on_fatal: OnFatal) -> Self {
-        Self { on_fatal }
+    pub fn new(
+        on_fatal: impl Fn(&str) -> Infallible + Send + Sync + 'static,
+        blocking: Blocking,
+    ) -> Self {
+        Self { on_fatal: Arc::new(on_fatal), blocking }
     }
 
     /// Ends the process, naming why. For parts that find themselves unable to go on safely.
     pub fn fatal(&self, why: &str) -> ! {
-        (self.on_fatal)(why)
+        match (self.on_fatal)(why) {}
     }
 
     /// Runs a task whose panic ends the process.
@@ -34,11 +56,11 @@ impl Spawner {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let on_fatal = self.on_fatal;
+        let spawner = self.clone();
         #[expect(clippy::disallowed_methods, reason = "this is the seam the ban points to")]
         tokio::spawn(async move {
             if CatchPanic(Box::pin(task)).await.is_err() {
-                on_fatal(name);
+                spawner.fatal(name);
             }
         })
     }
@@ -61,10 +83,10 @@ impl Spawner {
     where
         F: FnOnce() + Send + 'static,
     {
-        let on_fatal = self.on_fatal;
+        let spawner = self.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                on_fatal(name);
+                spawner.fatal(name);
             }
         })
     }
@@ -78,7 +100,11 @@ impl Spawner {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+        match self.blocking {
+            Blocking::Pool => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+            Blocking::Inline => catch_unwind(AssertUnwindSafe(work))
+                .map_err(|_| io::Error::other("blocking work panicked")),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The machine itself.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::rng::SeededRng;
+use super::spawn::Blocking;
 use super::{Env, Spawner};
 
 mod disk;
@@ -25,11 +27,11 @@ pub fn env() -> Env {
         rng: Arc::new(SeededRng::from_os()),
         fs: Arc::new(RealFs),
         net: Arc::new(Tcp),
-        spawner: Spawner::new(fail_stop),
+        spawner: Spawner::new(fail_stop, Blocking::Pool),
     }
 }
 
-fn fail_stop(why: &str) -> ! {
+fn fail_stop(why: &str) -> Infallible {
     tracing::error!(why, "stopping now: a critical part failed; what was acknowledged is on disk");
     #[expect(clippy::exit, clippy::disallowed_methods, reason = "fail-stop ends the process")]
     std::process::exit(EXIT_FAIL_STOP)
