@@ -1,3 +1,6 @@
 //! Braid: Kafka on the wire, RocketMQ inside.
 
 pub use braid_base::{env, model};
+
+pub mod cli;
+pub mod config;

@@ -1,0 +1,192 @@
+//! The broker keys that Braid honours, in the order of `conf/server.properties`.
+//!
+//! Keys of Kafka that exist but do nothing here are in [`super::inert`].
+
+use super::key::{Check, Key, Kind, Synonym, keys};
+
+const RETENTION: &[Synonym] = &[
+    Synonym::same("log.retention.ms"),
+    Synonym::minutes("log.retention.minutes"),
+    Synonym::hours("log.retention.hours"),
+];
+const DATA_DIR: &[Synonym] = &[Synonym::same("log.dirs"), Synonym::same("log.dir")];
+const NODE: &[Synonym] = &[Synonym::same("node.id"), Synonym::same("broker.id")];
+
+keys! {
+    /// Who this broker is and where it listens.
+    NETWORK:
+    /// This broker's number in the cluster. Clients see it in metadata; it must not change over the
+    /// life of a data directory.
+    NODE_ID = Key::int("node.id", "1").at_least(0).synonyms(NODE)
+        .differs("Kafka wants it set; one node needs no choice");
+    /// The older name of node.id. Set one of the two, or both to the same number.
+    BROKER_ID = Key::null("broker.id", Kind::Int).at_least(0).synonyms(NODE);
+    /// What this process does in the cluster: `broker`, or `broker,controller`.
+    PROCESS_ROLES = Key::list("process.roles", "broker,controller").check(Check::EachOf(&["broker", "controller"]))
+        .partial("The one node is always both, so `broker` and `broker,controller` mean the same.")
+        .differs("Kafka wants it set; one node is always broker and controller");
+    /// The rack or zone this broker stands in, as clients see it in metadata.
+    BROKER_RACK = Key::null("broker.rack", Kind::String);
+    /// The cluster id a new data directory gets: 22 characters of URL-safe base64. Unset, a random
+    /// one is made. A directory that has an id refuses another. The environment variable CLUSTER_ID
+    /// sets it too.
+    CLUSTER_ID = Key::null("braid.cluster.id", Kind::String).check(Check::ClusterId);
+    /// Where the broker listens, as a list of NAME://host:port. An empty host or 0.0.0.0 means
+    /// every interface and needs advertised.listeners; port 0 takes a free port.
+    LISTENERS = Key::string("listeners", "PLAINTEXT://127.0.0.1:9092").per_broker().check(Check::NonEmpty)
+        .partial("Only the security protocol PLAINTEXT is served.")
+        .differs("Kafka's is PLAINTEXT://:9092 on every interface; an open broker should be a decision");
+    /// The addresses that clients are told to connect to, as a list of NAME://host:port, one for
+    /// each listener it names. Unset, a listener's own address. It cannot be 0.0.0.0 or ::, because
+    /// no client can reach that; port 0 stands for the port really taken.
+    ADVERTISED_LISTENERS = Key::null("advertised.listeners", Kind::String).per_broker();
+    /// Which security protocol each listener name speaks, as a list of NAME:PROTOCOL.
+    LISTENER_SECURITY_PROTOCOL_MAP = Key::string("listener.security.protocol.map",
+            "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT").per_broker()
+        .partial("Only PLAINTEXT is served.");
+    /// Names of the listeners that only controllers use.
+    CONTROLLER_LISTENER_NAMES = Key::null("controller.listener.names", Kind::List)
+        .partial("Listeners named here are not opened: the metadata quorum of one node needs no socket.");
+    /// The largest request in bytes. A connection that announces a larger one is closed.
+    SOCKET_REQUEST_MAX_BYTES = Key::int("socket.request.max.bytes", "104857600").at_least(1);
+    /// How many bytes of requests may be in memory at once, over all connections. When they are
+    /// used up the broker stops reading from sockets until answers have left.
+    REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "268435456").at_least(1_048_576);
+    /// After how many milliseconds without a request a connection is closed; -1 never.
+    CONNECTIONS_MAX_IDLE_MS = Key::long("connections.max.idle.ms", "600000");
+    /// How many connections the broker holds at most. Further ones wait to be accepted.
+    MAX_CONNECTIONS = Key::int("max.connections", "2147483647").at_least(0).cluster_wide();
+    /// How many connections one client address may hold. Further ones are closed at once.
+    MAX_CONNECTIONS_PER_IP = Key::int("max.connections.per.ip", "2147483647").at_least(0).cluster_wide();
+}
+
+keys! {
+    /// Where and how the data is kept.
+    STORAGE:
+    /// The data directory. It is created when it is missing.
+    LOG_DIRS = Key::null("log.dirs", Kind::String).synonyms(DATA_DIR)
+        .partial("One directory: all partitions share one CommitLog.");
+    /// The data directory, when log.dirs is not set.
+    LOG_DIR = Key::string("log.dir", "braid-data").synonyms(DATA_DIR).check(Check::NonEmpty)
+        .differs("Kafka's is /tmp/kafka-logs, which a restart of the machine may empty");
+    /// Size in bytes of a CommitLog file. Files are preallocated to this size and used again once
+    /// all their records are gone. A record batch must fit into one.
+    COMMITLOG_SEGMENT_BYTES = Key::long("braid.commitlog.segment.bytes", "134217728").between(1_048_576, 4_294_967_296);
+    /// Memory in bytes for the newest end of the CommitLog. Consumers that keep up are served from
+    /// it without touching the disk.
+    COMMITLOG_RING_BYTES = Key::long("braid.commitlog.ring.bytes", "33554432").between(1_048_576, 17_179_869_184);
+}
+
+keys! {
+    /// What a topic gets when it does not say otherwise.
+    TOPICS:
+    /// How many partitions a topic gets when its creator leaves the number open.
+    NUM_PARTITIONS = Key::int("num.partitions", "1").at_least(1);
+    /// How many replicas a partition gets when its creator leaves the number open.
+    DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1);
+    /// Whether a client's first mention of a topic creates it.
+    AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");
+    /// Whether topics can be deleted.
+    DELETE_TOPIC_ENABLE = Key::boolean("delete.topic.enable", "true");
+    /// How many replicas must have a record on disk before acks=all is answered. With fewer alive,
+    /// such writes are refused.
+    MIN_INSYNC_REPLICAS = Key::int("min.insync.replicas", "1").at_least(1).cluster_wide();
+    /// The largest record batch in bytes, as it is sent, compressed or not.
+    MESSAGE_MAX_BYTES = Key::int("message.max.bytes", "1048588").at_least(0).cluster_wide();
+    /// The codec batches are stored with: `producer` keeps what the producer chose.
+    COMPRESSION_TYPE = Key::string("compression.type", "producer").cluster_wide()
+        .check(Check::OneOf(COMPRESSION_TYPES));
+    /// The level when compression.type is gzip.
+    COMPRESSION_GZIP_LEVEL = Key::int("compression.gzip.level", "-1").cluster_wide().check(Check::GzipLevel);
+    /// The level when compression.type is lz4.
+    COMPRESSION_LZ4_LEVEL = Key::int("compression.lz4.level", "9").cluster_wide().between(1, 17);
+    /// The level when compression.type is zstd.
+    COMPRESSION_ZSTD_LEVEL = Key::int("compression.zstd.level", "3").cluster_wide().between(-131_072, 22);
+    /// What happens to old records: `delete` applies retention, `compact` keeps the newest of each
+    /// key, empty keeps everything.
+    LOG_CLEANUP_POLICY = Key::list("log.cleanup.policy", "delete").cluster_wide()
+        .check(Check::EachOf(&["compact", "delete"]))
+        .partial(NOT_COMPACTED);
+    /// Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).
+    LOG_MESSAGE_TIMESTAMP_TYPE = Key::string("log.message.timestamp.type", "CreateTime").cluster_wide()
+        .check(Check::OneOf(TIMESTAMP_TYPES));
+    /// How far in milliseconds a producer's timestamp may lie before the broker's clock.
+    LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS = Key::long("log.message.timestamp.before.max.ms", "9223372036854775807").at_least(0).cluster_wide();
+    /// How far in milliseconds a producer's timestamp may lie after the broker's clock.
+    LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS = Key::long("log.message.timestamp.after.max.ms", "3600000").at_least(0).cluster_wide();
+    /// How many milliseconds records are kept; -1 for ever. Stronger than log.retention.minutes and
+    /// log.retention.hours.
+    LOG_RETENTION_MS = Key::null("log.retention.ms", Kind::Long).cluster_wide().synonyms(RETENTION);
+    /// How many minutes records are kept, when log.retention.ms is not set.
+    LOG_RETENTION_MINUTES = Key::null("log.retention.minutes", Kind::Int).synonyms(RETENTION);
+    /// How many hours records are kept, when neither log.retention.ms nor log.retention.minutes is
+    /// set.
+    LOG_RETENTION_HOURS = Key::int("log.retention.hours", "168").synonyms(RETENTION);
+    /// How many bytes of records a partition keeps; the oldest go first; -1 no limit.
+    LOG_RETENTION_BYTES = Key::long("log.retention.bytes", "-1").cluster_wide();
+    /// How often in milliseconds retention is applied.
+    LOG_RETENTION_CHECK_INTERVAL_MS = Key::long("log.retention.check.interval.ms", "300000").at_least(1);
+}
+
+keys! {
+    /// Fetching and producing.
+    CLIENTS:
+    /// The most bytes of records in one fetch answer, whatever the client asks for. One whole batch
+    /// is always sent.
+    FETCH_MAX_BYTES = Key::int("fetch.max.bytes", "57671680").at_least(1024);
+    /// How many incremental fetch sessions are kept. Clients beyond that send their whole partition
+    /// list with each fetch.
+    MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS = Key::int("max.incremental.fetch.session.cache.slots", "1000").at_least(0);
+    /// After how many milliseconds without a batch an idempotent producer's state in a partition is
+    /// dropped.
+    PRODUCER_ID_EXPIRATION_MS = Key::int("producer.id.expiration.ms", "86400000").at_least(1).cluster_wide();
+}
+
+keys! {
+    /// Consumer groups and their offsets.
+    GROUPS:
+    /// How many milliseconds an empty group waits for more members before its first rebalance. 0
+    /// suits development.
+    GROUP_INITIAL_REBALANCE_DELAY_MS = Key::int("group.initial.rebalance.delay.ms", "3000").at_least(0);
+    /// The shortest session timeout in milliseconds that a member may ask for.
+    GROUP_MIN_SESSION_TIMEOUT_MS = Key::int("group.min.session.timeout.ms", "6000").at_least(0);
+    /// The longest session timeout in milliseconds that a member may ask for.
+    GROUP_MAX_SESSION_TIMEOUT_MS = Key::int("group.max.session.timeout.ms", "1800000").at_least(0);
+    /// How many members a group may have.
+    GROUP_MAX_SIZE = Key::int("group.max.size", "2147483647").at_least(1);
+    /// How many partitions __consumer_offsets is created with. Later changes do not move groups.
+    OFFSETS_TOPIC_NUM_PARTITIONS = Key::int("offsets.topic.num.partitions", "50").at_least(1);
+    /// How many replicas __consumer_offsets is created with.
+    OFFSETS_TOPIC_REPLICATION_FACTOR = Key::short("offsets.topic.replication.factor", "1").at_least(1)
+        .differs("Kafka's is 3; one node holds one replica");
+    /// How many minutes a group's offsets are kept after its last member has left, or after the
+    /// last commit where a group has no members.
+    OFFSETS_RETENTION_MINUTES = Key::int("offsets.retention.minutes", "10080").at_least(1);
+    /// How often in milliseconds expired offsets are looked for.
+    OFFSETS_RETENTION_CHECK_INTERVAL_MS = Key::long("offsets.retention.check.interval.ms", "600000").at_least(1);
+    /// The longest text in bytes that a client may attach to a committed offset.
+    OFFSET_METADATA_MAX_BYTES = Key::int("offset.metadata.max.bytes", "4096").at_least(0);
+}
+
+/// Words of `compression.type`.
+pub(super) const COMPRESSION_TYPES: &[&str] =
+    &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+/// Words of `message.timestamp.type`.
+pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+/// Why `compact` is only half true yet.
+pub(super) const NOT_COMPACTED: &str =
+    "Compaction is not built yet: a topic with `compact` alone keeps every record.";
+
+/// The sections of the file, with their titles.
+pub(super) static SECTIONS: &[(&str, &[Key])] = &[
+    ("Identity and network", NETWORK),
+    ("Storage", STORAGE),
+    ("Topic defaults and retention", TOPICS),
+    ("Fetching and producing", CLIENTS),
+    ("Consumer groups", GROUPS),
+];
+
+/// Every broker key that is honoured.
+pub(super) fn honoured() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|(_, keys)| keys.iter())
+}

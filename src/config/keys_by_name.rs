@@ -1,0 +1,39 @@
+//! Finding the declaration of a broker key, and the nearest name to a wrong one.
+
+use super::key::Key;
+use super::{broker, inert, topic};
+
+/// Every topic key, sorted by name.
+#[must_use]
+pub fn topic_keys() -> &'static [Key] {
+    topic::TOPIC_KEYS
+}
+
+/// Every broker key: the honoured ones, then those without effect.
+pub fn broker_keys() -> impl Iterator<Item = &'static Key> {
+    broker::honoured().chain(inert::INERT)
+}
+
+/// The broker key of that name.
+#[must_use]
+pub fn broker_key(name: &str) -> Option<&'static Key> {
+    broker_keys().find(|key| key.name == name)
+}
+
+/// Why Kafka's keys of this name's family do nothing here, if the family is known.
+pub(super) fn family(name: &str) -> Option<&'static str> {
+    inert::FAMILIES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, why)| *why)
+}
+
+/// A broker key that was perhaps meant: the broker's name of a topic key, else a name that differs
+/// by a slip of the hand.
+pub(super) fn perhaps(name: &str) -> Option<&'static str> {
+    if let Some(synonym) = topic::topic_key(name).and_then(|key| key.synonyms.first()) {
+        return Some(synonym.name);
+    }
+    broker_keys()
+        .map(|key| (strsim::damerau_levenshtein(key.name, name), key.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, near)| near)
+}

@@ -1,0 +1,44 @@
+//! Configuration: Kafka's own key names, each declared once, typed for the parts that obey them.
+//!
+//! [`Config::load`] merges command line, environment and file over the declared defaults, checks
+//! everything and says all that is wrong at once. A key of Kafka that does nothing here is known
+//! and warned about, an unknown one is warned about, a wrong value stops the start. Parts receive
+//! their own struct ([`StorageConfig`], [`GroupConfig`], …) and nothing else; a topic's settings
+//! over the broker's are [`Config::topic`]. No task or thread runs here, and nothing here changes
+//! after the start.
+
+mod broker;
+mod describe;
+mod environment;
+mod fault;
+mod inert;
+mod key;
+mod keys_by_name;
+mod listener;
+mod load;
+mod parts;
+mod source;
+mod topic;
+mod value;
+mod values;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;
+
+pub use describe::{ConfigSource, ConfigSynonym, Described};
+pub use fault::{Fault, LoadError, Located, Warning};
+pub use key::{Check, Effect, Key, Kind, Synonym, Update};
+pub use keys_by_name::{broker_key, broker_keys, topic_keys};
+pub use listener::{ListenerConfig, ListenerError};
+pub use load::Config;
+pub use parts::{
+    FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig, StorageConfig,
+    TopicsConfig,
+};
+pub use source::{FileError, Origin, Sources};
+pub use topic::{
+    Compression, FORGOTTEN_TOPIC_KEYS, TimestampType, TopicConfig, TopicConfigError, topic_key,
+};
+pub use value::{InvalidValue, Value};

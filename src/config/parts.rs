@@ -1,0 +1,202 @@
+//! The settings as each part of the broker takes them: typed, in the units of their names.
+//!
+//! A part receives its own struct and nothing else. What these structs hold has been checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use braid_base::model::BrokerId;
+
+use super::broker as keys;
+use super::listener::ListenerConfig;
+use super::values::Values;
+
+/// Who this broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its number.
+    pub id: BrokerId,
+    /// Its rack, as clients see it.
+    pub rack: Option<String>,
+    /// The cluster id a new data directory is to get, and an old one must have.
+    pub cluster_id: Option<String>,
+}
+
+/// Sockets and what they may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// At least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Largest request frame.
+    pub request_size_bytes_max: usize,
+    /// Bytes of requests in memory at once, over all connections; not less than one request.
+    pub request_memory_bytes: usize,
+    /// Idle time after which a connection is closed; `None` never.
+    pub idle_max: Option<Duration>,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections at once of one client address.
+    pub connections_per_ip_max: usize,
+}
+
+/// The data directory and the CommitLog in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Size of a CommitLog file.
+    pub segment_size_bytes: u64,
+    /// Memory for the newest end of the log.
+    pub ring_size_bytes: usize,
+    /// How often retention is applied.
+    pub retention_check_interval: Duration,
+}
+
+/// How topics come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicsConfig {
+    /// Partitions where the creator leaves the number open.
+    pub partitions: i32,
+    /// Replicas where the creator leaves the number open.
+    pub replication_factor: i16,
+    /// Whether a first mention creates a topic.
+    pub auto_create: bool,
+    /// Whether topics can be deleted.
+    pub deletion: bool,
+}
+
+/// Fetch limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchConfig {
+    /// Most bytes of records in one answer.
+    pub response_size_bytes_max: usize,
+    /// Incremental fetch sessions kept.
+    pub sessions_max: usize,
+}
+
+/// Idempotent producers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerConfig {
+    /// Idle time after which a producer's state in a partition is dropped.
+    pub expiration: Duration,
+}
+
+/// Consumer groups and their offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// How long an empty group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    /// Shortest session timeout a member may ask for.
+    pub session_timeout_min: Duration,
+    /// Longest session timeout a member may ask for; not less than the shortest.
+    pub session_timeout_max: Duration,
+    /// Members of one group.
+    pub members_max: usize,
+    /// Partitions of `__consumer_offsets`.
+    pub offsets_partitions: i32,
+    /// Replicas of `__consumer_offsets`.
+    pub offsets_replication_factor: i16,
+    /// How long the offsets of a group without members are kept.
+    pub offsets_retention: Duration,
+    /// How often expired offsets are looked for.
+    pub offsets_retention_check_interval: Duration,
+    /// Longest text beside an offset.
+    pub offset_metadata_bytes_max: usize,
+}
+
+/// All parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) node: NodeConfig,
+    pub(super) network: NetworkConfig,
+    pub(super) storage: StorageConfig,
+    pub(super) topics: TopicsConfig,
+    pub(super) fetch: FetchConfig,
+    pub(super) producer: ProducerConfig,
+    pub(super) group: GroupConfig,
+}
+
+impl Parts {
+    pub(super) fn read(
+        values: &Values,
+        id: BrokerId,
+        listeners: Vec<ListenerConfig>,
+        dir: PathBuf,
+    ) -> Self {
+        Self {
+            node: NodeConfig {
+                id,
+                rack: values.optional_text(&keys::BROKER_RACK),
+                cluster_id: values.optional_text(&keys::CLUSTER_ID),
+            },
+            network: network(values, listeners),
+            storage: StorageConfig {
+                dir,
+                segment_size_bytes: unsigned(values.long(&keys::COMMITLOG_SEGMENT_BYTES)),
+                ring_size_bytes: size(values.long(&keys::COMMITLOG_RING_BYTES)),
+                retention_check_interval: ms(values.long(&keys::LOG_RETENTION_CHECK_INTERVAL_MS)),
+            },
+            topics: TopicsConfig {
+                partitions: values.int(&keys::NUM_PARTITIONS),
+                replication_factor: i16::try_from(values.int(&keys::DEFAULT_REPLICATION_FACTOR))
+                    .unwrap_or(i16::MAX),
+                auto_create: values.boolean(&keys::AUTO_CREATE_TOPICS_ENABLE),
+                deletion: values.boolean(&keys::DELETE_TOPIC_ENABLE),
+            },
+            fetch: FetchConfig {
+                response_size_bytes_max: count(values.int(&keys::FETCH_MAX_BYTES)),
+                sessions_max: count(values.int(&keys::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS)),
+            },
+            producer: ProducerConfig {
+                expiration: ms(values.int(&keys::PRODUCER_ID_EXPIRATION_MS)),
+            },
+            group: group(values),
+        }
+    }
+}
+
+fn network(values: &Values, listeners: Vec<ListenerConfig>) -> NetworkConfig {
+    let idle_ms = values.long(&keys::CONNECTIONS_MAX_IDLE_MS);
+    NetworkConfig {
+        listeners,
+        request_size_bytes_max: count(values.int(&keys::SOCKET_REQUEST_MAX_BYTES)),
+        request_memory_bytes: size(values.long(&keys::REQUEST_MEMORY_BYTES)),
+        idle_max: (idle_ms >= 0).then(|| ms(idle_ms)),
+        connections_max: count(values.int(&keys::MAX_CONNECTIONS)),
+        connections_per_ip_max: count(values.int(&keys::MAX_CONNECTIONS_PER_IP)),
+    }
+}
+
+fn group(values: &Values) -> GroupConfig {
+    let retention_minutes = values.int(&keys::OFFSETS_RETENTION_MINUTES);
+    GroupConfig {
+        initial_rebalance_delay: ms(values.int(&keys::GROUP_INITIAL_REBALANCE_DELAY_MS)),
+        session_timeout_min: ms(values.int(&keys::GROUP_MIN_SESSION_TIMEOUT_MS)),
+        session_timeout_max: ms(values.int(&keys::GROUP_MAX_SESSION_TIMEOUT_MS)),
+        members_max: count(values.int(&keys::GROUP_MAX_SIZE)),
+        offsets_partitions: values.int(&keys::OFFSETS_TOPIC_NUM_PARTITIONS),
+        offsets_replication_factor: values.short(&keys::OFFSETS_TOPIC_REPLICATION_FACTOR),
+        offsets_retention: ms(i64::from(retention_minutes) * 60_000),
+        offsets_retention_check_interval: ms(
+            values.long(&keys::OFFSETS_RETENTION_CHECK_INTERVAL_MS)
+        ),
+        offset_metadata_bytes_max: count(values.int(&keys::OFFSET_METADATA_MAX_BYTES)),
+    }
+}
+
+/// The checks of the keys keep these numbers from being negative.
+fn unsigned(n: impl Into<i64>) -> u64 {
+    u64::try_from(n.into()).unwrap_or(0)
+}
+
+fn size(n: impl Into<i64>) -> usize {
+    usize::try_from(unsigned(n)).unwrap_or(usize::MAX)
+}
+
+fn count(n: i32) -> usize {
+    size(n)
+}
+
+fn ms(n: impl Into<i64>) -> Duration {
+    Duration::from_millis(unsigned(n))
+}

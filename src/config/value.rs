@@ -1,0 +1,153 @@
+//! Values of keys: read from text, checked, and written back in one way.
+//!
+//! Reading follows Kafka's rules (blanks around a value do not count, `TRUE` is true, a list is
+//! split at commas) and so do the messages, which clients and operators search for.
+
+use std::fmt;
+
+use super::key::{Check, Key, Kind};
+
+/// A value of a key's type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Boolean(bool),
+    /// Kafka's string, class and password.
+    Text(String),
+    Int(i32),
+    Short(i16),
+    Long(i64),
+    Double(f64),
+    List(Vec<String>),
+}
+
+/// A value that its key does not take. Prints as Kafka's `ConfigException` does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid value {given} for configuration {name}: {reason}")]
+pub struct InvalidValue {
+    /// The key.
+    pub name: String,
+    /// What was given.
+    pub given: String,
+    /// What is wrong with it, or what would be right.
+    pub reason: String,
+}
+
+impl Value {
+    /// Reads and checks a value.
+    pub(super) fn parse(key: &Key, text: &str) -> Result<Self, InvalidValue> {
+        let invalid = |given: &str, reason: String| InvalidValue {
+            name: key.name.to_owned(),
+            given: if key.sensitive() { HIDDEN.to_owned() } else { given.to_owned() },
+            reason,
+        };
+        let value = Self::of_kind(key.kind, text.trim()).map_err(|r| invalid(text, r))?;
+        match violation(key, &value) {
+            None => Ok(value),
+            Some(reason) => Err(invalid(&value.to_string(), reason)),
+        }
+    }
+
+    fn of_kind(kind: Kind, text: &str) -> Result<Self, String> {
+        let not_a_number = |_| format!("Not a number of type {}", kind.name());
+        Ok(match kind {
+            Kind::Boolean if text.eq_ignore_ascii_case("true") => Self::Boolean(true),
+            Kind::Boolean if text.eq_ignore_ascii_case("false") => Self::Boolean(false),
+            Kind::Boolean => return Err("Expected value to be either true or false".to_owned()),
+            Kind::String | Kind::Class | Kind::Password => Self::Text(text.to_owned()),
+            Kind::Int => Self::Int(text.parse().map_err(not_a_number)?),
+            Kind::Short => Self::Short(text.parse().map_err(not_a_number)?),
+            Kind::Long => Self::Long(text.parse().map_err(not_a_number)?),
+            Kind::Double => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Self::Double(number),
+                Ok(_) | Err(_) => return Err("Not a number of type DOUBLE".to_owned()),
+            },
+            Kind::List if text.is_empty() => Self::List(Vec::new()),
+            Kind::List => Self::List(text.split(',').map(|one| one.trim().to_owned()).collect()),
+        })
+    }
+}
+
+/// What stands in the place of a sensitive value.
+pub(super) const HIDDEN: &str = "[hidden]";
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => value.fmt(f),
+            Self::Text(value) => f.write_str(value),
+            Self::Int(value) => value.fmt(f),
+            Self::Short(value) => value.fmt(f),
+            Self::Long(value) => value.fmt(f),
+            Self::Double(value) => write!(f, "{value:?}"),
+            Self::List(values) => f.write_str(&values.join(",")),
+        }
+    }
+}
+
+/// What is wrong with a value of the right type.
+fn violation(key: &Key, value: &Value) -> Option<String> {
+    match (key.check, value) {
+        (Check::Range(min, max), Value::Int(n)) => out_of_range(min, max, i64::from(*n)),
+        (Check::Range(min, max), Value::Short(n)) => out_of_range(min, max, i64::from(*n)),
+        (Check::Range(min, max), Value::Long(n)) => out_of_range(min, max, *n),
+        (Check::Range(min, max), Value::Double(n)) => real_out_of_range(min, max, *n),
+        (Check::OneOf(words), Value::Text(text)) => not_among(words, text),
+        (Check::EachOf(words), Value::List(texts)) => texts
+            .iter()
+            .find_map(|text| not_among(words, text))
+            .or_else(|| duplicate(key.name, texts)),
+        (Check::NonEmpty, Value::Text(text)) => {
+            text.is_empty().then(|| "String must be non-empty".to_owned())
+        }
+        (Check::GzipLevel, Value::Int(level)) => (*level != -1 && !(1..=9).contains(level))
+            .then(|| "Value must be between 1 and 9 or equal to -1".to_owned()),
+        (Check::ThrottledReplicas, Value::List(texts)) => (!throttled_replicas(texts)).then(|| {
+            "must be the literal '*' or a list of replicas in the following format: \
+             [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+                .to_owned()
+        }),
+        (Check::ClusterId, Value::Text(text)) => (!cluster_id(text))
+            .then(|| "Expected 22 characters of URL-safe base64 (a UUID)".to_owned()),
+        (Check::Any, _) => None,
+        // A test reads every key's default, so a check that does not fit its type cannot land.
+        (check, value) => unreachable!("{}: {check:?} does not fit {value:?}", key.name),
+    }
+}
+
+fn out_of_range(min: Option<i64>, max: Option<i64>, n: i64) -> Option<String> {
+    match (min, max) {
+        (Some(min), _) if n < min => Some(format!("Value must be at least {min}")),
+        (_, Some(max)) if n > max => Some(format!("Value must be no more than {max}")),
+        (Some(_) | None, Some(_) | None) => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bounds of fractions are 0 and 1")]
+fn real_out_of_range(min: Option<i64>, max: Option<i64>, n: f64) -> Option<String> {
+    match (min, max) {
+        (Some(min), _) if n < min as f64 => Some(format!("Value must be at least {min}")),
+        (_, Some(max)) if n > max as f64 => Some(format!("Value must be no more than {max}")),
+        (Some(_) | None, Some(_) | None) => None,
+    }
+}
+
+fn not_among(words: &[&str], text: &str) -> Option<String> {
+    (!words.contains(&text)).then(|| format!("String must be one of: {}", words.join(", ")))
+}
+
+fn duplicate(name: &str, texts: &[String]) -> Option<String> {
+    let twice = texts.iter().enumerate().any(|(i, text)| texts[..i].contains(text));
+    twice.then(|| format!("Configuration '{name}' values must not be duplicated."))
+}
+
+fn throttled_replicas(texts: &[String]) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let pair = |text: &String| {
+        text.split_once(':').is_some_and(|(partition, broker)| number(partition) && number(broker))
+    };
+    matches!(texts, [one] if one == "*") || texts.iter().all(pair)
+}
+
+fn cluster_id(text: &str) -> bool {
+    text.len() == 22 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
