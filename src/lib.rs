@@ -4,3 +4,6 @@ pub use braid_base::{env, model};
 
 pub mod cli;
 pub mod config;
+
+#[cfg(test)]
+mod tidy;
