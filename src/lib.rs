@@ -6,4 +6,6 @@ pub mod cli;
 pub mod config;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tidy;

@@ -19,8 +19,8 @@ keys! {
     /// life of a data directory.
     NODE_ID = Key::int("node.id", "1").at_least(0).synonyms(NODE)
         .differs("Kafka wants it set; one node needs no choice");
-    /// The older name of node.id. Set one of the two, or both to the same number.
-    BROKER_ID = Key::null("broker.id", Kind::Int).at_least(0).synonyms(NODE);
+    /// The older name of node.id; -1 is not set. Set one of the two, or both to the same number.
+    BROKER_ID = Key::int("broker.id", "-1").at_least(-1).synonyms(NODE);
     /// What this process does in the cluster: `broker`, or `broker,controller`.
     PROCESS_ROLES = Key::list("process.roles", "broker,controller").check(Check::EachOf(&["broker", "controller"]))
         .partial("The one node is always both, so `broker` and `broker,controller` mean the same.")
@@ -33,13 +33,13 @@ keys! {
     CLUSTER_ID = Key::null("braid.cluster.id", Kind::String).check(Check::ClusterId);
     /// Where the broker listens, as a list of NAME://host:port. An empty host or 0.0.0.0 means
     /// every interface and needs advertised.listeners; port 0 takes a free port.
-    LISTENERS = Key::string("listeners", "PLAINTEXT://127.0.0.1:9092").per_broker().check(Check::NonEmpty)
+    LISTENERS = Key::list("listeners", "PLAINTEXT://127.0.0.1:9092").per_broker().check(Check::NonEmpty)
         .partial("Only the security protocol PLAINTEXT is served.")
         .differs("Kafka's is PLAINTEXT://:9092 on every interface; an open broker should be a decision");
     /// The addresses that clients are told to connect to, as a list of NAME://host:port, one for
     /// each listener it names. Unset, a listener's own address. It cannot be 0.0.0.0 or ::, because
     /// no client can reach that; port 0 stands for the port really taken.
-    ADVERTISED_LISTENERS = Key::null("advertised.listeners", Kind::String).per_broker();
+    ADVERTISED_LISTENERS = Key::null("advertised.listeners", Kind::List);
     /// Which security protocol each listener name speaks, as a list of NAME:PROTOCOL.
     LISTENER_SECURITY_PROTOCOL_MAP = Key::string("listener.security.protocol.map",
             "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT").per_broker()
@@ -64,10 +64,10 @@ keys! {
     /// Where and how the data is kept.
     STORAGE:
     /// The data directory. It is created when it is missing.
-    LOG_DIRS = Key::null("log.dirs", Kind::String).synonyms(DATA_DIR)
+    LOG_DIRS = Key::null("log.dirs", Kind::List).synonyms(DATA_DIR)
         .partial("One directory: all partitions share one CommitLog.");
     /// The data directory, when log.dirs is not set.
-    LOG_DIR = Key::string("log.dir", "braid-data").synonyms(DATA_DIR).check(Check::NonEmpty)
+    LOG_DIR = Key::list("log.dir", "braid-data").synonyms(DATA_DIR).check(Check::NonEmpty)
         .differs("Kafka's is /tmp/kafka-logs, which a restart of the machine may empty");
     /// Size in bytes of a CommitLog file. Files are preallocated to this size and used again once
     /// all their records are gone. A record batch must fit into one.

@@ -133,7 +133,7 @@ keys! {
     /// Bytes a follower asks for of one partition.
     REPLICA_FETCH_MAX_BYTES = Key::int("replica.fetch.max.bytes", "1048576").at_least(0).nothing(ONE_NODE);
     /// Threads of a follower.
-    NUM_REPLICA_FETCHERS = Key::int("num.replica.fetchers", "1").cluster_wide().nothing(ONE_NODE);
+    NUM_REPLICA_FETCHERS = Key::int("num.replica.fetchers", "1").at_least(1).cluster_wide().nothing(ONE_NODE);
     /// A class that chooses a replica near the consumer.
     REPLICA_SELECTOR_CLASS = Key::null("replica.selector.class", Kind::String).nothing(ONE_NODE);
     /// Bytes in a second that replication may send.
@@ -231,35 +231,67 @@ keys! {
 
 const INDEX: &str = "every batch has an index entry, written with it";
 const TLS: &str = "there is no TLS yet";
+const GONE: &str = "Kafka 4 has removed it";
+const LISTENERS: &str = "Kafka 3 has removed it; use listeners and advertised.listeners";
 
-/// Families of Kafka's keys, by prefix, that are known only as a whole, and why they do nothing.
+/// Kafka's keys, by name or by the beginning of the name, that are known only as a whole, and why
+/// they do nothing.
 pub(super) static FAMILIES: &[(&str, &str)] = &[
     ("ssl.", "there is no TLS yet; a listener that asks for it is refused"),
     ("sasl.", "there is no authentication yet; a listener that asks for SASL is refused"),
     ("listener.name.", "listeners have no settings of their own yet"),
     ("delegation.token.", "there is no authentication yet"),
     ("password.encoder.", "there is no authentication yet"),
+    ("connections.max.reauth.ms", "there is no authentication yet"),
     ("principal.builder.", JVM),
+    ("security.providers", JVM),
     ("zookeeper.", "there is no ZooKeeper; metadata lives in the broker"),
+    ("controller.quota.", QUOTAS),
+    ("quota.", QUOTAS),
+    ("client.quota.", QUOTAS),
+    ("replication.quota.", QUOTAS),
+    ("alter.log.dirs.replication.quota.", QUOTAS),
     ("controller.", ONE_NODE),
-    ("metadata.", QUORUM),
+    ("control.plane.", ONE_NODE),
+    ("early.start.listeners", ONE_NODE),
+    ("initial.broker.registration.", ONE_NODE),
+    ("leader.imbalance.", ONE_NODE),
     ("replica.", ONE_NODE),
+    ("controlled.shutdown.", ONE_NODE),
+    ("socket.connection.setup.", ONE_NODE),
+    ("broker.id.generation.enable", ONE_NODE),
+    ("reserved.broker.max.id", ONE_NODE),
+    ("cordoned.log.dirs", "there is one data directory"),
+    ("metadata.", QUORUM),
     ("log.cleaner.", COMPACTION),
+    ("log.message.format.version", GONE),
+    ("log.message.downconversion.enable", GONE),
+    ("log.message.timestamp.difference.max.ms", GONE),
+    ("group.coordinator.new.enable", GONE),
+    ("offsets.commit.required.acks", GONE),
+    ("host.name", LISTENERS),
+    ("port", LISTENERS),
+    ("advertised.host.name", LISTENERS),
+    ("advertised.port", LISTENERS),
     ("remote.log.", TIERED),
+    ("remote.fetch.", TIERED),
+    ("remote.list.offsets.", TIERED),
     ("rsm.config.", TIERED),
     ("rlmm.config.", TIERED),
+    ("follower.fetch.last.tiered.", TIERED),
     ("transaction.", TRANSACTIONS),
     ("transactional.", TRANSACTIONS),
+    ("add.partitions.to.txn.", TRANSACTIONS),
     ("group.consumer.", NEW_GROUPS),
     ("group.share.", NEW_GROUPS),
     ("group.streams.", NEW_GROUPS),
     ("group.coordinator.", NEW_GROUPS),
-    ("share.coordinator.", NEW_GROUPS),
-    ("quota.", QUOTAS),
-    ("client.quota.", QUOTAS),
-    ("controller.quota.", QUOTAS),
-    ("replication.quota.", QUOTAS),
-    ("alter.log.dirs.replication.quota.", QUOTAS),
+    ("share.", NEW_GROUPS),
+    ("fetch.purgatory.", "waiting requests are purged as they are answered"),
+    ("producer.purgatory.", "waiting requests are purged as they are answered"),
+    ("delete.records.purgatory.", "waiting requests are purged as they are answered"),
+    ("config.providers.", "values are taken as they stand"),
+    ("config.providers", "values are taken as they stand"),
     ("kafka.metrics.", JVM),
     ("metrics.", JVM),
     ("auto.include.jmx.", JVM),

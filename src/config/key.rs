@@ -63,9 +63,9 @@ pub enum Check {
     Range(Option<i64>, Option<i64>),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of these words, each at most once.
+    /// A list of these words.
     EachOf(&'static [&'static str]),
-    /// Text with at least one character.
+    /// A list with at least one part and no empty ones.
     NonEmpty,
     /// A gzip level: -1 or 1 to 9.
     GzipLevel,

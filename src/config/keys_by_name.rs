@@ -22,7 +22,11 @@ pub fn broker_key(name: &str) -> Option<&'static Key> {
 
 /// Why Kafka's keys of this name's family do nothing here, if the family is known.
 pub(super) fn family(name: &str) -> Option<&'static str> {
-    inert::FAMILIES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, why)| *why)
+    let member = |family: &str| match family.strip_suffix('.') {
+        Some(_) => name.starts_with(family),
+        None => name == family,
+    };
+    inert::FAMILIES.iter().find(|(family, _)| member(family)).map(|(_, why)| *why)
 }
 
 /// A broker key that was perhaps meant: the broker's name of a topic key, else a name that differs

@@ -171,8 +171,8 @@ impl ListenerError {
 
 /// The texts of the four keys that say where to listen.
 pub(super) struct ListenerKeys<'a> {
-    pub(super) listeners: &'a str,
-    pub(super) advertised: Option<&'a str>,
+    pub(super) listeners: &'a [String],
+    pub(super) advertised: &'a [String],
     pub(super) protocols: &'a str,
     pub(super) controllers: &'a [String],
 }
@@ -182,7 +182,7 @@ pub(super) fn read(
     keys: &ListenerKeys<'_>,
 ) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
     let all = endpoints("listeners", keys.listeners)?;
-    let advertised = endpoints("advertised.listeners", keys.advertised.unwrap_or(""))?;
+    let advertised = endpoints("advertised.listeners", keys.advertised)?;
     let protocols = protocols(keys.protocols)?;
     let (left_out, open): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoint| {
         keys.controllers.iter().any(|name| name.eq_ignore_ascii_case(&endpoint.name))
@@ -195,7 +195,7 @@ pub(super) fn read(
         return Err(ListenerError::NotListening { name: stray.name.clone() });
     }
     if open.is_empty() {
-        return Err(ListenerError::NoneLeft { given: keys.listeners.to_owned() });
+        return Err(ListenerError::NoneLeft { given: keys.listeners.join(",") });
     }
     let listeners: Result<Vec<_>, _> = open
         .into_iter()
@@ -215,10 +215,10 @@ struct Endpoint {
     port: u16,
 }
 
-fn endpoints(key: &'static str, text: &str) -> Result<Vec<Endpoint>, ListenerError> {
+fn endpoints(key: &'static str, parts: &[String]) -> Result<Vec<Endpoint>, ListenerError> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let form = || ListenerError::Form { key, given: part.to_owned() };
+    for part in parts {
+        let form = || ListenerError::Form { key, given: part.clone() };
         let (name, address) = part.split_once("://").ok_or_else(form)?;
         let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
         let host = match host.strip_prefix('[') {

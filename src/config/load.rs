@@ -197,7 +197,7 @@ impl Reading {
 
     fn node_id(&mut self) -> BrokerId {
         let set = |reading: &Self, key: &Key| match reading.values.setting(key.name)?.value {
-            Value::Int(id) => Some(id),
+            Value::Int(id) => (id >= 0).then_some(id),
             ref other => unreachable!("{} is no int: {other:?}", key.name),
         };
         match (set(self, &keys::NODE_ID), set(self, &keys::BROKER_ID)) {
@@ -215,12 +215,11 @@ impl Reading {
             Some(_) => &keys::LOG_DIRS,
             None => &keys::LOG_DIR,
         };
-        let given = self.values.text(key);
-        let dirs: Vec<&str> = given.split(',').map(str::trim).filter(|d| !d.is_empty()).collect();
-        match dirs.as_slice() {
-            [one] => PathBuf::from(*one),
-            [] | [_, ..] => {
-                self.fault_of(key, Fault::DataDirs { key: key.name, given: given.clone() });
+        match self.values.list(key).as_slice() {
+            [one] if !one.is_empty() => PathBuf::from(one),
+            dirs => {
+                let given = dirs.join(",");
+                self.fault_of(key, Fault::DataDirs { key: key.name, given });
                 PathBuf::new()
             }
         }
@@ -228,8 +227,8 @@ impl Reading {
 
     fn listeners(&mut self) -> Option<Vec<ListenerConfig>> {
         let result = listener::read(&ListenerKeys {
-            listeners: &self.values.text(&keys::LISTENERS),
-            advertised: self.values.optional_text(&keys::ADVERTISED_LISTENERS).as_deref(),
+            listeners: &self.values.list(&keys::LISTENERS),
+            advertised: &self.values.list(&keys::ADVERTISED_LISTENERS),
             protocols: &self.values.text(&keys::LISTENER_SECURITY_PROTOCOL_MAP),
             controllers: &self.values.list(&keys::CONTROLLER_LISTENER_NAMES),
         });

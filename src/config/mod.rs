@@ -23,6 +23,8 @@ mod value;
 mod values;
 
 #[cfg(test)]
+mod facts;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tests;

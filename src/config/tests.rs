@@ -116,71 +116,6 @@ fn synonyms_name_declared_broker_keys() {
     }
 }
 
-/// kafka-api.md's table; where a default of ours is another, the key says so.
-#[test]
-fn broker_defaults_are_kafkas_unless_the_key_says_otherwise() {
-    let kafka = [
-        ("num.partitions", "1"),
-        ("default.replication.factor", "1"),
-        ("min.insync.replicas", "1"),
-        ("auto.create.topics.enable", "true"),
-        ("delete.topic.enable", "true"),
-        ("message.max.bytes", "1048588"),
-        ("fetch.max.bytes", "57671680"),
-        ("replica.fetch.max.bytes", "1048576"),
-        ("replica.lag.time.max.ms", "30000"),
-        ("log.retention.hours", "168"),
-        ("log.retention.bytes", "-1"),
-        ("log.segment.bytes", "1073741824"),
-        ("log.cleaner.enable", "true"),
-        ("compression.type", "producer"),
-        ("unclean.leader.election.enable", "false"),
-        ("auto.leader.rebalance.enable", "true"),
-        ("offsets.topic.num.partitions", "50"),
-        ("offsets.topic.replication.factor", "3"),
-        ("offsets.retention.minutes", "10080"),
-        ("transaction.state.log.num.partitions", "50"),
-        ("transaction.state.log.replication.factor", "3"),
-        ("transaction.state.log.min.isr", "2"),
-        ("transaction.max.timeout.ms", "900000"),
-        ("transactional.id.expiration.ms", "604800000"),
-        ("producer.id.expiration.ms", "86400000"),
-        ("group.initial.rebalance.delay.ms", "3000"),
-        ("group.min.session.timeout.ms", "6000"),
-        ("group.max.session.timeout.ms", "1800000"),
-        ("group.coordinator.rebalance.protocols", "classic,consumer,streams"),
-        ("num.network.threads", "3"),
-        ("num.io.threads", "8"),
-        ("background.threads", "10"),
-        ("queued.max.requests", "500"),
-        ("socket.request.max.bytes", "104857600"),
-        ("connections.max.idle.ms", "600000"),
-        ("request.timeout.ms", "30000"),
-        ("max.incremental.fetch.session.cache.slots", "1000"),
-        ("max.request.partition.size.limit", "2000"),
-        ("leader.replication.throttled.rate", "9223372036854775807"),
-        ("follower.replication.throttled.rate", "9223372036854775807"),
-        ("remote.log.storage.system.enable", "false"),
-        ("telemetry.max.bytes", "1048576"),
-        ("listeners", "PLAINTEXT://:9092"),
-        ("log.dir", "/tmp/kafka-logs"),
-    ];
-    for (name, default) in kafka {
-        let key = broker_key(name).unwrap_or_else(|| panic!("{name} is not declared"));
-        let same = key.default == Some(default);
-        assert_eq!(same, key.differs.is_none(), "{name}: {:?} is not {default}", key.default);
-    }
-    for name in [
-        "log.retention.ms",
-        "log.retention.minutes",
-        "log.dirs",
-        "advertised.listeners",
-        "broker.rack",
-    ] {
-        assert_eq!(broker_key(name).map(|key| key.default), Some(None), "{name}");
-    }
-}
-
 #[test]
 fn topic_defaults_and_synonyms_are_kafkas() {
     let kafka = [
@@ -353,14 +288,13 @@ fn wrong_values_are_named_in_kafkas_words() {
         (
             "log.cleanup.policy",
             "delete,keep",
-            "Invalid value delete,keep for configuration log.cleanup.policy: String must be one of: compact, delete",
+            "Invalid value keep for configuration log.cleanup.policy: String must be one of: compact, delete",
         ),
         (
-            "log.cleanup.policy",
-            "delete,delete",
-            "Invalid value delete,delete for configuration log.cleanup.policy: Configuration 'log.cleanup.policy' values must not be duplicated.",
+            "listeners",
+            "",
+            "Invalid value  for configuration listeners: List must be non-empty, without empty parts",
         ),
-        ("listeners", "", "Invalid value  for configuration listeners: String must be non-empty"),
         (
             "braid.cluster.id",
             "short",
@@ -705,7 +639,7 @@ fn topic_settings_are_checked_in_kafkas_words() {
         (
             "leader.replication.throttled.replicas",
             Some("1:x"),
-            "Invalid value 1:x for configuration leader.replication.throttled.replicas: must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+            "Invalid value [1:x] for configuration leader.replication.throttled.replicas: leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
         ),
         (
             "remote.storage.enable",

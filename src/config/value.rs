@@ -43,7 +43,7 @@ impl Value {
         let value = Self::of_kind(key.kind, text.trim()).map_err(|r| invalid(text, r))?;
         match violation(key, &value) {
             None => Ok(value),
-            Some(reason) => Err(invalid(&value.to_string(), reason)),
+            Some((given, reason)) => Err(invalid(&given, reason)),
         }
     }
 
@@ -84,30 +84,36 @@ impl fmt::Display for Value {
     }
 }
 
-/// What is wrong with a value of the right type.
-fn violation(key: &Key, value: &Value) -> Option<String> {
+/// What is wrong with a value of the right type: the part that is wrong, and why.
+fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
+    let whole = |reason: String| (value.to_string(), reason);
     match (key.check, value) {
-        (Check::Range(min, max), Value::Int(n)) => out_of_range(min, max, i64::from(*n)),
-        (Check::Range(min, max), Value::Short(n)) => out_of_range(min, max, i64::from(*n)),
-        (Check::Range(min, max), Value::Long(n)) => out_of_range(min, max, *n),
-        (Check::Range(min, max), Value::Double(n)) => real_out_of_range(min, max, *n),
+        (Check::Range(min, max), Value::Int(n)) => out_of_range(min, max, i64::from(*n)).map(whole),
+        (Check::Range(min, max), Value::Short(n)) => {
+            out_of_range(min, max, i64::from(*n)).map(whole)
+        }
+        (Check::Range(min, max), Value::Long(n)) => out_of_range(min, max, *n).map(whole),
+        (Check::Range(min, max), Value::Double(n)) => real_out_of_range(min, max, *n).map(whole),
         (Check::OneOf(words), Value::Text(text)) => not_among(words, text),
-        (Check::EachOf(words), Value::List(texts)) => texts
-            .iter()
-            .find_map(|text| not_among(words, text))
-            .or_else(|| duplicate(key.name, texts)),
-        (Check::NonEmpty, Value::Text(text)) => {
-            text.is_empty().then(|| "String must be non-empty".to_owned())
+        (Check::EachOf(words), Value::List(texts)) => {
+            texts.iter().find_map(|text| not_among(words, text))
+        }
+        (Check::NonEmpty, Value::List(texts)) => {
+            let empty = texts.is_empty() || texts.iter().any(String::is_empty);
+            empty.then(|| whole("List must be non-empty, without empty parts".to_owned()))
         }
         (Check::GzipLevel, Value::Int(level)) => (*level != -1 && !(1..=9).contains(level))
-            .then(|| "Value must be between 1 and 9 or equal to -1".to_owned()),
+            .then(|| whole("Value must be between 1 and 9 or equal to -1".to_owned())),
         (Check::ThrottledReplicas, Value::List(texts)) => (!throttled_replicas(texts)).then(|| {
-            "must be the literal '*' or a list of replicas in the following format: \
-             [partitionId]:[brokerId],[partitionId]:[brokerId],..."
-                .to_owned()
+            let form = "[partitionId]:[brokerId],[partitionId]:[brokerId],...";
+            let reason = format!(
+                "{} must be the literal '*' or a list of replicas in the following format: {form}",
+                key.name
+            );
+            (format!("[{}]", texts.join(", ")), reason)
         }),
         (Check::ClusterId, Value::Text(text)) => (!cluster_id(text))
-            .then(|| "Expected 22 characters of URL-safe base64 (a UUID)".to_owned()),
+            .then(|| whole("Expected 22 characters of URL-safe base64 (a UUID)".to_owned())),
         (Check::Any, _) => None,
         // A test reads every key's default, so a check that does not fit its type cannot land.
         (check, value) => unreachable!("{}: {check:?} does not fit {value:?}", key.name),
@@ -131,13 +137,9 @@ fn real_out_of_range(min: Option<i64>, max: Option<i64>, n: f64) -> Option<Strin
     }
 }
 
-fn not_among(words: &[&str], text: &str) -> Option<String> {
-    (!words.contains(&text)).then(|| format!("String must be one of: {}", words.join(", ")))
-}
-
-fn duplicate(name: &str, texts: &[String]) -> Option<String> {
-    let twice = texts.iter().enumerate().any(|(i, text)| texts[..i].contains(text));
-    twice.then(|| format!("Configuration '{name}' values must not be duplicated."))
+fn not_among(words: &[&str], text: &str) -> Option<(String, String)> {
+    let reason = || format!("String must be one of: {}", words.join(", "));
+    (!words.contains(&text)).then(|| (text.to_owned(), reason()))
 }
 
 fn throttled_replicas(texts: &[String]) -> bool {

@@ -2,11 +2,27 @@ use super::*;
 
 const MAP: &str = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT";
 
+fn read_keys(
+    listeners: &str,
+    advertised: Option<&str>,
+    protocols: &str,
+    controllers: &[&str],
+) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
+    let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let controllers: Vec<String> = controllers.iter().map(|name| (*name).to_owned()).collect();
+    read(&ListenerKeys {
+        listeners: &list(listeners),
+        advertised: &advertised.map(list).unwrap_or_default(),
+        protocols,
+        controllers: &controllers,
+    })
+}
+
 fn read_plain(
     listeners: &str,
     advertised: Option<&str>,
 ) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
-    read(&ListenerKeys { listeners, advertised, protocols: MAP, controllers: &[] })
+    read_keys(listeners, advertised, MAP, &[])
 }
 
 fn one(listeners: &str, advertised: Option<&str>) -> ListenerConfig {
@@ -86,36 +102,33 @@ fn addresses_no_client_can_reach_are_refused_as_advertised() {
 
 #[test]
 fn controller_listeners_are_left_out() {
-    let controllers = ["controller".to_owned()];
-    let keys = ListenerKeys {
-        listeners: "PLAINTEXT://127.0.0.1:9092,CONTROLLER://:9093",
-        advertised: Some("PLAINTEXT://127.0.0.1:9092,CONTROLLER://broker:9093"),
-        protocols: "PLAINTEXT:PLAINTEXT",
-        controllers: &controllers,
-    };
-    let (open, left_out) = read(&keys).unwrap();
+    let (open, left_out) = read_keys(
+        "PLAINTEXT://127.0.0.1:9092,CONTROLLER://:9093",
+        Some("PLAINTEXT://127.0.0.1:9092,CONTROLLER://broker:9093"),
+        "PLAINTEXT:PLAINTEXT",
+        &["controller"],
+    )
+    .unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!(left_out, ["CONTROLLER"]);
-    let error = read(&ListenerKeys { listeners: "CONTROLLER://:9093", advertised: None, ..keys });
-    assert!(matches!(error, Err(ListenerError::NoneLeft { .. })));
+    let none = read_keys("CONTROLLER://:9093", None, "PLAINTEXT:PLAINTEXT", &["CONTROLLER"]);
+    assert!(matches!(none, Err(ListenerError::NoneLeft { .. })));
 }
 
 #[test]
 fn names_map_to_protocols() {
-    let protocols = "internal:plaintext,EXTERNAL:SSL";
-    let keys =
-        |listeners| ListenerKeys { listeners, advertised: None, protocols, controllers: &[] };
-    assert!(read(&keys("INTERNAL://127.0.0.1:1")).is_ok());
+    let mapped = |listeners| read_keys(listeners, None, "internal:plaintext,EXTERNAL:SSL", &[]);
+    assert!(mapped("INTERNAL://127.0.0.1:1").is_ok());
     assert_eq!(
-        read(&keys("EXTERNAL://127.0.0.1:1")),
+        mapped("EXTERNAL://127.0.0.1:1"),
         Err(ListenerError::Protocol { name: "EXTERNAL".to_owned(), protocol: "SSL".to_owned() })
     );
     assert_eq!(
-        read(&keys("OTHER://127.0.0.1:1")),
+        mapped("OTHER://127.0.0.1:1"),
         Err(ListenerError::NoProtocol { name: "OTHER".to_owned() })
     );
-    let map = ListenerKeys { protocols: "PLAINTEXT", ..keys("PLAINTEXT://127.0.0.1:1") };
-    assert!(matches!(read(&map), Err(ListenerError::Map { .. })));
+    let map = read_keys("PLAINTEXT://127.0.0.1:1", None, "PLAINTEXT", &[]);
+    assert!(matches!(map, Err(ListenerError::Map { .. })));
 }
 
 #[test]
@@ -139,19 +152,12 @@ fn wrong_lists_are_refused() {
 
 #[test]
 fn ports_clash_only_on_the_same_address() {
-    let protocols = "A:PLAINTEXT,B:PLAINTEXT";
-    let ports = |listeners| {
-        read(&ListenerKeys { listeners, advertised: None, protocols, controllers: &[] })
-            .map(|(open, _)| open.len())
+    let ports = |listeners, advertised| {
+        read_keys(listeners, advertised, "A:PLAINTEXT,B:PLAINTEXT", &[]).map(|(open, _)| open.len())
     };
-    assert_eq!(ports("A://host:1,B://host:1"), Err(ListenerError::Port { given: 1 }));
-    assert_eq!(ports("A://127.0.0.1:1,B://127.0.0.2:1"), Ok(2));
-    assert_eq!(ports("A://127.0.0.1:0,B://127.0.0.1:0"), Ok(2));
-    let every = ListenerKeys {
-        listeners: "A://0.0.0.0:1,B://127.0.0.1:1",
-        advertised: Some("A://host:1"),
-        protocols,
-        controllers: &[],
-    };
-    assert_eq!(read(&every), Err(ListenerError::Port { given: 1 }));
+    let clash = Err(ListenerError::Port { given: 1 });
+    assert_eq!(ports("A://host:1,B://host:1", None), clash);
+    assert_eq!(ports("A://127.0.0.1:1,B://127.0.0.2:1", None), Ok(2));
+    assert_eq!(ports("A://127.0.0.1:0,B://127.0.0.1:0", None), Ok(2));
+    assert_eq!(ports("A://0.0.0.0:1,B://127.0.0.1:1", Some("A://host:1")), clash);
 }
