@@ -54,7 +54,7 @@ keys! {
     REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "268435456").at_least(1_048_576);
     /// After how many milliseconds without a request a connection is closed; -1 never.
     CONNECTIONS_MAX_IDLE_MS = Key::long("connections.max.idle.ms", "600000");
-    /// How many connections the broker holds at most. Further ones wait to be accepted.
+    /// How many connections the broker holds at most. Further ones are closed at once.
     MAX_CONNECTIONS = Key::int("max.connections", "2147483647").at_least(0).cluster_wide();
     /// How many connections one client address may hold. Further ones are closed at once.
     MAX_CONNECTIONS_PER_IP = Key::int("max.connections.per.ip", "2147483647").at_least(0).cluster_wide();
