@@ -1,0 +1,120 @@
+//! What the scenarios show, and which client's library cannot do it at all. A row that is neither shown nor excused here
+//! is a failure of the run, not a gap in the table.
+
+use crate::client::Kind;
+
+/// One row of the table in docs/compatibility.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    Codecs,
+    Headers,
+    Sizes,
+    Timestamps,
+    OffsetsByTime,
+    MaxTimestamp,
+    Acks,
+    RecordTooLarge,
+    AutoCreate,
+    UnknownTopic,
+    Topics,
+    Configs,
+    Cluster,
+    Commits,
+    Groups,
+    Cooperative,
+    StaticMembers,
+    MixedGroups,
+    Idempotence,
+    Crashes,
+    RealData,
+}
+
+impl Capability {
+    /// All rows, in the table's order.
+    pub const ALL: [Capability; 21] = [
+        Capability::Codecs,
+        Capability::Headers,
+        Capability::Sizes,
+        Capability::Timestamps,
+        Capability::OffsetsByTime,
+        Capability::MaxTimestamp,
+        Capability::Acks,
+        Capability::RecordTooLarge,
+        Capability::AutoCreate,
+        Capability::UnknownTopic,
+        Capability::Topics,
+        Capability::Configs,
+        Capability::Cluster,
+        Capability::Commits,
+        Capability::Groups,
+        Capability::Cooperative,
+        Capability::StaticMembers,
+        Capability::MixedGroups,
+        Capability::Idempotence,
+        Capability::Crashes,
+        Capability::RealData,
+    ];
+
+    /// The row's words in the table.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Capability::Codecs => {
+                "codecs none, gzip, snappy, lz4, zstd, written and read across all clients"
+            }
+            Capability::Headers => {
+                "null and empty keys, values and headers, duplicate header names"
+            }
+            Capability::Sizes => "values from 1 B to 1 MiB",
+            Capability::Timestamps => "create time and log append time",
+            Capability::OffsetsByTime => "offsets: earliest, latest, by time",
+            Capability::MaxTimestamp => "offset of the greatest timestamp",
+            Capability::Acks => "acks 0, 1 and all",
+            Capability::RecordTooLarge => "a record over max.message.bytes is refused as such",
+            Capability::AutoCreate => "first write creates the topic",
+            Capability::UnknownTopic => "an unknown topic is told as such",
+            Capability::Topics => "create, list, describe and delete topics",
+            Capability::Configs => "describe configs",
+            Capability::Cluster => "describe cluster",
+            Capability::Commits => "committed offsets, kept through kill -9",
+            Capability::Groups => "groups: join, leave, die, rebalance",
+            Capability::Cooperative => "groups: cooperative rebalance",
+            Capability::StaticMembers => "groups: static members",
+            Capability::MixedGroups => "groups of different clients",
+            Capability::Idempotence => "idempotent writes: no loss, no duplicate through kill -9",
+            Capability::Crashes => "20 × kill -9 under load",
+            Capability::RealData => "the main job on real data",
+        }
+    }
+
+    /// Why `client` takes no part in this row, if it does not.
+    #[must_use]
+    pub fn excuse(self, client: Kind) -> Option<&'static str> {
+        match (self, client) {
+            (Capability::MaxTimestamp, Kind::KafkaJs | Kind::Kcat) => {
+                Some("no such call in the client")
+            }
+            (Capability::Cooperative | Capability::StaticMembers, Kind::KafkaJs) => {
+                Some("not implemented in the client")
+            }
+            (Capability::Topics | Capability::Configs | Capability::Commits, Kind::Kcat) => {
+                Some("no such call in the client")
+            }
+            (
+                Capability::MixedGroups
+                | Capability::Groups
+                | Capability::Cooperative
+                | Capability::StaticMembers,
+                Kind::Kcat,
+            ) => Some("prints records only, not assignments"),
+            (
+                Capability::Crashes,
+                Kind::KafkaPython | Kind::KafkaJs | Kind::FranzGo | Kind::Kcat,
+            ) => Some("done with two clients; see the idempotence row"),
+            (Capability::RealData, Kind::Kcat) => {
+                Some("lines with arbitrary bytes cannot be told apart")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Installs the pinned clients below `target/compat/` through the ordinary package managers. Each has a stamp made of
+//! everything that goes into it, so a second run does nothing. One process installs at a time.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Where this package lies.
+#[must_use]
+pub fn package_dir() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `target/PROFILE` of the running test.
+///
+/// # Errors
+/// When the test does not run from a target directory.
+pub fn profile_dir() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let deps = program.parent().context("a program lies in a directory")?;
+    Ok(deps.parent().context("a test program lies below its profile's directory")?.to_owned())
+}
+
+/// `target` of the running test.
+///
+/// # Errors
+/// As [`profile_dir`].
+pub fn target_dir() -> Result<PathBuf> {
+    Ok(profile_dir()?
+        .parent()
+        .context("a profile's directory lies in the target directory")?
+        .to_owned())
+}
+
+/// `target/compat`: everything that is installed.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn root() -> Result<PathBuf> {
+    let root = target_dir()?.join("compat");
+    std::fs::create_dir_all(&root)?;
+    Ok(root)
+}
+
+/// Where brokers and clients keep the files of a run.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn scratch() -> Result<PathBuf> {
+    let scratch = root()?.join("scratch");
+    std::fs::create_dir_all(&scratch)?;
+    Ok(scratch)
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it cannot be started or fails; the error carries what it printed.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = output.status;
+    ensure!(
+        status.success(),
+        "{command:?} ended with {status}\n{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(said)
+}
+
+/// The Java driver: the directory with `client/` (jars) and `classes/`.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn java() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/java");
+    let inputs = [sources.join("pom.xml"), sources.join("Driver.java")];
+    installed("java", &inputs, |home| {
+        tool("javac", &["default-jdk-headless"])?;
+        jars("client", &home.join("client"))?;
+        let mut javac = Command::new("javac");
+        javac
+            .arg("-cp")
+            .arg(home.join("client/*"))
+            .arg("-d")
+            .arg(home.join("classes"))
+            .arg(sources.join("Driver.java"));
+        run(&mut javac).map(drop)
+    })
+}
+
+/// The jars of Kafka's console tools.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn kafka_tools() -> Result<PathBuf> {
+    installed("tools", &[package_dir().join("clients/java/pom.xml")], |home| {
+        tool("java", &["default-jdk-headless"])?;
+        jars("tools", home)
+    })
+}
+
+/// The jars of the Kafka server, for comparison.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn kafka_server() -> Result<PathBuf> {
+    installed("server", &[package_dir().join("clients/java/pom.xml")], |home| {
+        tool("java", &["default-jdk-headless"])?;
+        jars("server", home)
+    })
+}
+
+/// How every JVM here logs.
+#[must_use]
+pub fn java_logging() -> PathBuf {
+    package_dir().join("clients/java/log4j2.properties")
+}
+
+/// How the Kafka server logs: it says that it is ready at the level that the clients leave out.
+#[must_use]
+pub fn kafka_server_logging() -> PathBuf {
+    package_dir().join("clients/java/log4j2-server.properties")
+}
+
+fn jars(profile: &str, into: &Path) -> Result<()> {
+    tool("mvn", &["maven"])?;
+    let mut mvn = Command::new("mvn");
+    mvn.args([
+        "-q",
+        "-B",
+        "-ntp",
+        "-P",
+        profile,
+        "dependency:copy-dependencies",
+        "-DincludeScope=runtime",
+    ]);
+    mvn.arg(format!("-DoutputDirectory={}", into.display()))
+        .current_dir(package_dir().join("clients/java"));
+    run(&mut mvn).map(drop)
+}
+
+/// The Python interpreter of the environment with both Python clients.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn python() -> Result<PathBuf> {
+    let requirements = package_dir().join("clients/python/requirements.txt");
+    let home = installed("python", std::slice::from_ref(&requirements), |home| {
+        tool("python3", &["python3", "python3-venv"])?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(home))?;
+        run(Command::new(home.join("bin/python"))
+            .args(["-m", "pip", "install", "-q", "-r"])
+            .arg(&requirements))
+        .map(drop)
+    })?;
+    Ok(home.join("bin/python"))
+}
+
+/// The directory with `driver.js` and its `node_modules`.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn node() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/node");
+    let inputs = [sources.join("package.json"), sources.join("driver.js")];
+    installed("node", &inputs, |home| {
+        tool("npm", &["nodejs", "npm"])?;
+        for input in &inputs {
+            std::fs::copy(input, home.join(input.file_name().context("a file has a name")?))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(home);
+        run(&mut npm).map(drop)
+    })
+}
+
+/// The driver on franz-go.
+///
+/// # Errors
+/// When the package manager or the compiler fails.
+pub fn go() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/go");
+    let inputs = [sources.join("go.mod"), sources.join("go.sum"), sources.join("main.go")];
+    let home = installed("go", &inputs, |home| {
+        tool("go", &["golang-go"])?;
+        run(Command::new("go")
+            .arg("build")
+            .arg("-o")
+            .arg(home.join("driver"))
+            .arg(".")
+            .current_dir(&sources))
+        .map(drop)
+    })?;
+    Ok(home.join("driver"))
+}
+
+/// Debian's kcat.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn kcat() -> Result<PathBuf> {
+    let _one_at_a_time = lock()?;
+    tool("kcat", &["kcat"])?;
+    Ok(PathBuf::from("kcat"))
+}
+
+fn lock() -> Result<File> {
+    let file = File::create(root()?.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Runs `install` in an empty directory unless its stamp says that exactly these inputs are there already.
+fn installed(
+    name: &str,
+    inputs: &[PathBuf],
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let _one_at_a_time = lock()?;
+    let home = root()?.join(name);
+    let stamp = root()?.join(format!("{name}.stamp"));
+    let mut hasher = DefaultHasher::new();
+    for input in inputs {
+        std::fs::read(input)
+            .with_context(|| format!("read {}", input.display()))?
+            .hash(&mut hasher);
+    }
+    let wanted = format!("{:016x}", hasher.finish());
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(home);
+    }
+    eprintln!("installing {name} into {}", home.display());
+    if home.exists() {
+        std::fs::remove_dir_all(&home)?;
+    }
+    std::fs::create_dir_all(&home)?;
+    install(&home).with_context(|| format!("install {name}"))?;
+    std::fs::write(&stamp, wanted)?;
+    Ok(home)
+}
+
+/// Sees to it that a program of the system is there, if need be from Debian's packages.
+fn tool(program: &str, packages: &[&str]) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-q", "-y"])
+            .args(arguments))
+    };
+    let install = || apt(&[&["install", "--no-install-recommends"], packages].concat());
+    if install().is_err() {
+        apt(&["update"])?;
+        install()
+            .with_context(|| format!("{program} is missing; install the packages {packages:?}"))?;
+    }
+    Ok(())
+}
