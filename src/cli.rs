@@ -3,6 +3,7 @@
 //! Arguments only name settings; their meaning and checks are [`crate::config`]'s. Configuration
 //! errors end with exit code 2 and are printed as `error: …` with a `hint: …` below.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,8 +92,8 @@ fn setting(text: &str) -> Result<(String, String), &'static str> {
 /// the process.
 #[must_use]
 pub fn parse() -> Command {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    let text = |os: OsString| os.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     command(Arguments::parse(), environment.collect())
 }
 

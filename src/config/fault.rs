@@ -60,6 +60,14 @@ pub enum Fault {
     /// A value of the wrong type or out of bounds.
     #[error(transparent)]
     Value(InvalidValue),
+    /// A value in another encoding.
+    #[error("Invalid value {given} for configuration {}: the text is not UTF-8", key.name)]
+    Encoding {
+        /// The key.
+        key: &'static Key,
+        /// What could be read of it.
+        given: String,
+    },
     /// Wrong listeners.
     #[error(transparent)]
     Listener(ListenerError),
@@ -133,7 +141,7 @@ impl Fault {
         match self {
             Self::Value(error) => &error.name,
             Self::Listener(error) => error.key(),
-            Self::Refused { key, .. } => key.name,
+            Self::Refused { key, .. } | Self::Encoding { key, .. } => key.name,
             Self::DataDirs { key, .. } | Self::Cluster { key, .. } => key,
             Self::NodeIds { .. } => "broker.id",
             Self::NoBroker { .. } => "process.roles",
@@ -150,6 +158,7 @@ impl Fault {
                 Some(key) => format!("expected {}, or leave it out", key.expected()),
                 None => "leave it out".to_owned(),
             },
+            Self::Encoding { .. } => "write it in UTF-8".to_owned(),
             Self::Listener(error) => error.hint(),
             Self::Refused { key, .. } => match key.default {
                 Some(default) if !default.is_empty() => {

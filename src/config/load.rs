@@ -15,7 +15,7 @@ use super::listener::{self, ListenerConfig, ListenerKeys};
 use super::parts::Parts;
 use super::source::{self, Given, Origin, Sources};
 use super::topic::{self, TopicConfig, TopicConfigError};
-use super::value::Value;
+use super::value::{HIDDEN, Value};
 use super::values::{Setting, Values};
 use super::{FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig};
 use super::{StorageConfig, TopicsConfig};
@@ -137,6 +137,13 @@ impl Reading {
             self.warnings.push(stranger(given));
             return;
         };
+        if given.text.contains(char::REPLACEMENT_CHARACTER)
+            && !matches!(key.effect, Effect::Nothing(_))
+        {
+            let shown = if key.sensitive() { HIDDEN.to_owned() } else { given.text };
+            self.fault(Fault::Encoding { key, given: shown }, Some(given.origin));
+            return;
+        }
         match (key.effect, key.parse(&given.text)) {
             (Effect::Nothing(because), parsed) => {
                 self.warnings.push(Warning::NoEffect {

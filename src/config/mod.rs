@@ -42,5 +42,6 @@ pub use parts::{
 pub use source::{FileError, Origin, Sources};
 pub use topic::{
     Compression, FORGOTTEN_TOPIC_KEYS, TimestampType, TopicConfig, TopicConfigError, topic_key,
+    topic_settings_without_effect,
 };
 pub use value::{InvalidValue, Value};

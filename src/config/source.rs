@@ -79,14 +79,17 @@ pub enum FileError {
 
 /// Reads the settings of a properties file in order.
 pub(super) fn read(path: &Path, fs: &dyn Fs) -> Result<Vec<Given>, FileError> {
-    let mut bytes =
-        fs.read_all(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    let read = fs.read_all(path);
+    let bytes = read.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    parse(path, bytes).map_err(|source| FileError::Syntax { path: path.to_owned(), source })
+}
+
+fn parse(path: &Path, mut bytes: Vec<u8>) -> Result<Vec<Given>, PropertiesError> {
     // The reader loses a last line that ends in a backslash without a line end.
     bytes.push(b'\n');
-    let lines = PropertiesIter::new_with_encoding(bytes.as_slice(), encoding_rs::UTF_8);
     let mut settings = Vec::new();
-    for line in lines {
-        let line = line.map_err(|source| FileError::Syntax { path: path.to_owned(), source })?;
+    for line in PropertiesIter::new_with_encoding(bytes.as_slice(), encoding_rs::UTF_8) {
+        let line = line?;
         let origin = Origin::File { path: path.to_owned(), line: line.line_number() };
         match line.consume_content() {
             LineContent::Comment(_) => {}
@@ -94,4 +97,41 @@ pub(super) fn read(path: &Path, fs: &dyn Fs) -> Result<Vec<Given>, FileError> {
         }
     }
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _read = parse(Path::new("x"), bytes);
+        }
+
+        #[test]
+        fn any_lines_of_the_format_are_read_or_refused(text in r"([a-z\\=: #!\t\r\n\fu0-9]{0,8}\n){0,6}") {
+            let _read = parse(Path::new("x"), text.into_bytes());
+        }
+
+        #[test]
+        fn plain_settings_come_back_with_their_lines(
+            settings in proptest::collection::vec(("[a-z.]{1,12}", "[a-z0-9/]{0,12}"), 0..20),
+        ) {
+            let text: String =
+                settings.iter().map(|(name, text)| format!("# doc\n{name} = {text}\n")).collect();
+            let read = parse(Path::new("x"), text.into_bytes()).unwrap();
+            let expected: Vec<Given> = settings
+                .into_iter()
+                .enumerate()
+                .map(|(index, (name, text))| {
+                    let origin = Origin::File { path: "x".into(), line: 2 * index + 2 };
+                    Given { name, text, origin }
+                })
+                .collect();
+            prop_assert_eq!(read, expected);
+        }
+    }
 }

@@ -366,6 +366,16 @@ fn a_fault_says_where_it_stands_and_what_is_right() {
 }
 
 #[test]
+fn values_in_another_encoding_are_refused() {
+    let error = load_file(b"# caf\xe9\nlog.dirs=/caf\xe9\n").unwrap_err();
+    assert!(
+        error.to_string().ends_with("for configuration log.dirs: the text is not UTF-8"),
+        "{error}"
+    );
+    assert!(load_file(b"# caf\xe9\nlog.dirs=/cafe\n").is_ok());
+}
+
+#[test]
 fn all_faults_are_listed_at_once() {
     let found = faults(&[("num.partitions", "0"), ("listeners", "x"), ("log.dirs", "a,b")]);
     assert_eq!(found.len(), 3, "{found:?}");
@@ -684,6 +694,13 @@ fn topic_settings_are_stored_as_given_without_those_that_kafka_has_dropped() {
             ("segment.bytes", "1048576"),
         ])
     );
+}
+
+#[test]
+fn topic_settings_without_effect_are_found() {
+    let own = own(&[("segment.bytes", "1048576"), ("retention.ms", "1"), ("flush.ms", "1")]);
+    let found: Vec<_> = topic_settings_without_effect(&own).map(|(key, _)| key.name).collect();
+    assert_eq!(found, ["flush.ms", "segment.bytes"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::{COMPRESSION_TYPES, NOT_COMPACTED, TIMESTAMP_TYPES};
-use super::key::{Check, Key, Synonym, keys};
+use super::key::{Check, Effect, Key, Synonym, keys};
 use super::value::{InvalidValue, Value};
 use super::values::Values;
 
@@ -144,6 +144,20 @@ pub static FORGOTTEN_TOPIC_KEYS: &[&str] =
 #[must_use]
 pub fn topic_key(name: &str) -> Option<&'static Key> {
     TOPIC_KEYS.iter().find(|key| key.name == name)
+}
+
+/// Those of a topic's settings that do nothing here, and why: the text completes "has no effect
+/// because …". They are taken, because tools send them; whoever takes them should say so.
+pub fn topic_settings_without_effect(
+    own: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&'static Key, &'static str)> {
+    own.keys().filter_map(|name| {
+        let key = topic_key(name)?;
+        match key.effect {
+            Effect::Nothing(because) => Some((key, because)),
+            Effect::Full | Effect::Partial(_) | Effect::Refused(_) => None,
+        }
+    })
 }
 
 /// Why a topic's settings are refused (INVALID_CONFIG). Prints as Kafka does.
