@@ -23,7 +23,7 @@ use schema::{Field, Kind};
 pub const MEMORY_PER_BYTE: usize = 16;
 
 /// What any body may turn into, however small it is.
-pub const MEMORY_FLOOR_BYTES: usize = 64 << 10;
+pub const MEMORY_FLOOR_BYTES: usize = 60 << 10;
 
 /// What no body may exceed, however large it is.
 pub const MEMORY_MAX_BYTES: usize = 256 << 20;
@@ -57,12 +57,20 @@ pub enum GuardError {
     TagVersion { tag: u32 },
 }
 
-/// Checks the body of a served API and version; bytes behind it are not looked at, as in Kafka.
-/// Returns how many bytes belong to it.
+/// What the walk over a body found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes that belong to the body. What follows is not looked at, as in Kafka.
+    pub size_bytes: usize,
+    /// Memory that decoding is going to take, at most, beside the body itself.
+    pub memory_bytes: usize,
+}
+
+/// Checks the body of a served API and version.
 ///
 /// # Errors
 /// The body is not what the version says, or claims too much.
-pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, GuardError> {
+pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<Extent, GuardError> {
     let limit_bytes = body
         .len()
         .saturating_mul(MEMORY_PER_BYTE)
@@ -77,7 +85,8 @@ pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, GuardError
         memory_bytes: 0,
     };
     walk.structure(schema::of(api))?;
-    Ok(body.len() - walk.reader.remaining())
+    let size_bytes = body.len() - walk.reader.remaining();
+    Ok(Extent { size_bytes, memory_bytes: walk.memory_bytes })
 }
 
 struct Walk<'a> {
