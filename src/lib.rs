@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tidy;

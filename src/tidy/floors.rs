@@ -34,6 +34,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("cli", 6),
     ("main", 6),
     ("braid", 6),
+    ("docs", 6),
 ];
 
 /// Uses on one floor that are meant: (user, used).
