@@ -188,11 +188,7 @@ fn upward_and_sideways_uses_are_found() {
     let cases = [
         ("src/store/log.rs", "use crate::partition::Partition;", "store (F2) uses partition (F3)"),
         ("src/store/log.rs", "use braid_raft::Image;", "store (F2) uses braid_raft (F2)"),
-        (
-            "src/partition/mod.rs",
-            "use crate::{env, group::Group};",
-            "partition (F3) uses group (F3)",
-        ),
+        ("src/group/mod.rs", "use crate::{env, quota::Quota};", "group (F3) uses quota (F3)"),
         ("src/group.rs", "fn a(b: &crate::api::Context) {}", "group (F3) uses api (F4)"),
         ("src/api/fetch.rs", "use crate::server;", "api (F4) uses server (F5)"),
         ("src/api/fetch.rs", "use super::super::server::X;", "api (F4) uses server (F5)"),
