@@ -4,6 +4,7 @@ pub use braid_base::{env, model};
 
 pub mod cli;
 pub mod config;
+pub mod group;
 
 #[cfg(test)]
 mod docs;
