@@ -1,0 +1,327 @@
+//! What everybody else does with the log. All calls are plain functions that take the shard's
+//! lock for a short moment and never wait for the disk, unless their doc says that they block.
+
+use std::sync::Arc;
+
+use braid_protocol::records::BatchHeader;
+use tokio::sync::Notify;
+
+use super::error::{AppendError, LogFailed, LogStartError, MaintainError, ReadError};
+use super::frame::{self, Kind};
+use super::shared::Shared;
+use super::state::{Appended, Class, Content};
+use super::watermark::WaitDurable;
+use crate::model::{LeaderEpoch, Offset, Position, QueueId};
+
+/// A shard's log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LogHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Where a queue begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    /// First offset.
+    pub log_start: Offset,
+    /// Offset behind the last durable record: nobody reads from here on.
+    pub high_watermark: Offset,
+    /// Offset that the next record gets.
+    pub next: Offset,
+}
+
+/// What a store has done and holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Position behind the last frame.
+    pub appended: Position,
+    /// Everything below is on disk.
+    pub durable: Position,
+    /// Segments that hold or may hold records.
+    pub segments: usize,
+    /// Bytes of memory mapped for the ring.
+    pub ring_bytes: usize,
+    /// Whether appends of records are refused for want of space.
+    pub disk_full: bool,
+}
+
+impl LogHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Appends a batch to a queue. When this returns, the batch's place and offsets are fixed;
+    /// it is durable once [`LogHandle::wait_durable`] of its `end` resolves. `header` is that of
+    /// `batch`, which the caller has validated; base offset and leader epoch are stamped here.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: nothing was appended.
+    pub fn append(
+        &self,
+        queue: QueueId,
+        epoch: LeaderEpoch,
+        class: Class,
+        batch: &[u8],
+        header: &BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
+            let said = header.size_bytes();
+            return Err(AppendError::NotTheBatch { said, got: batch.len() });
+        }
+        if let Some(failed) = self.shared.watermark.failed() {
+            return Err(failed.clone().into());
+        }
+        // The checksum of a large batch is not computed under the lock.
+        let body_crc = frame::body_crc(batch);
+        let mut state = self.shared.state();
+        let moment = self.shared.moment();
+        let appended = state.append(queue, epoch, class, (batch, header, body_crc), moment);
+        self.shared.release(state);
+        appended
+    }
+
+    /// Waits while too much is appended and not durable, or the next segment is being made. Call
+    /// it before reading more requests: it bounds memory and keeps appends from being refused.
+    pub async fn room(&self) {
+        let shared = &self.shared;
+        loop {
+            if shared.watermark.failed().is_some() {
+                return;
+            }
+            let unsynced = shared.appended().saturating_sub(shared.watermark.durable());
+            let most = shared.config.unsynced_size_bytes_max;
+            if unsynced > most {
+                let position = Position(shared.appended() - most);
+                if self.wait_durable(position).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let allocated = shared.allocated.notified();
+            if !self.lacks_segment() {
+                return;
+            }
+            allocated.await;
+        }
+    }
+
+    /// Whether the active segment is nearly full and the next one is still being made.
+    fn lacks_segment(&self) -> bool {
+        let state = self.shared.state();
+        let near = (state.segment_size_bytes / 4).min(self.shared.config.unsynced_size_bytes_max);
+        let lacks = state.prepared.is_none()
+            && !state.full
+            && !state.closing
+            && state.damaged.is_none()
+            && state.room_in_segment() < near;
+        lacks && self.shared.threaded
+    }
+
+    /// Everything below this position is on disk.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        Position(self.shared.watermark.durable())
+    }
+
+    /// Position behind the last frame.
+    #[must_use]
+    pub fn appended(&self) -> Position {
+        Position(self.shared.appended())
+    }
+
+    /// Resolves once everything below `position` is on disk; fails once that cannot happen any
+    /// more. Dropping it loses nothing.
+    pub fn wait_durable(&self, position: Position) -> WaitDurable {
+        WaitDurable::new(Arc::clone(&self.shared.watermark), position)
+    }
+
+    /// Resolves when the log fails or is closed. On [`LogFailed::Io`] the process has to end:
+    /// nothing that was not durable will ever be.
+    pub async fn failed(&self) -> LogFailed {
+        match self.wait_durable(Position(u64::MAX)).await {
+            Err(failed) => failed,
+            Ok(()) => LogFailed::Closed,
+        }
+    }
+
+    /// Makes a queue known, or finds it known. Queue numbers are never used again after a drop.
+    pub fn open_queue(&self, queue: QueueId) -> Offsets {
+        self.shared.state().queues.open(queue);
+        self.offsets(queue).unwrap_or(Offsets {
+            log_start: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            next: Offset::ZERO,
+        })
+    }
+
+    /// Drops a queue and its records. Returns the position from which on that is durable.
+    ///
+    /// # Errors
+    /// The drop could not be logged; the queue is still there.
+    pub fn drop_queue(&self, queue: QueueId) -> Result<Position, AppendError> {
+        let moment = self.shared.moment();
+        let mut state = self.shared.state();
+        if state.queues.get(queue).is_none() {
+            return Err(AppendError::UnknownQueue(queue));
+        }
+        let end = state.append_control(Content::control(Kind::QueueDropped, queue, 0), moment);
+        let told = if end.is_ok() { state.forget_queue(queue) } else { Vec::new() };
+        self.shared.release(state);
+        told.iter().for_each(|notify| notify.notify_one());
+        end
+    }
+
+    /// All queues that are open or hold something.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueId> {
+        self.shared.state().queues.iter().map(|queue| queue.id).collect()
+    }
+
+    /// Where a queue begins and ends.
+    ///
+    /// # Errors
+    /// The queue is unknown.
+    pub fn offsets(&self, queue: QueueId) -> Result<Offsets, ReadError> {
+        let durable = self.shared.watermark.durable();
+        let state = self.shared.state();
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        Ok(Offsets {
+            log_start: Offset(known.log_start),
+            high_watermark: Offset(state.high_watermark(known, durable)),
+            next: Offset(known.next),
+        })
+    }
+
+    /// Bytes of the batches of a queue, to the precision of a segment at its beginning.
+    ///
+    /// # Errors
+    /// The queue is unknown.
+    pub fn size_bytes(&self, queue: QueueId) -> Result<u64, ReadError> {
+        let state = self.shared.state();
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        Ok(known.places.iter().map(|place| u64::from(place.bytes)).sum())
+    }
+
+    /// Moves a queue's log start up to `offset`, at most to the high watermark, and forgets what
+    /// lies below. Returns the position from which on that is durable; a lower offset than the
+    /// log start changes nothing.
+    ///
+    /// # Errors
+    /// The queue is unknown, the offset above the high watermark, or the move not loggable.
+    pub fn set_log_start(&self, queue: QueueId, offset: Offset) -> Result<Position, LogStartError> {
+        let moment = self.shared.moment();
+        let mut state = self.shared.state();
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        let high_watermark = state.high_watermark(known, moment.durable);
+        let log_start = known.log_start;
+        if offset.0 > high_watermark || offset.0 < 0 {
+            return Err(LogStartError::Read(ReadError::OutOfRange {
+                asked: offset,
+                log_start: Offset(log_start),
+                high_watermark: Offset(high_watermark),
+            }));
+        }
+        if offset.0 <= log_start {
+            return Ok(Position(state.appended));
+        }
+        let content = Content::control(Kind::LogStart, queue, offset.0);
+        let end = state.append_control(content, moment);
+        if end.is_ok() {
+            state.move_log_start(queue, offset.0);
+        }
+        self.shared.release(state);
+        Ok(end?)
+    }
+
+    /// The shard's leader epoch.
+    #[must_use]
+    pub fn epoch(&self) -> LeaderEpoch {
+        LeaderEpoch(self.shared.state().epoch)
+    }
+
+    /// Begins a leader epoch: from now on appends of any other are refused. An epoch that is not
+    /// above the current one changes nothing if it is the current, and is refused otherwise.
+    ///
+    /// # Errors
+    /// The epoch is older than the current one, or could not be logged.
+    pub fn start_epoch(&self, epoch: LeaderEpoch) -> Result<Position, AppendError> {
+        let moment = self.shared.moment();
+        let mut state = self.shared.state();
+        let current = state.epoch;
+        if epoch.0 < current {
+            return Err(AppendError::Fenced { current: LeaderEpoch(current), got: epoch });
+        }
+        if epoch.0 == current {
+            return Ok(Position(state.appended));
+        }
+        // The frame itself belongs to the epoch it starts.
+        state.epoch = epoch.0;
+        let content = Content::control(Kind::EpochStart, QueueId(0), 0);
+        let end = state.append_control(content, moment);
+        match &end {
+            Ok(end) => {
+                let start = end.0 - frame::frame_bytes(0);
+                state.epochs.push((epoch.0, start));
+            }
+            Err(_) => state.epoch = current,
+        }
+        self.shared.release(state);
+        end
+    }
+
+    /// Asks to be told whenever something of a queue has become durable, or the queue is
+    /// dropped. Subscribe first, look second, then wait: a notification is kept as a permit.
+    ///
+    /// # Errors
+    /// The queue is unknown.
+    pub fn subscribe(
+        &self,
+        queue: QueueId,
+        notify: &Arc<Notify>,
+    ) -> Result<Subscription, ReadError> {
+        let durable = self.shared.watermark.durable();
+        let mut state = self.shared.state();
+        let known = state.queues.get_mut(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        let id = known.subscribe(notify);
+        state.notify_when_durable(queue, durable);
+        Ok(Subscription { shared: Arc::clone(&self.shared), queue, id })
+    }
+
+    /// Frees segments whose records are all gone. Blocks: writes a checkpoint when there are any.
+    ///
+    /// # Errors
+    /// The log failed, or the disk is full and this is to be tried again.
+    pub fn recycle(&self) -> Result<(), MaintainError> {
+        self.shared.recycle()
+    }
+
+    /// What the store has done and holds.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let durable = self.durable();
+        let state = self.shared.state();
+        Stats {
+            appended: Position(state.appended),
+            durable,
+            segments: state.segments.len(),
+            ring_bytes: state.ring.mapped_bytes(),
+            disk_full: state.full && state.prepared.is_none(),
+        }
+    }
+}
+
+/// Ends when dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    shared: Arc<Shared>,
+    queue: QueueId,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(queue) = self.shared.state().queues.get_mut(self.queue) {
+            queue.unsubscribe(self.id);
+        }
+    }
+}

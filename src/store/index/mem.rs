@@ -1,0 +1,72 @@
+//! The index of a segment that has no index file yet. Grows under the shard's lock while its
+//! segment is written; then it is frozen behind an `Arc` as a whole, which takes no time.
+
+use super::Entry;
+use crate::model::QueueId;
+use crate::store::width::{narrow, narrow64};
+
+#[derive(Debug, Default)]
+pub(in crate::store) struct MemIndex {
+    base_time_ms: Option<i64>,
+    runs: Vec<Run>,
+}
+
+/// The entries of one queue, by offset. A queue whose records were all removed in between has
+/// more than one run; later runs hold later offsets.
+#[derive(Debug)]
+pub(in crate::store) struct Run {
+    pub(in crate::store) queue: QueueId,
+    pub(in crate::store) entries: Vec<Entry>,
+    pub(in crate::store) max_timestamp: i64,
+}
+
+impl MemIndex {
+    /// An index as an index file held it.
+    pub(in crate::store) fn of_runs(base_time_ms: i64, runs: Vec<Run>) -> Self {
+        Self { base_time_ms: Some(base_time_ms), runs }
+    }
+
+    /// Time that the entries' store times count from.
+    pub(in crate::store) fn base_time_ms(&self) -> i64 {
+        self.base_time_ms.unwrap_or(0)
+    }
+
+    pub(in crate::store) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Opens a run and returns its slot.
+    pub(in crate::store) fn open_run(&mut self, queue: QueueId) -> u32 {
+        let slot = narrow(self.runs.len());
+        self.runs.push(Run { queue, entries: Vec::new(), max_timestamp: i64::MIN });
+        slot
+    }
+
+    /// Adds a frame to a run; `entry`'s store time is set here. A store time before the first
+    /// frame's counts as that one's.
+    pub(in crate::store) fn push(&mut self, slot: u32, store_time_ms: i64, entry: Entry) {
+        let base = *self.base_time_ms.get_or_insert(store_time_ms);
+        let delta = u64::try_from(store_time_ms.saturating_sub(base)).unwrap_or(0);
+        if let Some(run) = self.runs.get_mut(slot as usize) {
+            debug_assert!(run.entries.last().is_none_or(|last| last.next() <= entry.base_offset));
+            run.max_timestamp = run.max_timestamp.max(entry.max_timestamp);
+            run.entries.push(Entry { store_delta_ms: narrow64(delta), ..entry });
+        }
+    }
+
+    pub(in crate::store) fn run(&self, slot: u32) -> Option<&Run> {
+        self.runs.get(slot as usize)
+    }
+}
+
+impl Run {
+    /// Number of the first entry that ends behind `offset`.
+    pub(in crate::store) fn seek(&self, offset: i64) -> usize {
+        // Readers at the tail look for the last entries.
+        match self.entries.last() {
+            Some(last) if last.next() <= offset => self.entries.len(),
+            Some(last) if last.base_offset <= offset => self.entries.len() - 1,
+            Some(_) | None => self.entries.partition_point(|entry| entry.next() <= offset),
+        }
+    }
+}

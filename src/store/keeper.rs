@@ -1,0 +1,404 @@
+//! Looks after segments behind the writer: prepares the next one, seals full ones, writes
+//! checkpoints, frees what nobody needs.
+//!
+//! Runs on a thread of its own, or inline. Nothing here is on the way of an append; the state is
+//! locked only for short moments. A full disk delays this work and fails nothing; any other error
+//! of the disk ends the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checkpoint::{Checkpoint, Clean, QueueRow};
+use super::error::{IoFailure, MaintainError};
+use super::index::{MappedIndex, MemIndex, file};
+use super::segment::{Segment, SegmentReader, name};
+use super::shared::Shared;
+use super::state::State;
+use crate::env::fs::Mode;
+
+/// How long a full disk is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many queues a checkpoint copies under one hold of the lock.
+const QUEUES_AT_ONCE: usize = 4096;
+
+/// What only the keeper knows.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    /// Numbers of the checkpoints on disk, oldest first.
+    pub(super) checkpoints: Vec<u64>,
+    /// Segments that the newest checkpoint does not name, by first position.
+    pub(super) condemned: Vec<u64>,
+    /// Files of the configured or another size that the last run left and no checkpoint names.
+    pub(super) leftovers: Vec<Leftover>,
+    /// A segment was sealed since the last checkpoint.
+    owed: bool,
+    /// Segments that no checkpoint names and a reader may still hold.
+    dying: Vec<Leftover>,
+}
+
+impl Keeper {
+    /// A keeper of a directory with these checkpoints.
+    pub(super) fn new(checkpoints: Vec<u64>) -> Self {
+        Self { checkpoints, ..Self::default() }
+    }
+}
+
+/// A segment file that is to be freed.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) first: u64,
+    pub(super) size_bytes: u64,
+    pub(super) reader: Option<Arc<SegmentReader>>,
+}
+
+/// What a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Running,
+    /// Nothing is appended any more, and nobody else writes.
+    Last,
+}
+
+/// A closed segment whose index is to be written.
+struct Closed {
+    first: u64,
+    closed_at: u64,
+    lineage: (i32, u32),
+    reader: Arc<SegmentReader>,
+    mem: Arc<MemIndex>,
+}
+
+impl Shared {
+    /// One round of everything; `checkpoint` asks for one in any case.
+    pub(super) fn keep(&self, keeper: &mut Keeper, checkpoint: bool) -> Result<(), MaintainError> {
+        self.state().keeper_due = false;
+        if self.state().damaged.is_some() {
+            return Ok(());
+        }
+        self.prepare_segment()?;
+        let kept = self.seal_and_checkpoint(keeper, checkpoint);
+        self.free(keeper)?;
+        if self.state().full {
+            self.prepare_segment()?;
+        }
+        self.drop_old_indexes();
+        kept
+    }
+
+    fn seal_and_checkpoint(&self, keeper: &mut Keeper, asked: bool) -> Result<(), MaintainError> {
+        keeper.owed |= self.seal_closed()?;
+        if keeper.owed || asked || self.has_dead_segments(keeper) {
+            self.write_checkpoint(keeper, Purpose::Running)?;
+        }
+        Ok(())
+    }
+
+    /// Frees every segment without living records that nobody reads.
+    pub(super) fn recycle(&self) -> Result<(), MaintainError> {
+        let mut keeper = self.locked(&self.keeper);
+        self.keep(&mut keeper, false)?;
+        if !keeper.condemned.is_empty() {
+            // The checkpoint before the newest still names them: write it over.
+            self.keep(&mut keeper, true)?;
+        }
+        Ok(())
+    }
+
+    fn seal_closed(&self) -> Result<bool, MaintainError> {
+        let closed = self.closed_segments();
+        for segment in &closed {
+            let index = self.write_index(&name::index(&self.config.dir, segment.first), segment)?;
+            segment.reader.seal(index);
+        }
+        Ok(!closed.is_empty())
+    }
+
+    fn closed_segments(&self) -> Vec<Closed> {
+        let durable = self.watermark.durable();
+        let state = self.state();
+        let unsealed = |segment: &&Segment| segment.end() <= durable && !segment.reader.is_sealed();
+        let closed = |segment: &Segment| {
+            Some(Closed {
+                first: segment.first,
+                closed_at: segment.closed_at?,
+                lineage: segment.lineage,
+                reader: Arc::clone(&segment.reader),
+                mem: Arc::clone(segment.mem.as_ref()?),
+            })
+        };
+        state.segments.values().filter(unsealed).filter_map(closed).collect()
+    }
+
+    fn write_index(
+        &self,
+        path: &std::path::Path,
+        of: &Closed,
+    ) -> Result<MappedIndex, MaintainError> {
+        let segment = file::Segment {
+            log_tag: self.state().log_tag,
+            first: of.first,
+            end: of.closed_at,
+            lineage: of.lineage,
+        };
+        let bytes = file::encode(segment, &of.mem);
+        self.replace(path, &bytes)?;
+        let fs = &self.env.fs;
+        let map = fs
+            .open(path, Mode::Read)
+            .and_then(|file| file.map())
+            .map_err(|source| self.fail(IoFailure::of("map", path)(source)))?;
+        MappedIndex::open(map).map_err(|_| {
+            let wrong = std::io::ErrorKind::InvalidData.into();
+            self.fail(IoFailure::of("read back", path)(wrong)).into()
+        })
+    }
+
+    /// Writes a small file as a whole. A full disk is tried again later, anything else ends the log.
+    fn replace(&self, path: &std::path::Path, bytes: &[u8]) -> Result<(), MaintainError> {
+        let fs = &self.env.fs;
+        match fs.replace(path, bytes).map_err(IoFailure::of("write", path)) {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_full() => {
+                // Half of it takes space too. If it cannot be removed, the next attempt does.
+                drop(fs.remove(&path.with_extension("new")));
+                Err(MaintainError::Io(failure))
+            }
+            Err(failure) => Err(self.fail(failure).into()),
+        }
+    }
+
+    fn has_dead_segments(&self, keeper: &Keeper) -> bool {
+        let state = self.state();
+        let appended = state.appended;
+        let mut segments = state.segments.values();
+        segments
+            .any(|segment| is_dead(segment, appended) && !keeper.condemned.contains(&segment.first))
+    }
+
+    fn write_checkpoint(&self, keeper: &mut Keeper, purpose: Purpose) -> Result<(), MaintainError> {
+        let (mut checkpoint, dead) = self.begin_checkpoint(keeper);
+        let mut slot = 0;
+        while self.copy_queues(&mut checkpoint, slot) {
+            slot += QUEUES_AT_ONCE;
+        }
+        // What was copied may reflect all that is appended by now.
+        let reflected = self.state().appended;
+        if self.threaded && purpose == Purpose::Running {
+            self.watermark.wait_blocking(reflected)?;
+        } else {
+            self.write_all()?;
+        }
+        checkpoint.durable = self.watermark.durable();
+        let path = name::checkpoint(&self.config.dir, checkpoint.number);
+        let bytes = checkpoint.encode();
+        let mut written = self.replace(&path, &bytes);
+        if matches!(written, Err(MaintainError::Io(_))) && keeper.checkpoints.len() > 1 {
+            // A full disk must not keep segments from being freed: the newest one suffices.
+            self.keep_checkpoints(keeper, 1)?;
+            written = self.replace(&path, &bytes);
+        }
+        written?;
+        keeper.owed = false;
+        keeper.checkpoints.push(checkpoint.number);
+        self.keep_checkpoints(keeper, 2)?;
+        self.condemn(keeper, dead);
+        match purpose {
+            Purpose::Running => Ok(()),
+            Purpose::Last => self.write_clean(&checkpoint),
+        }
+    }
+
+    fn begin_checkpoint(&self, keeper: &Keeper) -> (Checkpoint, Vec<u64>) {
+        let state = self.state();
+        let appended = state.appended;
+        let dead: Vec<u64> = state
+            .segments
+            .values()
+            .filter(|segment| is_dead(segment, appended))
+            .map(|segment| segment.first)
+            .collect();
+        let needed = state.segments.values().filter(|segment| !dead.contains(&segment.first));
+        let checkpoint = Checkpoint {
+            log_tag: state.log_tag,
+            number: keeper.checkpoints.last().map_or(1, |last| last + 1),
+            position: appended,
+            durable: 0,
+            epoch: state.epoch,
+            generation: state.generation,
+            epochs: state.epochs.clone(),
+            segments: needed.map(|segment| (segment.first, segment.size_bytes)).collect(),
+            queues: Vec::new(),
+            sequencer: state.sequencer.snapshot(),
+        };
+        (checkpoint, dead)
+    }
+
+    fn copy_queues(&self, checkpoint: &mut Checkpoint, slot: usize) -> bool {
+        let state = self.state();
+        let Some(window) = state.queues.window(slot, QUEUES_AT_ONCE) else { return false };
+        // A queue that never held anything is opened again by its owner.
+        let known = window.filter(|queue| queue.next > 0 || queue.log_start > 0);
+        checkpoint.queues.extend(known.map(|queue| QueueRow {
+            queue: queue.id.0,
+            log_start: queue.log_start,
+            next: queue.next,
+        }));
+        true
+    }
+
+    fn keep_checkpoints(&self, keeper: &mut Keeper, count: usize) -> Result<(), MaintainError> {
+        while keeper.checkpoints.len() > count {
+            let path = name::checkpoint(&self.config.dir, keeper.checkpoints.remove(0));
+            match self.env.fs.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(self.fail(IoFailure::of("remove", &path)(error)).into());
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets those die that the last two checkpoints both do without.
+    fn condemn(&self, keeper: &mut Keeper, dead: Vec<u64>) {
+        let mut state = self.state();
+        for first in std::mem::take(&mut keeper.condemned) {
+            if let Some(segment) = state.segments.remove(&first) {
+                keeper.dying.push(Leftover {
+                    first,
+                    size_bytes: segment.size_bytes,
+                    reader: Some(segment.reader),
+                });
+            }
+        }
+        keeper.dying.append(&mut keeper.leftovers);
+        keeper.condemned =
+            dead.into_iter().filter(|first| state.segments.contains_key(first)).collect();
+    }
+
+    fn free(&self, keeper: &mut Keeper) -> Result<(), MaintainError> {
+        let unread = |leftover: &mut Leftover| {
+            leftover.reader.as_ref().is_none_or(|reader| Arc::strong_count(reader) == 1)
+        };
+        let free: Vec<Leftover> = keeper.dying.extract_if(.., unread).collect();
+        if free.is_empty() {
+            return Ok(());
+        }
+        for leftover in free {
+            let Leftover { first, size_bytes, reader } = leftover;
+            // The map has to go before the file may be written again.
+            drop(reader);
+            self.free_file(first, size_bytes).map_err(|failure| self.fail(failure))?;
+        }
+        let dir = &self.config.dir;
+        self.env
+            .fs
+            .sync_dir(dir)
+            .map_err(|source| self.fail(IoFailure::of("sync directory", dir)(source)).into())
+    }
+
+    fn free_file(&self, first: u64, size_bytes: u64) -> Result<(), IoFailure> {
+        let (fs, dir) = (&self.env.fs, &self.config.dir);
+        let index = name::index(dir, first);
+        if fs.size(&index).map_err(IoFailure::of("look up", &index))?.is_some() {
+            fs.remove(&index).map_err(IoFailure::of("remove", &index))?;
+        }
+        let log = name::log(dir, first);
+        let mut allocator = self.locked(&self.allocator);
+        if size_bytes == self.config.segment_size_bytes
+            && allocator.spares.len() < self.config.spare_segments_max
+        {
+            let spare = name::spare(dir, first);
+            fs.rename(&log, &spare).map_err(IoFailure::of("rename", &log))?;
+            allocator.spares.push(spare);
+            return Ok(());
+        }
+        fs.remove(&log).map_err(IoFailure::of("remove", &log))
+    }
+
+    /// Lets go of indexes in memory whose segments are sealed and have left the ring.
+    fn drop_old_indexes(&self) {
+        let mut state = self.state();
+        let State { segments, ring, .. } = &mut *state;
+        let ring_start = ring.start().unwrap_or(u64::MAX);
+        for segment in segments.values_mut() {
+            if segment.reader.is_sealed() && segment.end() <= ring_start {
+                segment.mem = None;
+            }
+        }
+    }
+
+    /// Leaves the directory so that opening it needs no scan. Everything is appended.
+    pub(super) fn keep_last(&self) -> Result<(), MaintainError> {
+        let mut keeper = self.locked(&self.keeper);
+        if self.state().damaged.is_some() {
+            return Ok(());
+        }
+        self.write_all()?;
+        self.seal_closed()?;
+        self.write_checkpoint(&mut keeper, Purpose::Last)
+    }
+
+    fn write_clean(&self, checkpoint: &Checkpoint) -> Result<(), MaintainError> {
+        let mut state = self.state();
+        let mem = Arc::new(std::mem::take(&mut state.index));
+        let Some((_, active)) = state.segments.last_key_value() else { return Ok(()) };
+        let tail = Closed {
+            first: active.first,
+            closed_at: state.appended,
+            lineage: active.lineage,
+            reader: Arc::clone(&active.reader),
+            mem,
+        };
+        drop(state);
+        self.write_index(&self.config.dir.join(name::TAIL_INDEX), &tail)?;
+        let clean = Clean {
+            log_tag: checkpoint.log_tag,
+            number: checkpoint.number,
+            position: checkpoint.position,
+        };
+        self.replace(&self.config.dir.join(name::CLEAN), &clean.encode())
+    }
+}
+
+/// Whether a segment holds nothing that lives. Its control frames are in every later checkpoint.
+fn is_dead(segment: &Segment, appended: u64) -> bool {
+    segment.live == 0 && segment.reader.is_sealed() && segment.end() <= appended
+}
+
+/// The keeper's thread.
+pub(super) fn run(shared: &Shared) {
+    loop {
+        let mut retry = false;
+        {
+            let mut keeper = shared.locked(&shared.keeper);
+            match shared.keep(&mut keeper, false) {
+                Ok(()) => {}
+                Err(MaintainError::Io(failure)) => {
+                    tracing::warn!(%failure, "maintenance is put off");
+                    retry = true;
+                }
+                Err(MaintainError::Failed(_)) => return,
+            }
+            retry |= !keeper.dying.is_empty();
+        }
+        let mut state = shared.state();
+        retry |= state.full;
+        while !state.keeper_due {
+            if state.closing || shared.watermark.failed().is_some() {
+                return;
+            }
+            let wait = if retry { RETRY_AFTER } else { Duration::from_secs(3600) };
+            let Ok((woken, timeout)) = shared.keeper_wake.wait_timeout(state, wait) else {
+                shared.env.spawner.fatal("a panic left the log half changed")
+            };
+            state = woken;
+            if timeout.timed_out() {
+                break;
+            }
+        }
+        if state.closing || shared.watermark.failed().is_some() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Floor F2: one shard's CommitLog on disk.
+//!
+//! Owns a directory of segments and everything in it: the records of all queues of the shard in
+//! the order they arrived, their index, checkpoints. Knows queues, offsets, positions and epochs;
+//! never topics, names or requests. Synchronous: appends and lookups are plain calls under one
+//! short lock, the disk belongs to two threads of the store's own (or to none, see
+//! [`Store::open_inline`]), reads from disk belong on the caller's reader pool. The invariants:
+//! nothing is called durable before it is on disk, nothing that is not durable is ever read, and
+//! bytes once durable are served as they were written or not at all. docs/formats.md has the
+//! formats; docs/adr/0002 and 0004 the reasons.
+
+mod allocate;
+mod checkpoint;
+mod chunk;
+mod config;
+mod error;
+mod frame;
+mod handle;
+mod index;
+mod keeper;
+mod lookup;
+mod open;
+mod page;
+mod queue;
+mod read;
+mod recovery;
+mod ring;
+mod scan;
+mod segment;
+mod sequencer;
+mod shared;
+mod state;
+#[cfg(test)]
+mod tests;
+mod watermark;
+mod width;
+mod writer;
+
+pub use config::{ConfigError, OnDamage, StoreConfig};
+pub use error::{
+    AppendError, Damage, DamageReason, IoFailure, LogFailed, LogStartError, MaintainError,
+    OpenError, ReadError,
+};
+pub use handle::{LogHandle, Offsets, Stats, Subscription};
+pub use lookup::{BatchEntry, Retention};
+pub use open::Store;
+pub use read::{Batches, Located, ReadSpec};
+pub use sequencer::{RestoreError, SequenceRejected, Sequenced, Sequencer};
+pub use state::{Appended, Class};
+pub use watermark::WaitDurable;

@@ -1,0 +1,268 @@
+//! Opening and closing a store: identity and lock of the directory, recovery, threads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::allocate::Allocator;
+use super::checkpoint::{Checkpoint, Meta};
+use super::config::{OnDamage, StoreConfig};
+use super::error::{Damage, IoFailure, LogFailed, MaintainError, OpenError};
+use super::frame::{ACCEPTS_LOSS, Kind};
+use super::handle::LogHandle;
+use super::keeper;
+use super::recovery::{Listing, recover};
+use super::segment::name;
+use super::sequencer::Sequencer;
+use super::shared::{Parts, Shared};
+use super::state::Content;
+use super::writer::{self, Writer};
+use crate::env::Env;
+use crate::env::fs::Lock;
+use crate::model::QueueId;
+
+/// An open store: owner of the directory and of the threads that serve it.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    damage: Vec<Damage>,
+    _lock: Box<dyn Lock>,
+}
+
+impl Store {
+    /// Opens a directory, recovering what is there, with a writer's and a keeper's thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing is deleted or made anew that might hold records.
+    pub fn open(
+        env: &Env,
+        config: StoreConfig,
+        sequencer: Box<dyn Sequencer>,
+    ) -> Result<Self, OpenError> {
+        let mut store = Self::open_with(env, config, sequencer, true)?;
+        store.start_thread("log-writer", writer::run)?;
+        store.start_thread("log-keeper", keeper::run)?;
+        Ok(store)
+    }
+
+    /// Opens a directory without threads: nothing is written or looked after but by
+    /// [`Store::write_ready`] and [`Store::maintain`]. For the simulator and for tests.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_inline(
+        env: &Env,
+        config: StoreConfig,
+        sequencer: Box<dyn Sequencer>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(env, config, sequencer, false)
+    }
+
+    fn start_thread(&mut self, name: &'static str, body: fn(&Shared)) -> Result<(), IoFailure> {
+        let shared = Arc::clone(&self.shared);
+        let thread = shared.env.spawner.clone().thread(name, move || body(&shared));
+        self.threads.push(thread.map_err(IoFailure::of("start thread", Path::new(name)))?);
+        Ok(())
+    }
+
+    fn open_with(
+        env: &Env,
+        config: StoreConfig,
+        sequencer: Box<dyn Sequencer>,
+        threaded: bool,
+    ) -> Result<Self, OpenError> {
+        config.check()?;
+        let dir = config.dir.clone();
+        create_dir(env, &dir)?;
+        let lock = lock(env, &dir)?;
+        // Names that a killed process left behind count from now on.
+        env.fs.sync_dir(&dir).map_err(IoFailure::of("sync directory", &dir))?;
+        let meta = identify(env, &config)?;
+        let recovered = recover(env, &config, meta, sequencer)?;
+        let writer = Writer::new(&config).map_err(IoFailure::of("take memory for", &dir))?;
+        let mut state = recovered.state;
+        let loses = recovered.unknown_loss;
+        if config.on_damage == OnDamage::RefuseAppends {
+            state.damaged = loses;
+        }
+        let parts = Parts {
+            state,
+            writer,
+            allocator: Allocator { spares: recovered.spares },
+            keeper: recovered.keeper,
+            threaded,
+        };
+        let shared = Shared::new(env.clone(), config, parts);
+        if shared.state().damaged.is_none() {
+            begin_generation(&shared, loses.is_some())?;
+        }
+        Ok(Self { shared, threads: Vec::new(), damage: recovered.damage, _lock: lock })
+    }
+
+    /// The handle that everyone works with.
+    #[must_use]
+    pub fn handle(&self) -> LogHandle {
+        LogHandle::new(Arc::clone(&self.shared))
+    }
+
+    /// Damage that recovery met, in order of position.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Writes the next group; whether there was one. For stores without threads.
+    ///
+    /// # Errors
+    /// The log failed.
+    pub fn write_ready(&self) -> Result<bool, LogFailed> {
+        let mut writer = self.shared.locked(&self.shared.writer);
+        self.shared.write_group(&mut writer)
+    }
+
+    /// Does what the keeper's thread does: prepares, seals, checkpoints, frees. For stores without
+    /// threads; blocks.
+    ///
+    /// # Errors
+    /// The log failed, or the disk is full and part of it is to be tried again.
+    pub fn maintain(&self) -> Result<(), MaintainError> {
+        let mut keeper = self.shared.locked(&self.shared.keeper);
+        self.shared.keep(&mut keeper, false)
+    }
+
+    /// Makes everything durable and leaves the directory so that opening it needs no scan.
+    ///
+    /// # Errors
+    /// The log failed; or the disk is full: then everything is durable, and opening scans.
+    pub fn close(mut self) -> Result<(), MaintainError> {
+        self.stop_threads();
+        if let Some(failed) = self.shared.watermark.failed() {
+            return Err(failed.clone().into());
+        }
+        self.shared.keep_last()
+    }
+
+    /// Lets the threads write what is appended, and end.
+    fn stop_threads(&mut self) {
+        self.shared.state().closing = true;
+        self.shared.writer_wake.notify_all();
+        self.shared.keeper_wake.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop_threads();
+        self.shared.end(LogFailed::Closed);
+    }
+}
+
+/// Makes the directory, durable with all its parents.
+fn create_dir(env: &Env, dir: &Path) -> Result<(), IoFailure> {
+    let fs = &env.fs;
+    let mut new = Vec::new();
+    // Neither the root nor the current directory has a name; both exist.
+    for ancestor in dir.ancestors().filter(|ancestor| ancestor.file_name().is_some()) {
+        if fs.size(ancestor).map_err(IoFailure::of("look up", ancestor))?.is_some() {
+            break;
+        }
+        new.push(ancestor);
+    }
+    fs.create_dir_all(dir).map_err(IoFailure::of("create directory", dir))?;
+    for made in new {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        fs.sync_dir(parent).map_err(IoFailure::of("sync directory", parent))?;
+    }
+    Ok(())
+}
+
+fn lock(env: &Env, dir: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    let path = dir.join(name::LOCK);
+    match env.fs.lock(&path) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(OpenError::InUse { dir: dir.to_owned() })
+        }
+        Err(error) => Err(IoFailure::of("lock", &path)(error).into()),
+    }
+}
+
+/// Reads whose log this is, or makes it this cluster's when nothing is there yet.
+fn identify(env: &Env, config: &StoreConfig) -> Result<Meta, OpenError> {
+    let (fs, dir) = (&env.fs, &config.dir);
+    let path = dir.join(name::META);
+    let listing = Listing::read(env, dir)?;
+    let is_new = listing.logs.is_empty() && listing.spares.is_empty();
+    let meta = if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_some() {
+        let bytes = fs.read_all(&path).map_err(IoFailure::of("read", &path))?;
+        Meta::decode(&bytes)
+            .map_err(|_| OpenError::Unreadable { path, what: "its checksum or version differs" })?
+    } else if is_new && listing.checkpoints.is_empty() {
+        let meta = Meta { store_id: env.rng.next_uuid(), cluster_id: config.cluster_id };
+        fs.replace(&path, &meta.encode()).map_err(IoFailure::of("write", &path))?;
+        meta
+    } else {
+        return Err(OpenError::Missing { path });
+    };
+    if meta.cluster_id != config.cluster_id {
+        return Err(OpenError::OtherCluster {
+            dir: dir.clone(),
+            found: meta.cluster_id,
+            expected: config.cluster_id,
+        });
+    }
+    if is_new && listing.checkpoints.is_empty() {
+        let first = Checkpoint {
+            log_tag: meta.log_tag(),
+            number: 1,
+            epochs: vec![(0, 0)],
+            ..Checkpoint::default()
+        };
+        let path = name::checkpoint(dir, 1);
+        fs.replace(&path, &first.encode()).map_err(IoFailure::of("write", &path))?;
+    }
+    Ok(meta)
+}
+
+/// Starts this run's part of the log with a frame that voids whatever an earlier run left behind
+/// the log's end, durable before anything else is appended.
+fn begin_generation(shared: &Arc<Shared>, accepts_loss: bool) -> Result<(), OpenError> {
+    forget_clean_stop(shared)?;
+    match shared.prepare_segment() {
+        Ok(_) => {}
+        Err(MaintainError::Io(failure)) => return Err(failure.into()),
+        Err(MaintainError::Failed(failed)) => return Err(failed.into()),
+    }
+    let moment = shared.moment();
+    let mut state = shared.state();
+    state.generation += 1;
+    let flags = if accepts_loss { ACCEPTS_LOSS } else { 0 };
+    let start = Content { flags, ..Content::control(Kind::Start, QueueId(0), 0) };
+    state.append_control(start, moment)?;
+    shared.release(state);
+    shared.write_all()?;
+    // The start frame may have taken the prepared segment.
+    match shared.prepare_segment() {
+        Ok(_) => Ok(()),
+        Err(MaintainError::Io(failure)) => Err(failure.into()),
+        Err(MaintainError::Failed(failed)) => Err(failed.into()),
+    }
+}
+
+/// From now on the log goes beyond what the last stop wrote down.
+fn forget_clean_stop(shared: &Shared) -> Result<(), IoFailure> {
+    let (fs, dir) = (&shared.env.fs, &shared.config.dir);
+    let path = dir.join(name::CLEAN);
+    if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_some() {
+        fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
+        fs.sync_dir(dir).map_err(IoFailure::of("sync directory", dir))?;
+    }
+    Ok(())
+}

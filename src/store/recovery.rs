@@ -1,0 +1,610 @@
+//! Brings a directory back: the newest checkpoint, the sealed indexes, and the frames behind.
+//!
+//! Every frame of a segment without an index file is read. Where no frame is, either the log
+//! ends there — a torn tail, cut by the start frame that the next generation begins with — or what
+//! was there was durable once: then it is damage, which is never cut and never served. Which of
+//! the two is decided by the highest durable watermark known: the checkpoint's, and those that
+//! whole frames further on carry.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use braid_protocol::records::BatchHeader;
+
+use super::checkpoint::{Checkpoint, Clean, Meta};
+use super::config::{BLOCK_BYTES, StoreConfig};
+use super::error::{Damage, DamageReason, IoFailure, OpenError};
+use super::frame::{ACCEPTS_LOSS, HEADER_BYTES, Header, Kind};
+use super::index::{MappedIndex, MemIndex};
+use super::keeper::{Keeper, Leftover};
+use super::queue::Place;
+use super::ring::Ring;
+use super::scan::{Found, Lineage, Scanner};
+use super::segment::{Segment, SegmentReader, name};
+use super::sequencer::Sequencer;
+use super::state::{Prepared, State, note};
+use super::width::{index, narrow};
+use crate::env::Env;
+use crate::env::fs::Mode;
+use crate::model::{Position, QueueId};
+
+/// What a directory holds, once brought back.
+pub(super) struct Recovered {
+    pub(super) state: State,
+    pub(super) keeper: Keeper,
+    pub(super) spares: Vec<PathBuf>,
+    /// All damage met.
+    pub(super) damage: Vec<Damage>,
+    /// Where unknown offsets may be lost, if anywhere.
+    pub(super) unknown_loss: Option<u64>,
+}
+
+/// Names in a directory, by kind.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) logs: BTreeMap<u64, u64>,
+    pub(super) spares: BTreeMap<u64, u64>,
+    pub(super) checkpoints: Vec<u64>,
+}
+
+impl Listing {
+    pub(super) fn read(env: &Env, dir: &Path) -> Result<Self, IoFailure> {
+        let mut listing = Self::default();
+        for entry in env.fs.list(dir).map_err(IoFailure::of("list", dir))? {
+            match name::parse(&entry.name) {
+                name::Named::Log(first) => {
+                    listing.logs.insert(first, entry.size_bytes);
+                }
+                name::Named::Spare(first) => {
+                    listing.spares.insert(first, entry.size_bytes);
+                }
+                name::Named::Checkpoint(number) => listing.checkpoints.push(number),
+                name::Named::Index(_) | name::Named::Other => {}
+            }
+        }
+        listing.checkpoints.sort_unstable();
+        Ok(listing)
+    }
+}
+
+/// The newest whole checkpoint, and the numbers of it and of the one before.
+pub(super) fn newest_checkpoint(
+    env: &Env,
+    dir: &Path,
+    log_tag: u32,
+    numbers: &[u64],
+) -> Result<Option<(Checkpoint, Vec<u64>)>, IoFailure> {
+    for (i, number) in numbers.iter().enumerate().rev() {
+        let path = name::checkpoint(dir, *number);
+        let bytes = env.fs.read_all(&path).map_err(IoFailure::of("read", &path))?;
+        match Checkpoint::decode(&bytes) {
+            Ok(checkpoint) if checkpoint.log_tag == log_tag && checkpoint.number == *number => {
+                let from = i.saturating_sub(1);
+                return Ok(Some((checkpoint, numbers[from..=i].to_vec())));
+            }
+            Ok(_) | Err(_) => {
+                tracing::error!(path = %path.display(), "a checkpoint is damaged: taking the one before");
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Brings the log of `meta` in the configured directory back.
+pub(super) fn recover(
+    env: &Env,
+    config: &StoreConfig,
+    meta: Meta,
+    mut sequencer: Box<dyn Sequencer>,
+) -> Result<Recovered, OpenError> {
+    let dir = &config.dir;
+    let listing = Listing::read(env, dir)?;
+    let log_tag = meta.log_tag();
+    let found = newest_checkpoint(env, dir, log_tag, &listing.checkpoints)?;
+    let Some((checkpoint, numbers)) = found else {
+        let path = name::checkpoint(dir, 1);
+        return Err(match listing.checkpoints.last() {
+            Some(last) => OpenError::Unreadable {
+                path: name::checkpoint(dir, *last),
+                what: "no checkpoint is whole",
+            },
+            None => OpenError::Missing { path },
+        });
+    };
+    if !checkpoint.sequencer.is_empty() {
+        sequencer.restore(&checkpoint.sequencer)?;
+    }
+    let ring = Ring::new(config.chunk_size_bytes, config.ring_size_bytes);
+    let mut state = State::new(sequencer, ring, config.segment_size_bytes, log_tag);
+    state.epoch = checkpoint.epoch;
+    state.epochs.clone_from(&checkpoint.epochs);
+    state.generation = checkpoint.generation;
+    for row in &checkpoint.queues {
+        let queue = state.queues.open(QueueId(row.queue));
+        queue.log_start = row.log_start;
+        queue.next = row.next;
+    }
+    let mut recovery = Recovery {
+        env,
+        config,
+        listing: &listing,
+        known_durable: checkpoint.durable,
+        checkpoint: &checkpoint,
+        state,
+        lineage: (i32::MIN, 0),
+        damage: Vec::new(),
+        unknown_loss: None,
+    };
+    let tail = recovery.read_segments()?;
+    recovery.finish_tail(tail)?;
+    let (damage, unknown_loss) = (recovery.damage, recovery.unknown_loss);
+    let state = recovery.state;
+    let keeper = Keeper::new(numbers);
+    let mut recovered = Recovered { state, keeper, spares: Vec::new(), damage, unknown_loss };
+    recovered.sort_files(env, config, &listing)?;
+    Ok(recovered)
+}
+
+struct Recovery<'a> {
+    env: &'a Env,
+    config: &'a StoreConfig,
+    listing: &'a Listing,
+    checkpoint: &'a Checkpoint,
+    /// Everything below was durable once.
+    known_durable: u64,
+    state: State,
+    /// Of the last frame seen.
+    lineage: Lineage,
+    damage: Vec<Damage>,
+    unknown_loss: Option<u64>,
+}
+
+/// How reading a segment ended.
+enum Ended {
+    /// Its frames reach its end; the next segment goes on.
+    Full { closed_at: u64 },
+    /// The log ends here.
+    Tail(u64),
+}
+
+impl Recovery<'_> {
+    /// Reads all segments in order and returns where the log ends.
+    fn read_segments(&mut self) -> Result<u64, OpenError> {
+        if let Some(tail) = self.read_clean()? {
+            return Ok(tail);
+        }
+        let mut tail = 0;
+        let position = self.checkpoint.position;
+        let mut next = match self.checkpoint.segments.first() {
+            Some((first, _)) => Some(*first),
+            None => self.unnamed_segment(position),
+        };
+        let mut named = self.checkpoint.segments.iter();
+        let mut last_named = named.next().copied();
+        while let Some(first) = next {
+            let size_bytes = match last_named {
+                Some((_, size_bytes)) => size_bytes,
+                None => self.listing.logs.get(&first).copied().unwrap_or(0),
+            };
+            tail = first + size_bytes;
+            match self.read_segment(first, size_bytes)? {
+                Ended::Full { closed_at } => self.close_active(closed_at),
+                Ended::Tail(at) => return Ok(at),
+            }
+            // Behind the segments that the checkpoint names, files follow without a gap.
+            last_named = named.next().copied();
+            next = match last_named {
+                Some((first, _)) => Some(first),
+                None => self.unnamed_segment(tail),
+            };
+        }
+        // A log that ends with a segment: the last one is the active one again, and full.
+        if let Some(last) = self.state.segments.values_mut().next_back()
+            && let Some(mem) = last.mem.take()
+        {
+            last.closed_at = None;
+            self.state.index = Arc::try_unwrap(mem).unwrap_or_default();
+        }
+        Ok(tail)
+    }
+
+    /// The file of a segment that no checkpoint names yet. Files get their size before the log
+    /// can reach them, so a file without one is none.
+    fn unnamed_segment(&self, first: u64) -> Option<u64> {
+        let size_bytes = self.listing.logs.get(&first)?;
+        (*size_bytes > 0 && size_bytes.is_multiple_of(BLOCK_BYTES)).then_some(first)
+    }
+
+    fn read_segment(&mut self, first: u64, size_bytes: u64) -> Result<Ended, OpenError> {
+        let path = name::log(&self.config.dir, first);
+        match self.listing.logs.get(&first) {
+            None => return Err(OpenError::Missing { path }),
+            Some(size) if *size < size_bytes => {
+                return Err(OpenError::Unreadable { path, what: "the file was cut" });
+            }
+            Some(_) => {}
+        }
+        if first + size_bytes <= self.checkpoint.position
+            && let Some(index) = self.open_index(first)?
+        {
+            return Ok(self.attach_sealed(&path, (first, size_bytes), index));
+        }
+        let reader = SegmentReader::open(&self.env.fs, &path, first)?;
+        self.state.appended = first;
+        self.push_segment(Arc::new(reader), first, size_bytes);
+        let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
+        let log_tag = self.state.log_tag;
+        let mut scanner = Scanner::new(Arc::clone(&file), first, size_bytes, log_tag);
+        let ended = self.scan(&mut scanner, &path)?;
+        // Whole frames that a killed process left in the page cache count from now on.
+        file.sync().map_err(IoFailure::of("sync", &path))?;
+        Ok(ended)
+    }
+
+    fn open_index(&self, first: u64) -> Result<Option<MappedIndex>, OpenError> {
+        let path = name::index(&self.config.dir, first);
+        if self.env.fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_none_or(|n| n == 0)
+        {
+            return Ok(None);
+        }
+        let map = self.env.fs.open(&path, Mode::Read).and_then(|file| file.map());
+        let map = map.map_err(IoFailure::of("map", &path))?;
+        let index = MappedIndex::open(map).ok().filter(|index| {
+            index.segment().first == first && index.segment().log_tag == self.state.log_tag
+        });
+        if index.is_none() {
+            tracing::error!(path = %path.display(), "an index is damaged: made again from its segment");
+        }
+        Ok(index)
+    }
+
+    fn attach_sealed(&mut self, path: &Path, extent: (u64, u64), index: MappedIndex) -> Ended {
+        let (first, size_bytes) = extent;
+        let closed_at = index.segment().end;
+        self.lineage = self.lineage.max(index.segment().lineage);
+        let mut live = 0;
+        for run in index.queue_runs().flatten() {
+            if let Some(queue) = self.state.queues.get_mut(run.queue)
+                && run.next_offset > queue.log_start
+            {
+                let place = Place {
+                    first_offset: run.first_offset,
+                    segment: first,
+                    bytes: run.bytes,
+                    slot: 0,
+                };
+                queue.places.push(place);
+                live += 1;
+            }
+        }
+        let reader = SegmentReader::sealed(&self.env.fs, path, first, index);
+        self.push_segment(Arc::new(reader), first, size_bytes);
+        if let Some(segment) = self.state.segments.get_mut(&first) {
+            segment.live = live;
+            segment.lineage = self.lineage;
+        }
+        Ended::Full { closed_at }
+    }
+
+    fn push_segment(&mut self, reader: Arc<SegmentReader>, first: u64, size_bytes: u64) {
+        let segment = Segment {
+            first,
+            size_bytes,
+            closed_at: None,
+            live: 0,
+            lineage: self.lineage,
+            written_to: first,
+            reader,
+            direct: None,
+            mem: None,
+        };
+        self.state.segments.insert(first, segment);
+    }
+
+    fn close_active(&mut self, closed_at: u64) {
+        let mem = std::mem::take(&mut self.state.index);
+        if let Some(last) = self.state.segments.values_mut().next_back() {
+            last.closed_at = Some(closed_at);
+            if !last.reader.is_sealed() {
+                last.mem = Some(Arc::new(mem));
+            }
+        }
+    }
+
+    fn scan(&mut self, scanner: &mut Scanner, path: &Path) -> Result<Ended, OpenError> {
+        let io = |source| IoFailure { operation: "read", path: path.to_owned(), source };
+        let mut at = self.state.appended;
+        while at + HEADER_BYTES as u64 <= scanner.end() {
+            let since = self.since(at);
+            let found = scanner.at(at, since).map_err(io)?;
+            if let Found::Frame(header) = found {
+                let batch = match header.kind {
+                    Kind::Data => scanner.payload(&header).map_err(io)?,
+                    _ => None,
+                };
+                let batch = batch.and_then(|payload| BatchHeader::parse(payload).ok());
+                self.replay(&header, batch.as_ref());
+                if header.kind == Kind::Filler {
+                    return Ok(Ended::Full { closed_at: at + HEADER_BYTES as u64 });
+                }
+                at = header.end();
+                continue;
+            }
+            // A group may end within a frame: only as a whole was it durable.
+            let needed = match found {
+                Found::Frame(header) | Found::BentBody(header) => header.end(),
+                Found::Nothing => at + HEADER_BYTES as u64,
+            };
+            if !self.was_durable(scanner, at, needed).map_err(io)? {
+                return Ok(Ended::Tail(at));
+            }
+            at = match found {
+                Found::Frame(header) | Found::BentBody(header) => {
+                    self.report(path, at, DamageReason::Body);
+                    self.replay(&header, None);
+                    header.end()
+                }
+                Found::Nothing => {
+                    self.report(path, at, DamageReason::Header);
+                    self.unknown_loss.get_or_insert(at);
+                    match scanner.header_from(at + 1, since).map_err(io)? {
+                        Some(header) => header.position,
+                        // What is known to be durable is not written over.
+                        None if self.known_durable < scanner.end() => {
+                            return Ok(Ended::Tail(self.known_durable.next_multiple_of(8)));
+                        }
+                        None => scanner.end(),
+                    }
+                }
+            };
+        }
+        Ok(Ended::Full { closed_at: at.min(scanner.end()) })
+    }
+
+    /// The lineage that a frame at a position must have at least.
+    fn since(&self, at: u64) -> Lineage {
+        if at >= self.checkpoint.position {
+            self.lineage.max((self.checkpoint.epoch, self.checkpoint.generation))
+        } else {
+            self.lineage
+        }
+    }
+
+    /// Whether what stood between `at` and `end`, where no whole frame is, had been durable.
+    fn was_durable(&mut self, scanner: &mut Scanner, at: u64, end: u64) -> std::io::Result<bool> {
+        let since = self.since(at);
+        let mut from = at + 1;
+        while self.known_durable < end {
+            let Some(header) = scanner.header_from(from, since)? else { break };
+            self.known_durable = self.known_durable.max(header.durable);
+            from = header.position + 1;
+        }
+        if self.known_durable < end && self.next_segment_began(scanner.end(), since)? {
+            self.known_durable = scanner.end();
+        }
+        Ok(self.known_durable >= end)
+    }
+
+    /// Segments are written strictly in order: a frame in the next one says that this one was
+    /// durable to its end.
+    fn next_segment_began(&self, end: u64, since: Lineage) -> std::io::Result<bool> {
+        let Some(size_bytes) = self.listing.logs.get(&end) else { return Ok(false) };
+        let path = name::log(&self.config.dir, end);
+        let file = self.env.fs.open(&path, Mode::Read)?;
+        Scanner::new(file, end, *size_bytes, self.state.log_tag).begins(since)
+    }
+
+    fn report(&mut self, path: &Path, at: u64, reason: DamageReason) {
+        let damage = Damage { path: path.to_owned(), at: Position(at), reason };
+        tracing::error!(%damage, "what was durable is damaged; it is kept and not served");
+        self.damage.push(damage);
+    }
+
+    /// Does again what a frame did. Frames below the checkpoint only enter the index.
+    fn replay(&mut self, header: &Header, batch: Option<&BatchHeader>) {
+        self.lineage = self.lineage.max(header.lineage());
+        if let Some(active) = self.state.segments.values_mut().next_back() {
+            active.lineage = self.lineage;
+        }
+        let is_new = header.position >= self.checkpoint.position;
+        match header.kind {
+            Kind::Data => self.replay_data(header, batch, is_new),
+            Kind::Start if header.flags & ACCEPTS_LOSS != 0 => self.unknown_loss = None,
+            Kind::LogStart if is_new => {
+                self.state.move_log_start(header.queue, header.base_offset);
+            }
+            Kind::QueueDropped if is_new => drop(self.state.forget_queue(header.queue)),
+            Kind::EpochStart if is_new => {
+                self.state.epoch = header.epoch;
+                self.state.epochs.push((header.epoch, header.position));
+            }
+            Kind::Filler
+            | Kind::Start
+            | Kind::EpochStart
+            | Kind::LogStart
+            | Kind::QueueDropped
+            | Kind::Mark => {}
+        }
+    }
+
+    fn replay_data(&mut self, header: &Header, batch: Option<&BatchHeader>, is_new: bool) {
+        let State { queues, segments, index, sequencer, .. } = &mut self.state;
+        let queue = if is_new {
+            queues.open(header.queue)
+        } else {
+            // Unknown to a later checkpoint: it was dropped.
+            let Some(queue) = queues.get_mut(header.queue) else { return };
+            queue
+        };
+        let next = header.base_offset.saturating_add(i64::from(header.offsets));
+        if next > queue.log_start
+            && let Some(active) = segments.values_mut().next_back()
+        {
+            let max_timestamp = batch.map_or(header.store_time_ms, |batch| batch.max_timestamp);
+            note(queue, index, active, header, max_timestamp);
+        }
+        if is_new {
+            queue.next = queue.next.max(next);
+            if let Some(batch) = batch {
+                let base = crate::model::Offset(header.base_offset);
+                sequencer.replay(header.queue, base, batch, header.store_time_ms);
+            }
+        }
+    }
+
+    /// Takes the log as a clean stop left it, without reading a frame.
+    fn read_clean(&mut self) -> Result<Option<u64>, OpenError> {
+        let fs = &self.env.fs;
+        let path = self.config.dir.join(name::CLEAN);
+        if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_none() {
+            return Ok(None);
+        }
+        let bytes = fs.read_all(&path).map_err(IoFailure::of("read", &path))?;
+        let expected = Clean {
+            log_tag: self.state.log_tag,
+            number: self.checkpoint.number,
+            position: self.checkpoint.position,
+        };
+        if Clean::decode(&bytes) != Ok(expected) {
+            return Ok(None);
+        }
+        let Some(tail) = self.open_tail_index()? else { return Ok(None) };
+        let Some(((active, size_bytes), sealed)) = self.checkpoint.segments.split_last() else {
+            return Ok(None);
+        };
+        for (first, size_bytes) in sealed {
+            // A segment without its index is read as usual.
+            match self.read_segment(*first, *size_bytes)? {
+                Ended::Full { closed_at } => self.close_active(closed_at),
+                Ended::Tail(at) => return Ok(Some(at)),
+            }
+        }
+        let path = name::log(&self.config.dir, *active);
+        match self.listing.logs.get(active) {
+            None => return Err(OpenError::Missing { path }),
+            Some(size) if size < size_bytes => {
+                return Err(OpenError::Unreadable { path, what: "the file was cut" });
+            }
+            Some(_) => {}
+        }
+        let reader = SegmentReader::open(fs, &path, *active)?;
+        self.push_segment(Arc::new(reader), *active, *size_bytes);
+        self.attach_tail(tail);
+        Ok(Some(expected.position))
+    }
+
+    fn open_tail_index(&self) -> Result<Option<MemIndex>, OpenError> {
+        let path = self.config.dir.join(name::TAIL_INDEX);
+        let fs = &self.env.fs;
+        if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_none_or(|n| n == 0) {
+            return Ok(None);
+        }
+        let map = fs.open(&path, Mode::Read).and_then(|file| file.map());
+        let index = MappedIndex::open(map.map_err(IoFailure::of("map", &path))?);
+        let last = self.checkpoint.segments.last().map(|(first, _)| *first);
+        Ok(index.ok().and_then(|index| {
+            let of = index.segment();
+            let fits = of.log_tag == self.state.log_tag
+                && Some(of.first) == last
+                && of.end == self.checkpoint.position;
+            if fits { index.to_mem().ok() } else { None }
+        }))
+    }
+
+    fn attach_tail(&mut self, tail: MemIndex) {
+        let Some(active) = self.state.segments.values_mut().next_back() else { return };
+        for (slot, run) in tail.runs().iter().enumerate() {
+            let Some(queue) = self.state.queues.get_mut(run.queue) else { continue };
+            let (Some(first), Some(last)) = (run.entries.first(), run.entries.last()) else {
+                continue;
+            };
+            if last.next() > queue.log_start {
+                queue.places.push(Place {
+                    first_offset: first.base_offset,
+                    segment: active.first,
+                    bytes: run.entries.iter().map(|entry| entry.length).sum(),
+                    slot: narrow(slot),
+                });
+                active.live += 1;
+            }
+        }
+        self.state.index = tail;
+    }
+
+    /// Makes the log end at `tail`: opens the active segment for writing and fills the ring with
+    /// the beginning of its last block.
+    fn finish_tail(&mut self, tail: u64) -> Result<(), OpenError> {
+        let state = &mut self.state;
+        state.appended = tail;
+        state.epoch = state.epoch.max(self.lineage.0);
+        state.generation = state.generation.max(self.lineage.1);
+        let Some(active) = state.segments.values_mut().next_back() else { return Ok(()) };
+        if tail >= active.end() {
+            return Ok(());
+        }
+        let path = &active.reader.path;
+        active.written_to = tail.next_multiple_of(BLOCK_BYTES);
+        active.direct =
+            Some(self.env.fs.open(path, Mode::Direct).map_err(IoFailure::of("open", path))?);
+        let block = tail - tail % BLOCK_BYTES;
+        if block < tail {
+            let mut bytes = vec![0; index(tail - block)];
+            let file = self.env.fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
+            file.read_at(&mut bytes, block - active.first).map_err(IoFailure::of("read", path))?;
+            let reserved = state.ring.reserve(bytes.len() as u64, true, 0);
+            reserved.map_err(IoFailure::of("take memory for", path))?;
+            state.ring.append(block, &bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Recovered {
+    /// Finds out what the files are for that hold nothing of the log.
+    fn sort_files(
+        &mut self,
+        env: &Env,
+        config: &StoreConfig,
+        listing: &Listing,
+    ) -> Result<(), OpenError> {
+        let last = self.state.segments.values().next_back().map(Segment::end);
+        for (first, size_bytes) in &listing.logs {
+            if self.state.segments.contains_key(first) {
+                continue;
+            }
+            let (first, size_bytes) = (*first, *size_bytes);
+            let fits = size_bytes == config.segment_size_bytes;
+            if last.is_some_and(|end| first < end) {
+                self.keeper.leftovers.push(Leftover { first, size_bytes, reader: None });
+            } else if fits && last == Some(first) {
+                self.state.prepared = Some(adopt(env, config, first)?);
+            } else {
+                let path = name::log(&config.dir, first);
+                env.fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
+            }
+        }
+        for (first, size_bytes) in &listing.spares {
+            let path = name::spare(&config.dir, *first);
+            if *size_bytes == config.segment_size_bytes
+                && self.spares.len() < config.spare_segments_max
+            {
+                self.spares.push(path);
+            } else {
+                env.fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes over the segment that the last run prepared, and makes sure that it is durable.
+fn adopt(env: &Env, config: &StoreConfig, first: u64) -> Result<Prepared, IoFailure> {
+    let path = name::log(&config.dir, first);
+    let size_bytes = config.segment_size_bytes;
+    let reader = Arc::new(SegmentReader::open(&env.fs, &path, first)?);
+    let direct = env.fs.open(&path, Mode::Direct).map_err(IoFailure::of("open", &path))?;
+    direct.allocate(size_bytes).map_err(IoFailure::of("allocate", &path))?;
+    direct.sync().map_err(IoFailure::of("sync", &path))?;
+    Ok(Prepared { size_bytes, reader, direct, written_to: first })
+}
