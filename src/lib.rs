@@ -2,10 +2,10 @@
 
 pub use braid_base::{env, model};
 
-pub mod store;
-
 pub mod cli;
 pub mod config;
+pub mod group;
+pub mod store;
 
 #[cfg(test)]
 mod docs;

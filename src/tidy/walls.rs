@@ -115,7 +115,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         rule: "lint exceptions",
-        look: Look::Code,
+        look: Look::ProductCode,
         find: Find::Words(&["clippy::disallowed_methods", "clippy::disallowed_types"]),
         only_in: &[],
         allowed_in: &[ENV, "src/main.rs", OUTSIDE_BROKER[0], OUTSIDE_BROKER[1]],
