@@ -238,6 +238,23 @@ const ROWS: &[Row] = &[
         fires: "\"resolved\": \"https://registry.npm|js.org/kafkajs\"",
         passes: "\"kafkajs\": \"2.2.4\"",
     },
+    Row {
+        rule: "dependencies",
+        look: Look::Text,
+        find: Find::Masked(&[
+            "\"openssl|-sys\"",
+            "\"aws-lc|-sys\"",
+            "\"rdkafka|-sys\"",
+            "\"librocksdb|-sys\"",
+            "\"link-cplus|plus\"",
+            "\"git+|http",
+        ]),
+        only_in: &["Cargo.lock"],
+        allowed_in: &[],
+        why: "the tree builds with a Rust toolchain and a C compiler, from published crates alone",
+        fires: "name = \"openssl-sys\"",
+        passes: "name = \"ring\"",
+    },
 ];
 
 /// Longest file, in lines.
