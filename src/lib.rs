@@ -1,11 +1,19 @@
-//! Braid: Kafka on the wire, RocketMQ inside.
+//! Braid: Kafka on the wire, RocketMQ inside. The floors, from the ground up.
 
 pub use braid_base::{env, model};
 
-pub mod cli;
 pub mod config;
-pub mod group;
 pub mod store;
+
+pub mod group;
+mod partition;
+
+mod api;
+mod reconcile;
+mod server;
+
+pub mod cli;
+pub mod node;
 
 #[cfg(test)]
 mod docs;

@@ -1,1 +1,34 @@
-//! Braid.
+//! The cluster's metadata: topics, brokers, configs and producer ids, agreed on by a Raft quorum.
+//!
+//! Control goes round a loop: a handler plans ([`plan`]), proposes a [`command`] to the
+//! [`MetadataNode`], the quorum makes it durable, the pure [`apply`] turns the old image into the
+//! new, and the new [`image`] is published to every reader. Nothing else changes metadata.
+//!
+//! openraft is used in this crate only, and no type of it leaves. Neither Kafka's wire nor message
+//! bytes are known here.
+
+pub mod apply;
+pub mod command;
+pub mod delta;
+pub mod image;
+pub mod outcome;
+pub mod plan;
+
+mod identity;
+mod keeper;
+mod log_store;
+mod network;
+mod node;
+mod proposer;
+mod snapshot;
+mod state_machine;
+mod types;
+
+pub use delta::MetadataDelta;
+pub use identity::IdentityError;
+pub use image::MetadataImage;
+pub use log_store::{FrameError, LogError};
+pub use node::{MetadataConfig, MetadataFailed, MetadataNode, OpenError};
+pub use proposer::{COMMAND_BYTES_MAX, ProposeError};
+pub use snapshot::{SnapshotError, SnapshotFormatError};
+pub use types::BatchDecodeError;

@@ -2,17 +2,23 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A broker's number in the cluster (Kafka's `node.id`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BrokerId(pub i32);
 
 /// A topic's identity: unique per creation, so a topic made again under an old name differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicId(pub uuid::Uuid);
 
 /// A partition as the store sees it. Numbers are handed out once and never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueueId(pub u32);
+
+/// A shard's number: one replicated CommitLog with one leader at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId(pub u32);
 
 /// Byte address in a shard's CommitLog. Only grows; never a record number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -47,7 +53,9 @@ impl Offset {
 }
 
 /// Leadership term of a shard (Kafka's leader epoch).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct LeaderEpoch(pub i32);
 
 /// A producer's identity for idempotence; `NONE` is Kafka's -1.
@@ -66,4 +74,4 @@ macro_rules! display_inner {
         }
     )+};
 }
-display_inner!(BrokerId, TopicId, QueueId, Position, Offset, LeaderEpoch, ProducerId);
+display_inner!(BrokerId, TopicId, QueueId, ShardId, Position, Offset, LeaderEpoch, ProducerId);

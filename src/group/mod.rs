@@ -22,6 +22,7 @@ mod load;
 mod log;
 mod member;
 mod offsets;
+mod offsets_topic;
 mod query;
 mod rebalance;
 pub mod record;
@@ -36,6 +37,7 @@ pub use coordinator::{GroupCoordinator, Ticket};
 pub use error::{GroupError, GroupLogError};
 pub use load::Replayed;
 pub use log::{GroupLog, LoadError, PendingWrite};
+pub(crate) use offsets_topic::OffsetsTopicLog;
 pub use request::{
     CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic, DeleteOffsetsRequest,
     DeletedTopic, DescribedGroup, DescribedMember, FetchReply, FetchRequest, FetchTopic,

@@ -1,0 +1,113 @@
+//! The first bars of docs/performance.md: every figure beside its limit, measured in one run.
+
+use std::path::Path;
+
+use crate::broker::{Broker, SERVER_CPU, seconds_to_first_ack};
+use crate::client::{self, Figures};
+use crate::{Produce, limits};
+
+fn shape(connections: usize, in_flight: usize, records: usize, size_bytes: usize) -> Produce {
+    Produce {
+        to: String::new(),
+        topic: "bars".into(),
+        partitions: 1,
+        connections,
+        in_flight,
+        records,
+        size_bytes,
+        acks: -1,
+        rate: None,
+        seconds: 2.0,
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn run_on(broker: &Broker, shape: &Produce) -> Figures {
+    let shape = Produce { to: broker.address.clone(), ..shape.clone() };
+    client::create_topic(&shape).await;
+    client::produce(&shape).await
+}
+
+/// Runs every bar and prints the table. The program must be pinned to the other processor.
+pub(crate) async fn run(program: &Path, dir: &Path, rounds: usize) {
+    let data = dir.join(format!("braid-bars-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    println!("| bar | measured | limit in this run | ratio |");
+    println!("|---|---|---|---|");
+    start_and_memory(program, &data).await;
+    throughput(program, &data, rounds).await;
+    latency(program, &data, dir, rounds).await;
+    std::fs::remove_dir_all(&data).unwrap();
+}
+
+async fn start_and_memory(program: &Path, data: &Path) {
+    let dir = data.join("start");
+    let (seconds, broker) = seconds_to_first_ack(program, &dir).await;
+    println!("| cold start to first acknowledged message | {:.1} ms | 50 ms | |", seconds * 1e3);
+    println!(
+        "| RSS after one message | {:.1} MB | 20 MB | |",
+        broker.memory_bytes("VmRSS") as f64 / 1e6
+    );
+    broker.kill();
+}
+
+async fn throughput(program: &Path, data: &Path, rounds: usize) {
+    let cases = [
+        ("100 B x 1, 64 in flight, 1 connection", shape(1, 64, 1, 100)),
+        ("100 B x 1, 16 in flight, 64 connections", shape(64, 16, 1, 100)),
+        ("100 B x 1000, 2 in flight, 8 connections", shape(8, 2, 1000, 100)),
+        ("1 KiB x 900, 2 in flight, 4 connections", shape(4, 2, 900, 1024)),
+    ];
+    for (number, (name, shape)) in cases.into_iter().enumerate() {
+        let (mut ours, mut ceiling, mut cpu, mut disk) = (vec![], vec![], vec![], vec![]);
+        for round in 0..rounds {
+            let dir = data.join(format!("throughput-{number}-{round}"));
+            let broker = Broker::start(program, &dir, Some(SERVER_CPU));
+            let before = broker.cpu_seconds();
+            let figures = run_on(&broker, &shape).await;
+            let used = broker.cpu_seconds() - before;
+            cpu.push(used / figures.requests as f64 / shape.records as f64 * 1e6);
+            ours.push(figures.requests_per_second());
+            broker.kill();
+            std::fs::remove_dir_all(&dir).unwrap();
+            let null = Broker::start_null(Some(SERVER_CPU));
+            ceiling.push(run_on(&null, &shape).await.requests_per_second());
+            null.kill();
+            disk.push(limits::measure(data).await.disk_bytes_per_second);
+        }
+        let (ours, ceiling) = (median(ours), median(ceiling));
+        let batch = crate::frames::batch(shape.records, shape.size_bytes).len() as f64;
+        println!(
+            "| {name} | {ours:.0} req/s, {:.1} MB/s, {:.2} CPU s per M messages | null broker \
+             {ceiling:.0} req/s; disk {:.0} MB/s | {:.2} of null, {:.2} of disk |",
+            ours * batch / 1e6,
+            median(cpu),
+            median(disk.clone()) / 1e6,
+            ours / ceiling,
+            ours * batch / median(disk)
+        );
+    }
+}
+
+async fn latency(program: &Path, data: &Path, dir: &Path, rounds: usize) {
+    let (mut p50, mut bar) = (vec![], vec![]);
+    for round in 0..rounds {
+        let run_dir = data.join(format!("latency-{round}"));
+        let broker = Broker::start(program, &run_dir, Some(SERVER_CPU));
+        let figures = run_on(&broker, &shape(1, 1, 1, 100)).await;
+        broker.kill();
+        let limits = limits::measure(dir).await;
+        p50.push(figures.latency_us.value_at_quantile(0.5) as f64);
+        bar.push(limits.round_trip_us + 1.3 * limits.synced_write_us + 25.0);
+    }
+    let (p50, bar) = (median(p50), median(bar));
+    println!(
+        "| one connection, one in flight: synced ack p50 | {p50:.1} us | {bar:.1} us (round trip + \
+         1.3 x synced 4 KiB write + 25 us) | {:.2} |",
+        p50 / bar
+    );
+}

@@ -1,0 +1,120 @@
+//! The load program: measures a broker from outside, beside the limits of the machine.
+//!
+//! Batches are encoded once and sent again and again, so that the program is not the bottleneck;
+//! `null` is a broker that does nothing, whose rate is this program's own ceiling. Latencies of an
+//! open loop count from the scheduled time, so a stall shows in every request it delayed.
+//! benches/README.md says how to read the figures.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "a measuring program: it prints, takes the time, and stops at the first surprise"
+)]
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+mod bars;
+mod broker;
+mod client;
+mod frames;
+mod limits;
+mod null;
+
+#[derive(Parser)]
+#[command(about = "Measures a Kafka broker from outside")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Given by `cargo bench`; means nothing here.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A broker that acknowledges and forgets.
+    Null {
+        /// Where it listens.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: String,
+    },
+    /// Produces pre-encoded batches and prints one line of figures.
+    Produce(Produce),
+    /// Prints what the machine itself can do.
+    Limits {
+        /// A directory on the disk in question.
+        #[arg(long, default_value = ".")]
+        dir: std::path::PathBuf,
+    },
+    /// Runs the bars of docs/performance.md against a broker it starts, in one run.
+    Bars {
+        /// The broker's program.
+        #[arg(long)]
+        broker: std::path::PathBuf,
+        /// A directory on the disk in question.
+        #[arg(long, default_value = ".")]
+        dir: std::path::PathBuf,
+        /// Rounds; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+}
+
+/// The shape of a load.
+#[derive(Args, Clone, Debug)]
+struct Produce {
+    /// Address of the broker.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    to: String,
+    /// Topic, created when missing.
+    #[arg(long, default_value = "load")]
+    topic: String,
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Requests on their way per connection.
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
+    /// Records per request.
+    #[arg(long, default_value_t = 1)]
+    records: usize,
+    /// Bytes of each record's value.
+    #[arg(long, default_value_t = 100)]
+    size_bytes: usize,
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    acks: i16,
+    /// Requests per second over all connections: an open loop. Without it the loop is closed.
+    #[arg(long)]
+    rate: Option<f64>,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+}
+
+impl Produce {
+    fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+fn main() {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        match cli.command {
+            Command::Null { listen } => null::run(&listen).await,
+            Command::Produce(shape) => {
+                client::create_topic(&shape).await;
+                println!("{}", client::produce(&shape).await);
+            }
+            Command::Limits { dir } => println!("{}", limits::measure(&dir).await),
+            Command::Bars { broker, dir, rounds } => bars::run(&broker, &dir, rounds).await,
+        }
+    });
+}

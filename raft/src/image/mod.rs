@@ -1,0 +1,188 @@
+//! The cluster's metadata as every handler sees it: immutable, published whole, cheap to clone.
+//!
+//! All maps are persistent: a changed image shares everything unchanged with the one before, so
+//! creating topics one by one costs the same for the first and the hundred-thousandth. Iteration
+//! is in key order, hence the same on every node. Only [`apply`](crate::apply::apply) makes a new
+//! image out of an old one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId, TopicId};
+use imbl::OrdMap;
+use uuid::Uuid;
+
+use crate::command::{ClusterId, Endpoint};
+
+pub(crate) mod stored;
+mod text;
+mod topics;
+
+pub use stored::ImageDecodeError;
+pub use topics::{PartitionImage, QueueOwner, TopicImage, TopicsImage};
+
+/// Keys and values of one resource.
+pub type Configs = BTreeMap<String, String>;
+
+/// A registered broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerImage {
+    /// Its number.
+    pub id: BrokerId,
+    /// Random, new at every start of its process.
+    pub incarnation: Uuid,
+    /// Its listeners.
+    pub endpoints: Vec<Endpoint>,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// Wall time of its last registration.
+    pub registered_ms: i64,
+}
+
+impl BrokerImage {
+    /// The endpoint of the named listener.
+    #[must_use]
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
+    }
+}
+
+/// One replicated CommitLog: the partitions on it share its leader, replicas and epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardImage {
+    /// Its number.
+    pub id: ShardId,
+    /// The brokers that hold it, the preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// The broker that leads it.
+    pub leader: BrokerId,
+    /// The leader's term; grows whenever leadership starts anew, also on the same broker.
+    pub epoch: LeaderEpoch,
+    /// Replicas that hold everything acknowledged (Kafka's ISR).
+    pub sync_state_set: Vec<BrokerId>,
+}
+
+/// Name, features and producer ids of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClusterImage {
+    pub(crate) cluster_id: Option<ClusterId>,
+    pub(crate) features: BTreeMap<String, i16>,
+}
+
+/// Brokers and the shards they hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BrokersImage {
+    pub(crate) brokers: OrdMap<BrokerId, Arc<BrokerImage>>,
+    pub(crate) shards: OrdMap<ShardId, Arc<ShardImage>>,
+    pub(crate) shard_by_replicas: OrdMap<Vec<BrokerId>, ShardId>,
+    pub(crate) next_shard_id: u32,
+}
+
+/// Dynamic configs of brokers; `None` is the default of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ConfigsImage {
+    pub(crate) brokers: OrdMap<Option<BrokerId>, Arc<Configs>>,
+}
+
+/// The metadata as of one index of the metadata log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetadataImage {
+    pub(crate) applied_index: u64,
+    pub(crate) cluster: Arc<ClusterImage>,
+    pub(crate) brokers: Arc<BrokersImage>,
+    pub(crate) topics: Arc<TopicsImage>,
+    pub(crate) configs: Arc<ConfigsImage>,
+    pub(crate) next_producer_id: i64,
+}
+
+impl MetadataImage {
+    /// The index of the metadata log up to which this image is applied, inclusive.
+    #[must_use]
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// The cluster's id; none before the cluster is formed.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<&ClusterId> {
+        self.cluster.cluster_id.as_ref()
+    }
+
+    /// Finalized feature levels by name.
+    #[must_use]
+    pub fn features(&self) -> &BTreeMap<String, i16> {
+        &self.cluster.features
+    }
+
+    /// All topics, by name and by id, and the queues of their partitions.
+    #[must_use]
+    pub fn topics(&self) -> &TopicsImage {
+        &self.topics
+    }
+
+    /// The topic of a name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.by_name(name)
+    }
+
+    /// The topic of an id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topics.by_id(id)
+    }
+
+    /// The topic and partition that a queue belongs to.
+    #[must_use]
+    pub fn queue(&self, queue: QueueId) -> Option<QueueOwner> {
+        self.topics.queue(queue)
+    }
+
+    /// The first queue number not handed out yet. A number below it that
+    /// [`queue`](Self::queue) does not know belonged to a partition since deleted; one at or above
+    /// it means that this image is older than the data.
+    #[must_use]
+    pub fn next_queue_id(&self) -> QueueId {
+        self.topics.next_queue_id()
+    }
+
+    /// A registered broker.
+    #[must_use]
+    pub fn broker(&self, id: BrokerId) -> Option<&Arc<BrokerImage>> {
+        self.brokers.brokers.get(&id)
+    }
+
+    /// All registered brokers, by number.
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<BrokerImage>> {
+        self.brokers.brokers.values()
+    }
+
+    /// The number of registered brokers.
+    #[must_use]
+    pub fn broker_count(&self) -> usize {
+        self.brokers.brokers.len()
+    }
+
+    /// A shard.
+    #[must_use]
+    pub fn shard(&self, id: ShardId) -> Option<&Arc<ShardImage>> {
+        self.brokers.shards.get(&id)
+    }
+
+    /// All shards, by number.
+    pub fn shards(&self) -> impl Iterator<Item = &Arc<ShardImage>> {
+        self.brokers.shards.values()
+    }
+
+    /// The dynamic configs of one broker, or with `None` the default of all brokers.
+    #[must_use]
+    pub fn broker_configs(&self, broker: Option<BrokerId>) -> Option<&Configs> {
+        self.configs.brokers.get(&broker).map(|configs| &**configs)
+    }
+
+    /// The first producer id not handed out yet.
+    #[must_use]
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+}

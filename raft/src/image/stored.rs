@@ -1,0 +1,199 @@
+//! The image's form in a snapshot: plain structs with the same rule as commands (a version's
+//! fields never change; a new need is a new version).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId, TopicId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    BrokerImage, BrokersImage, ClusterImage, Configs, ConfigsImage, MetadataImage, PartitionImage,
+    ShardImage, TopicImage, TopicsImage,
+};
+use crate::command::{ClusterId, Endpoint};
+
+/// The snapshot's bytes are not an image this version knows.
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata snapshot is of an unknown version or malformed: {0}")]
+pub struct ImageDecodeError(#[from] postcard::Error);
+
+#[derive(Serialize, Deserialize)]
+enum StoredImage {
+    V1(ImageV1),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ImageV1 {
+    applied_index: u64,
+    cluster_id: Option<ClusterId>,
+    features: BTreeMap<String, i16>,
+    brokers: Vec<BrokerV1>,
+    shards: Vec<ShardV1>,
+    next_shard_id: u32,
+    topics: Vec<TopicV1>,
+    next_queue_id: QueueId,
+    broker_configs: Vec<(Option<BrokerId>, Configs)>,
+    next_producer_id: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BrokerV1 {
+    id: BrokerId,
+    incarnation: Uuid,
+    endpoints: Vec<Endpoint>,
+    rack: Option<String>,
+    registered_ms: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShardV1 {
+    id: ShardId,
+    replicas: Vec<BrokerId>,
+    leader: BrokerId,
+    epoch: LeaderEpoch,
+    sync_state_set: Vec<BrokerId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TopicV1 {
+    id: TopicId,
+    name: String,
+    created_ms: i64,
+    /// Runs of partitions with consecutive queues on one shard: first queue, shard, count.
+    partitions: Vec<(QueueId, ShardId, u32)>,
+    configs: Configs,
+}
+
+/// The image's bytes.
+pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
+    let stored = StoredImage::V1(ImageV1 {
+        applied_index: image.applied_index,
+        cluster_id: image.cluster.cluster_id.clone(),
+        features: image.cluster.features.clone(),
+        brokers: image.brokers().map(|broker| store_broker(broker)).collect(),
+        shards: image.shards().map(|shard| store_shard(shard)).collect(),
+        next_shard_id: image.brokers.next_shard_id,
+        topics: image.topics.iter().map(|topic| store_topic(topic)).collect(),
+        next_queue_id: image.next_queue_id(),
+        broker_configs: image
+            .configs
+            .brokers
+            .iter()
+            .map(|(broker, configs)| (*broker, (**configs).clone()))
+            .collect(),
+        next_producer_id: image.next_producer_id,
+    });
+    match postcard::to_stdvec(&stored) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("images always serialize: {error}"),
+    }
+}
+
+/// The image of the bytes.
+pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
+    let StoredImage::V1(stored) = postcard::from_bytes(bytes)?;
+    let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
+    for broker in stored.brokers {
+        let broker = load_broker(broker);
+        brokers.brokers.insert(broker.id, Arc::new(broker));
+    }
+    for shard in stored.shards {
+        let shard = load_shard(shard);
+        brokers.shard_by_replicas.insert(shard.replicas.clone(), shard.id);
+        brokers.shards.insert(shard.id, Arc::new(shard));
+    }
+    let mut topics = TopicsImage::default();
+    for topic in stored.topics {
+        topics.insert(load_topic(topic));
+    }
+    topics.set_next_queue_id(stored.next_queue_id);
+    let configs =
+        stored.broker_configs.into_iter().map(|(id, configs)| (id, Arc::new(configs))).collect();
+    Ok(MetadataImage {
+        applied_index: stored.applied_index,
+        cluster: Arc::new(ClusterImage {
+            cluster_id: stored.cluster_id,
+            features: stored.features,
+        }),
+        brokers: Arc::new(brokers),
+        topics: Arc::new(topics),
+        configs: Arc::new(ConfigsImage { brokers: configs }),
+        next_producer_id: stored.next_producer_id,
+    })
+}
+
+fn store_broker(broker: &BrokerImage) -> BrokerV1 {
+    BrokerV1 {
+        id: broker.id,
+        incarnation: broker.incarnation,
+        endpoints: broker.endpoints.clone(),
+        rack: broker.rack.clone(),
+        registered_ms: broker.registered_ms,
+    }
+}
+
+fn load_broker(broker: BrokerV1) -> BrokerImage {
+    BrokerImage {
+        id: broker.id,
+        incarnation: broker.incarnation,
+        endpoints: broker.endpoints,
+        rack: broker.rack,
+        registered_ms: broker.registered_ms,
+    }
+}
+
+fn store_shard(shard: &ShardImage) -> ShardV1 {
+    ShardV1 {
+        id: shard.id,
+        replicas: shard.replicas.clone(),
+        leader: shard.leader,
+        epoch: shard.epoch,
+        sync_state_set: shard.sync_state_set.clone(),
+    }
+}
+
+fn load_shard(shard: ShardV1) -> ShardImage {
+    ShardImage {
+        id: shard.id,
+        replicas: shard.replicas,
+        leader: shard.leader,
+        epoch: shard.epoch,
+        sync_state_set: shard.sync_state_set,
+    }
+}
+
+fn store_topic(topic: &TopicImage) -> TopicV1 {
+    let mut partitions: Vec<(QueueId, ShardId, u32)> = Vec::new();
+    for partition in &topic.partitions {
+        match partitions.last_mut() {
+            Some((first, shard, count))
+                if *shard == partition.shard && first.0 + *count == partition.queue.0 =>
+            {
+                *count += 1;
+            }
+            _ => partitions.push((partition.queue, partition.shard, 1)),
+        }
+    }
+    TopicV1 {
+        id: topic.id,
+        name: topic.name.to_string(),
+        created_ms: topic.created_ms,
+        partitions,
+        configs: topic.configs.clone(),
+    }
+}
+
+fn load_topic(topic: TopicV1) -> TopicImage {
+    let partitions = topic.partitions.iter().flat_map(|&(first, shard, count)| {
+        (0..count).map(move |step| PartitionImage { queue: QueueId(first.0 + step), shard })
+    });
+    TopicImage {
+        id: topic.id,
+        name: topic.name.into(),
+        created_ms: topic.created_ms,
+        partitions: partitions.collect(),
+        configs: topic.configs,
+    }
+}

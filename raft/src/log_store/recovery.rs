@@ -1,0 +1,209 @@
+//! Reads a metadata log back: replays its frames, cuts a torn tail, refuses damage.
+//!
+//! A frame that does not check out ends the log only if no later frame was written on top of it,
+//! which every frame tells by its `durable_end`; otherwise it had been on disk and the log is
+//! damaged. What was found is synced before it counts: after a mere kill it may be in memory only.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use braid_base::env::fs::{Fs, Mode};
+
+use super::error::{LogError, io_error};
+use super::files::{EntryRef, Segment, segment_path};
+use super::format::{self, FrameError, LogState, MAGIC, Record};
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) segments: BTreeMap<u64, Segment>,
+    pub(super) end: u64,
+    pub(super) allocated: u64,
+    pub(super) state: LogState,
+    pub(super) entries: VecDeque<EntryRef>,
+    pub(super) next_index: u64,
+    /// Entries below this are in no segment that is here; they must have been purged.
+    absent_below: u64,
+}
+
+/// Reads the directory. Segments no longer needed and unfinished ones are removed.
+pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, LogError> {
+    let numbers = segment_numbers(fs, dir)?;
+    let mut found = Found::default();
+    let last = numbers.last().copied();
+    for number in numbers {
+        let path = segment_path(dir, number);
+        let is_last = Some(number) == last;
+        let mode = if is_last { Mode::Write } else { Mode::Read };
+        let file = fs.open(&path, mode).map_err(io_error("open", &path))?;
+        let bytes = fs.read_all(&path).map_err(io_error("read", &path))?;
+        let scan = Scan { path: &path, number, bytes: &bytes, is_last };
+        let end = scan.replay(&mut found)?;
+        let next_index = scan.head_index(&found);
+        if is_last {
+            let tail = bytes.get(end..).unwrap_or_default();
+            if tail.iter().any(|&byte| byte != 0) {
+                tracing::warn!(
+                    path = %path.display(), position = end, bytes = tail.len(),
+                    "cutting the torn tail of the metadata log"
+                );
+                file.set_len(end as u64).map_err(io_error("cut", &path))?;
+                found.allocated = end as u64;
+            } else {
+                found.allocated = bytes.len() as u64;
+            }
+            file.sync().map_err(io_error("sync", &path))?;
+            found.end = end as u64;
+        }
+        found.segments.insert(number, Segment { file, next_index });
+    }
+    let purged_end = found.state.purged.map_or(0, |purged| purged.index + 1);
+    if found.absent_below > purged_end {
+        let before = found.absent_below;
+        return Err(LogError::MissingSegments { dir: dir.to_owned(), before });
+    }
+    Ok(found)
+}
+
+/// The numbers of the last consecutive segments. Removals may have reached the disk in any
+/// order, so older ones beyond a gap are left over from a purge.
+fn segment_numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, LogError> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for entry in fs.list(dir).map_err(io_error("list", dir))? {
+        if entry.name.ends_with(".new") {
+            let path = dir.join(&entry.name);
+            fs.remove(&path).map_err(io_error("remove", &path))?;
+        } else if let Some(number) = entry.name.strip_suffix(".log").and_then(|n| n.parse().ok()) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
+    for stale in numbers.drain(..gap.map_or(0, |at| at + 1)) {
+        let path = segment_path(dir, stale);
+        fs.remove(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(numbers)
+}
+
+/// One segment being read.
+struct Scan<'a> {
+    path: &'a Path,
+    number: u64,
+    bytes: &'a [u8],
+    is_last: bool,
+}
+
+impl Scan<'_> {
+    /// Replays the segment's frames; returns where they end.
+    fn replay(&self, found: &mut Found) -> Result<usize, LogError> {
+        let mut at = 0;
+        loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            match format::decode(rest, self.number, at as u64) {
+                Ok((header, record)) => {
+                    self.apply(found, at, header.frame_len(), record)?;
+                    at += header.frame_len();
+                }
+                Err(reason) if self.is_end(at, &reason) => return Ok(at),
+                Err(reason) => {
+                    return Err(LogError::Corrupt {
+                        path: self.path(),
+                        position: at as u64,
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether the log may end where no frame could be read.
+    fn is_end(&self, at: usize, reason: &FrameError) -> bool {
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        if at == 0 || reason.is_whole() {
+            return false;
+        }
+        rest.iter().all(|&byte| byte == 0) || (self.is_last && !self.is_written_over(at))
+    }
+
+    /// Whether a later frame was written when the bytes at `at` were already on disk.
+    fn is_written_over(&self, at: usize) -> bool {
+        let magic = MAGIC.to_be_bytes();
+        let starts = self.bytes.windows(magic.len()).enumerate().skip(at + 1);
+        starts.filter(|(_, window)| **window == magic).any(|(position, _)| {
+            let frame = self.bytes.get(position..).unwrap_or_default();
+            format::check(frame).is_ok_and(|header| {
+                header.place.segment == self.number
+                    && header.place.position == position as u64
+                    && header.place.durable_end > at as u64
+            })
+        })
+    }
+
+    fn apply(
+        &self,
+        found: &mut Found,
+        at: usize,
+        frame_len: usize,
+        record: Record,
+    ) -> Result<(), LogError> {
+        let out_of_sequence =
+            |what| LogError::OutOfSequence { path: self.path(), position: at as u64, what };
+        match record {
+            Record::Segment { state, next_index } => {
+                if at != 0 {
+                    return Err(out_of_sequence("segment head"));
+                }
+                if found.segments.is_empty() {
+                    found.state = state;
+                    found.next_index = next_index;
+                    found.absent_below = next_index;
+                } else if next_index != found.next_index {
+                    return Err(out_of_sequence("segment head"));
+                }
+            }
+            _ if at == 0 => return Err(out_of_sequence("record before the segment's head")),
+            Record::Entry(entry) => {
+                let log_id = entry.log_id;
+                if log_id.index != found.next_index && found.next_index != 0 {
+                    return Err(out_of_sequence("entry"));
+                }
+                let position = at as u64;
+                let segment = self.number;
+                found.entries.push_back(EntryRef { log_id, segment, position, frame_len });
+                found.next_index = log_id.index + 1;
+            }
+            Record::Vote(vote) => found.state.vote = Some(vote),
+            Record::Truncate { from } => {
+                while found.entries.back().is_some_and(|entry| entry.log_id.index >= from) {
+                    found.entries.pop_back();
+                }
+                found.next_index = found.next_index.min(from);
+                found.absent_below = found.absent_below.min(from);
+            }
+            Record::Purge(upto) => {
+                while found.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
+                    found.entries.pop_front();
+                }
+                found.state.purged = Some(upto);
+                found.next_index = found.next_index.max(upto.index + 1);
+            }
+            Record::Committed(upto) => found.state.committed = Some(upto),
+            Record::Close => {}
+        }
+        Ok(())
+    }
+
+    /// The index that the segment's head names.
+    fn head_index(&self, found: &Found) -> u64 {
+        match format::decode(self.bytes, self.number, 0) {
+            Ok((_, Record::Segment { next_index, .. })) => next_index,
+            // The replay went through, so the head was read.
+            _ => found.next_index,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.path.to_owned()
+    }
+}

@@ -1,0 +1,40 @@
+//! ApiVersions v0–5: what is served, and which features are on. Answered before anything else, in
+//! the layout of v0 when the asked version is unknown here (KIP-511).
+
+use braid_protocol::api_versions::{
+    self as wire, ApiVersionsRequest, Features, FinalizedFeature, Identity, SupportedFeature,
+};
+use braid_protocol::messages::ApiVersionsResponse;
+
+use super::{Broker, Caller};
+
+/// Feature level of Kafka 4.1's metadata (4.1-IV1), whose behaviour is the one served.
+pub(crate) const METADATA_VERSION: i16 = 27;
+const METADATA_VERSION_MIN: i16 = 7;
+
+pub(crate) fn answer(
+    broker: &Broker,
+    caller: &mut Caller,
+    request: &ApiVersionsRequest,
+) -> ApiVersionsResponse {
+    if !request.client_software_name.is_empty() {
+        caller.software = Some((
+            request.client_software_name.to_string(),
+            request.client_software_version.to_string(),
+        ));
+    }
+    let image = broker.metadata.image();
+    let features = Features {
+        supported: vec![SupportedFeature {
+            name: "metadata.version",
+            min: METADATA_VERSION_MIN,
+            max: METADATA_VERSION,
+        }],
+        finalized: vec![FinalizedFeature { name: "metadata.version", level: METADATA_VERSION }],
+        finalized_epoch: i64::try_from(image.applied_index()).unwrap_or(i64::MAX),
+    };
+    let identity = image
+        .cluster_id()
+        .map(|id| Identity { cluster_id: id.as_str(), node_id: broker.config.node.id.0 });
+    wire::answer(request, &features, identity)
+}

@@ -1,0 +1,227 @@
+//! CreateTopics v2–7, and topics made on first use.
+//!
+//! -1 partitions or replicas mean the broker's default (v4). v5 echoes the configs in force, v7 the
+//! topic id. Each topic has its own result; a name asked for twice is refused in every place.
+//! Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS,
+//! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use braid_protocol::messages::create_topics_request::CreatableTopic;
+use braid_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use braid_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
+use braid_protocol::{ErrorCode, StrBytes};
+use braid_raft::command::{CreateTopics, NewTopic};
+use braid_raft::plan::{Assignment, Limits, TopicRequest, place_topic};
+
+use super::Broker;
+use super::error::{create_rejection_code, placement_code, propose_code};
+use super::respond::text;
+use crate::model::{BrokerId, TopicId};
+
+/// More partitions than this in one request are refused, as Kafka does.
+const PARTITIONS_PER_REQUEST_MAX: u32 = 100_000;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let mut times_named: HashMap<TopicName, usize> = HashMap::new();
+    for topic in &request.topics {
+        *times_named.entry(topic.name.clone()).or_insert(0) += 1;
+    }
+    let mut results = Vec::new();
+    let mut planned = Vec::new();
+    for topic in request.topics {
+        let name = topic.name.clone();
+        if times_named.get(&name).is_some_and(|times| *times > 1) {
+            if !results.iter().any(|r: &CreatableTopicResult| r.name == name) {
+                let why = "Duplicate topic name.";
+                results.push(failed(name, ErrorCode::INVALID_REQUEST, why.into()));
+            }
+            continue;
+        }
+        match plan(broker, topic) {
+            Ok(new) => planned.push((name, new)),
+            Err((code, why)) => results.push(failed(name, code, why)),
+        }
+    }
+    if request.validate_only {
+        results.extend(
+            planned.iter().map(|(name, new)| {
+                succeeded(broker, name.clone(), new, TopicId(uuid::Uuid::nil()))
+            }),
+        );
+    } else if !planned.is_empty() {
+        results.extend(create(broker, planned).await);
+    }
+    CreateTopicsResponse::default().with_topics(results)
+}
+
+type Refusal = (ErrorCode, String);
+
+fn plan(broker: &Broker, topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+    let configs = topic.configs.iter().map(|c| (c.name.as_str(), c.value.as_deref()));
+    let configs = broker
+        .config
+        .validate_topic(configs)
+        .map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))?;
+    let assignments = topic
+        .assignments
+        .iter()
+        .map(|a| Assignment {
+            partition: a.partition_index,
+            replicas: a.broker_ids.iter().map(|id| BrokerId(id.0)).collect(),
+        })
+        .collect();
+    let request = TopicRequest {
+        name: topic.name.to_string(),
+        id: TopicId(broker.env.rng.next_uuid()),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments,
+        configs,
+    };
+    place(broker, request, None)
+}
+
+fn place(
+    broker: &Broker,
+    request: TopicRequest,
+    defaults: Option<(i32, i16)>,
+) -> Result<NewTopic, Refusal> {
+    let topics = &broker.config.topics;
+    let (default_partitions, default_replication_factor) =
+        defaults.unwrap_or((topics.partitions, topics.replication_factor));
+    let limits = Limits {
+        default_partitions,
+        default_replication_factor,
+        partitions_max: PARTITIONS_PER_REQUEST_MAX,
+    };
+    place_topic(&broker.metadata.image(), request, &limits)
+        .map_err(|error| (placement_code(&error), error.to_string()))
+}
+
+async fn create(
+    broker: &Arc<Broker>,
+    planned: Vec<(TopicName, NewTopic)>,
+) -> Vec<CreatableTopicResult> {
+    let topics: Vec<NewTopic> = planned.iter().map(|(_, new)| new.clone()).collect();
+    let command = CreateTopics { topics, created_ms: broker.env.clock.wall_ms() };
+    match broker.metadata.propose(command).await {
+        Ok(outcomes) => planned
+            .into_iter()
+            .zip(outcomes)
+            .map(|((name, new), outcome)| match outcome {
+                Ok(created) => succeeded(broker, name, &new, created.id),
+                Err(rejection) => {
+                    failed(name, create_rejection_code(&rejection), rejection.to_string())
+                }
+            })
+            .collect(),
+        Err(error) => planned
+            .into_iter()
+            .map(|(name, _)| failed(name, propose_code(&error), error.to_string()))
+            .collect(),
+    }
+}
+
+fn failed(name: TopicName, code: ErrorCode, why: String) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_error_code(code.0)
+        .with_error_message(Some(StrBytes::from_string(why)))
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+        // The Java client takes null for "not authorized to see the configs".
+        .with_configs(Some(Vec::new()))
+}
+
+fn succeeded(
+    broker: &Broker,
+    name: TopicName,
+    new: &NewTopic,
+    id: TopicId,
+) -> CreatableTopicResult {
+    let partitions: u32 = new.partitions.iter().map(|run| run.count).sum();
+    let replicas = new.partitions.first().map_or(0, |run| run.replicas.len());
+    let configs = broker
+        .config
+        .describe_topic(&new.configs)
+        .into_iter()
+        .map(|described| {
+            CreatableTopicConfigs::default()
+                .with_name(text(described.key.name))
+                .with_is_sensitive(described.key.sensitive())
+                .with_config_source(described.source.code())
+                .with_read_only(described.read_only)
+                .with_value(described.value.as_deref().map(text))
+        })
+        .collect();
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_topic_id(id.0)
+        .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
+        .with_replication_factor(i16::try_from(replicas).unwrap_or(i16::MAX))
+        .with_configs(Some(configs))
+}
+
+/// Creates topics that a client has named first by using them; what cannot be created is left to
+/// the caller's own lookup to report.
+pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
+    let planned = names
+        .iter()
+        .filter_map(|name| {
+            let internal = (name == OFFSETS_TOPIC).then(|| offsets_topic_shape(broker));
+            if internal.is_none() && super::respond::is_internal(name) {
+                return None;
+            }
+            let (defaults, configs) =
+                internal.map_or((None, BTreeMap::new()), |(d, c)| (Some(d), c));
+            let request = TopicRequest {
+                name: name.clone(),
+                id: TopicId(broker.env.rng.next_uuid()),
+                partitions: -1,
+                replication_factor: -1,
+                assignments: Vec::new(),
+                configs,
+            };
+            match place(broker, request, defaults) {
+                Ok(new) => Some((TopicName(text(name)), new)),
+                Err((code, why)) => {
+                    tracing::debug!(
+                        topic = name,
+                        error = code.name(),
+                        why,
+                        "not created on first use"
+                    );
+                    None
+                }
+            }
+        })
+        .collect::<Vec<_>>();
+    if planned.is_empty() {
+        return;
+    }
+    for result in create(broker, planned).await {
+        let code = ErrorCode(result.error_code);
+        if code == ErrorCode::NONE {
+            tracing::info!(topic = %result.name.0, partitions = result.num_partitions, "created a topic on first use");
+        } else if code != ErrorCode::TOPIC_ALREADY_EXISTS {
+            tracing::warn!(topic = %result.name.0, error = code.name(), "could not create a topic on first use");
+        }
+    }
+}
+
+/// The topic of group offsets and memberships.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+fn offsets_topic_shape(broker: &Broker) -> ((i32, i16), BTreeMap<String, String>) {
+    let group = &broker.config.group;
+    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
+    ((group.offsets_partitions, group.offsets_replication_factor), configs.into())
+}

@@ -1,0 +1,53 @@
+//! DescribeCluster v0–2. v1 adds the endpoint type (only brokers have one here), v2 fenced
+//! brokers (there are none).
+
+use braid_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use braid_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use braid_protocol::{ErrorCode, StrBytes};
+
+use super::Broker;
+use super::respond::{OPERATIONS_NOT_ASKED, brokers_on, text};
+
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+/// Every operation on a cluster: there is no authorizer, so everything is allowed.
+const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+pub(crate) fn handle(
+    broker: &Broker,
+    listener: &str,
+    request: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    let answer = DescribeClusterResponse::default()
+        .with_endpoint_type(request.endpoint_type)
+        .with_cluster_authorized_operations(OPERATIONS_NOT_ASKED);
+    if request.endpoint_type != BROKERS {
+        let (code, why) = if request.endpoint_type == CONTROLLERS {
+            (
+                ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                "The request was sent to an endpoint of the wrong type.",
+            )
+        } else {
+            (ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type.")
+        };
+        return answer.with_error_code(code.0).with_error_message(Some(text(why)));
+    }
+    let image = broker.metadata.image();
+    let brokers = brokers_on(&image, listener)
+        .map(|b| {
+            DescribeClusterBroker::default()
+                .with_broker_id(b.node_id)
+                .with_host(b.host)
+                .with_port(b.port)
+                .with_rack(b.rack)
+        })
+        .collect();
+    let answer = answer
+        .with_cluster_id(image.cluster_id().map_or_else(StrBytes::new, |id| text(id.as_str())))
+        .with_controller_id(super::respond::node_id(broker))
+        .with_brokers(brokers);
+    if request.include_cluster_authorized_operations {
+        return answer.with_cluster_authorized_operations(ALL_CLUSTER_OPERATIONS);
+    }
+    answer
+}

@@ -1,0 +1,267 @@
+//! Fetch v4–18: reads whole batches, in request order, waiting for `min_bytes` up to `max_wait`.
+//!
+//! v7 adds sessions, v9 the client's idea of the leader epoch, v12 diverging epochs, v13 topic ids.
+//! The first batch found is returned whole even above the limits, so that a client is never stuck
+//! (KIP-74). There are no transactions yet: the last stable offset is the high watermark.
+//! Errors per partition: OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
+//! FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR; for all:
+//! FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use braid_protocol::fetch_response::{FetchResponse, Partition, Topic};
+use braid_protocol::messages::{FetchRequest, TopicName};
+use braid_protocol::{ErrorCode, RequestHeader, Response, feature};
+use braid_raft::image::{MetadataImage, TopicImage};
+use bytes::Bytes;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::error::fetch_code;
+use super::fetch_session::{
+    PartitionKey, Plan, SessionError, SessionRequest, Told, TopicKey, Wanted,
+};
+use super::respond::{check_epoch, queue_of, text};
+use super::{Broker, Reply};
+use crate::model::{QueueId, TopicId};
+
+const READ_COMMITTED: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    header: RequestHeader,
+    request: FetchRequest,
+) -> Reply {
+    let limits = Limits {
+        max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        size_bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+        size_bytes_max: usize::try_from(request.max_bytes)
+            .unwrap_or(0)
+            .min(broker.limits.fetch_size_bytes_max),
+        read_committed: request.isolation_level == READ_COMMITTED,
+    };
+    let plan = begin(broker, &header, request);
+    let response = match plan {
+        Ok(plan) => {
+            let read = read_until_enough(broker, &plan, &limits).await;
+            answer(broker, plan, read, limits.read_committed)
+        }
+        Err(error) => FetchResponse {
+            error: match error {
+                SessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+                SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+                SessionError::TopicIdMismatch => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+            },
+            ..FetchResponse::default()
+        },
+    };
+    Reply::Answer(header, Response::Fetch(response))
+}
+
+struct Limits {
+    max_wait: Duration,
+    size_bytes_min: usize,
+    size_bytes_max: usize,
+    read_committed: bool,
+}
+
+/// One partition's part of an answer.
+struct Read {
+    error: ErrorCode,
+    high_watermark: i64,
+    log_start: i64,
+    records: Vec<Bytes>,
+}
+
+impl Read {
+    fn failed(error: ErrorCode) -> Self {
+        Self { error, high_watermark: -1, log_start: -1, records: Vec::new() }
+    }
+    fn size_bytes(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+}
+
+fn begin(
+    broker: &Broker,
+    header: &RequestHeader,
+    request: FetchRequest,
+) -> Result<Plan, SessionError> {
+    let by_topic_id = feature::fetch_has_topic_ids(header.api_version);
+    let key = |name: &TopicName, id: Uuid| {
+        if by_topic_id { TopicKey::Id(TopicId(id)) } else { TopicKey::Name(name.to_string()) }
+    };
+    let partitions = request
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            let key = key(&topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |p| {
+                let wanted = Wanted {
+                    current_leader_epoch: p.current_leader_epoch,
+                    fetch_offset: crate::model::Offset(p.fetch_offset),
+                    size_bytes_max: p.partition_max_bytes,
+                };
+                ((key.clone(), p.partition), wanted)
+            })
+        })
+        .collect();
+    let forgotten = request
+        .forgotten_topics_data
+        .iter()
+        .flat_map(|topic| {
+            let key = key(&topic.topic, topic.topic_id);
+            topic.partitions.iter().map(move |p| (key.clone(), *p))
+        })
+        .collect();
+    let asked = SessionRequest {
+        session_id: request.session_id,
+        session_epoch: request.session_epoch,
+        by_topic_id,
+        partitions,
+        forgotten,
+    };
+    let now_ms = i64::try_from(broker.env.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+    let fresh_id = || (broker.env.rng.next_u64() >> 33).try_into().unwrap_or(1);
+    broker
+        .fetch_sessions
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .begin(now_ms, asked, fresh_id)
+}
+
+fn topic_of<'a>(image: &'a MetadataImage, key: &TopicKey) -> Result<&'a TopicImage, ErrorCode> {
+    match key {
+        TopicKey::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+        TopicKey::Name(name) => image.topic(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+    }
+    .map(AsRef::as_ref)
+}
+
+/// Reads until there is enough, something failed, or the time is over.
+async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> Vec<Read> {
+    let enough = |reads: &[Read]| {
+        reads.iter().map(Read::size_bytes).sum::<usize>() >= limits.size_bytes_min
+            || reads.iter().any(|read| read.error != ErrorCode::NONE)
+    };
+    let reads = read_all(broker, plan, limits).await;
+    if enough(&reads) || limits.max_wait.is_zero() {
+        return reads;
+    }
+    let deadline = tokio::time::Instant::now() + limits.max_wait;
+    let news = Arc::new(Notify::new());
+    let image = broker.metadata.image();
+    // Subscribed before the next read, so that nothing arrives unseen between the two.
+    let subscriptions: Vec<_> = plan
+        .partitions
+        .iter()
+        .filter_map(|((key, index), _)| topic_of(&image, key).ok()?.partition(*index))
+        .filter_map(|partition| broker.partitions.subscribe(partition.queue, &news))
+        .collect();
+    loop {
+        let reads = read_all(broker, plan, limits).await;
+        if enough(&reads) {
+            drop(subscriptions);
+            return reads;
+        }
+        if tokio::time::timeout_at(deadline, news.notified()).await.is_err() {
+            drop(subscriptions);
+            return reads;
+        }
+    }
+}
+
+async fn read_all(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> Vec<Read> {
+    let image = broker.metadata.image();
+    let mut left = limits.size_bytes_max;
+    let mut nothing_yet = true;
+    let mut reads = Vec::with_capacity(plan.partitions.len());
+    for ((key, index), wanted) in &plan.partitions {
+        let queue = topic_of(&image, key).and_then(|topic| queue_of(Some(topic), *index));
+        let read = match queue
+            .and_then(|queue| check_epoch(wanted.current_leader_epoch).map(|()| queue))
+        {
+            Ok(queue) => read_one(broker, queue, wanted, left, nothing_yet).await,
+            Err(code) => Read::failed(code),
+        };
+        let size = read.size_bytes();
+        left = left.saturating_sub(size);
+        nothing_yet &= size == 0;
+        reads.push(read);
+    }
+    reads
+}
+
+async fn read_one(
+    broker: &Arc<Broker>,
+    queue: QueueId,
+    wanted: &Wanted,
+    left: usize,
+    first: bool,
+) -> Read {
+    let size_bytes_max = usize::try_from(wanted.size_bytes_max).unwrap_or(0).min(left);
+    match broker.partitions.read(queue, wanted.fetch_offset, size_bytes_max, first).await {
+        Ok(read) => Read {
+            error: ErrorCode::NONE,
+            high_watermark: read.offsets.high_watermark.0,
+            log_start: read.offsets.log_start.0,
+            records: read.batches,
+        },
+        Err(error) => Read::failed(fetch_code(&error)),
+    }
+}
+
+fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -> FetchResponse {
+    let image = broker.metadata.image();
+    let mut sessions = broker.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut topics: Vec<Topic> = Vec::new();
+    let mut last: Option<TopicKey> = None;
+    for ((key, _), read) in plan.partitions.into_iter().zip(reads) {
+        let news = plan.session_id == 0
+            || sessions.tell(
+                plan.session_id,
+                &key,
+                Told { high_watermark: read.high_watermark, log_start: read.log_start },
+                !read.records.is_empty(),
+                read.error != ErrorCode::NONE,
+            );
+        if plan.incremental && !news {
+            continue;
+        }
+        let (topic_key, index): PartitionKey = key;
+        if last.as_ref() != Some(&topic_key) {
+            topics.push(named(&image, &topic_key));
+            last = Some(topic_key);
+        }
+        if let Some(topic) = topics.last_mut() {
+            topic.partitions.push(partition(index, read, read_committed));
+        }
+    }
+    FetchResponse { session_id: plan.session_id, topics, ..FetchResponse::default() }
+}
+
+fn named(image: &MetadataImage, key: &TopicKey) -> Topic {
+    let (name, id) = match key {
+        TopicKey::Name(name) => (TopicName(text(name)), Uuid::nil()),
+        TopicKey::Id(id) => {
+            let name = image.topic_by_id(*id).map_or("", |topic| &topic.name);
+            (TopicName(text(name)), id.0)
+        }
+    };
+    Topic { name, id, partitions: Vec::new() }
+}
+
+fn partition(index: i32, read: Read, read_committed: bool) -> Partition {
+    Partition {
+        index,
+        error: read.error,
+        high_watermark: read.high_watermark,
+        last_stable_offset: read.high_watermark,
+        log_start_offset: read.log_start,
+        // No transaction can have been aborted: there are none.
+        aborted_transactions: read_committed.then(Vec::new),
+        records: read.records,
+        ..Partition::default()
+    }
+}

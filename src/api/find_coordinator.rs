@@ -1,0 +1,66 @@
+//! FindCoordinator v0–6. One node coordinates every group, so the answer is this broker at the
+//! address of the listener that was asked. v4 asks for many keys at once; v6 adds share keys.
+
+use std::sync::Arc;
+
+use braid_protocol::ErrorCode;
+use braid_protocol::StrBytes;
+use braid_protocol::messages::find_coordinator_response::Coordinator;
+use braid_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+
+use super::Broker;
+use super::create_topics::{OFFSETS_TOPIC, auto_create};
+use super::respond::{text, this_broker};
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    listener: &str,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    // As in Kafka the offsets topic comes into being when the first group asks.
+    if request.key_type == GROUP && broker.metadata.image().topic(OFFSETS_TOPIC).is_none() {
+        auto_create(broker, &[OFFSETS_TOPIC.to_owned()]).await;
+    }
+    let coordinators = request
+        .coordinator_keys
+        .into_iter()
+        .map(|key| coordinator(broker, listener, request.key_type, key))
+        .collect();
+    FindCoordinatorResponse::default().with_coordinators(coordinators)
+}
+
+fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> Coordinator {
+    let refused = match key_type {
+        GROUP if key.is_empty() => {
+            Some((ErrorCode::INVALID_GROUP_ID, "The group id must not be empty."))
+        }
+        GROUP => None,
+        TRANSACTION => Some((
+            ErrorCode::UNSUPPORTED_VERSION,
+            "Transactions are not served by this version of Braid: leave transactional.id unset.",
+        )),
+        _ => Some((
+            ErrorCode::UNSUPPORTED_VERSION,
+            "This key type is not served by this version of Braid: only groups (0) are.",
+        )),
+    };
+    let answer = Coordinator::default().with_key(key);
+    match (refused, this_broker(broker, listener)) {
+        (Some((code, why)), _) => answer
+            .with_error_code(code.0)
+            .with_error_message(Some(text(why)))
+            .with_node_id(BrokerId(-1))
+            .with_port(-1),
+        (None, Some((node_id, host, port))) => {
+            answer.with_node_id(node_id).with_host(host).with_port(port)
+        }
+        (None, None) => answer
+            .with_error_code(ErrorCode::COORDINATOR_NOT_AVAILABLE.0)
+            .with_error_message(Some(text("This broker has no address on the asked listener.")))
+            .with_node_id(BrokerId(-1))
+            .with_port(-1),
+    }
+}

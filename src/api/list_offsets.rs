@@ -1,0 +1,79 @@
+//! ListOffsets v1–10: offsets by time and by Kafka's special timestamps.
+//!
+//! v7 adds -3 (record with the largest timestamp), v8 -4 (earliest local), v9 -5 (latest tiered),
+//! v11 -6 (earliest pending upload). Without tiering -4 is the log start and -5 and -6 find nothing.
+//! Nothing found is offset -1 without an error. A lookup reads at most one batch.
+
+use std::sync::Arc;
+
+use braid_protocol::ErrorCode;
+use braid_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use braid_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use braid_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use braid_raft::image::TopicImage;
+
+use super::Broker;
+use super::error::lookup_code;
+use super::respond::{LEADER_EPOCH, check_epoch, queue_of};
+use crate::partition::Found;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let image = broker.metadata.image();
+    let mut topics = Vec::new();
+    for asked in request.topics {
+        let topic = image.topic(&asked.name).cloned();
+        let mut partitions = Vec::new();
+        for partition in &asked.partitions {
+            let answer = match look_up(broker, topic.as_deref(), partition).await {
+                Ok(found) => ListOffsetsPartitionResponse::default()
+                    .with_offset(found.offset)
+                    .with_timestamp(found.timestamp)
+                    .with_leader_epoch(if found.offset < 0 { -1 } else { LEADER_EPOCH.0 }),
+                Err(code) => ListOffsetsPartitionResponse::default()
+                    .with_error_code(code.0)
+                    .with_offset(-1)
+                    .with_timestamp(-1)
+                    .with_leader_epoch(-1),
+            };
+            partitions.push(answer.with_partition_index(partition.partition_index));
+        }
+        topics.push(
+            ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions),
+        );
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+async fn look_up(
+    broker: &Arc<Broker>,
+    topic: Option<&TopicImage>,
+    asked: &ListOffsetsPartition,
+) -> Result<Found, ErrorCode> {
+    let queue = queue_of(topic, asked.partition_index)?;
+    check_epoch(asked.current_leader_epoch)?;
+    let offsets = broker.partitions.offsets(queue);
+    match asked.timestamp {
+        LATEST => Ok(Found { offset: offsets.high_watermark.0, timestamp: -1 }),
+        EARLIEST | EARLIEST_LOCAL => Ok(Found { offset: offsets.log_start.0, timestamp: -1 }),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
+        MAX_TIMESTAMP => {
+            broker.partitions.at_max_timestamp(queue).await.map_err(|e| lookup_code(&e))
+        }
+        timestamp if timestamp >= 0 => {
+            broker.partitions.at_or_after(queue, timestamp).await.map_err(|e| lookup_code(&e))
+        }
+        _ => Err(ErrorCode::UNSUPPORTED_VERSION),
+    }
+}

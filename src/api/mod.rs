@@ -1,0 +1,199 @@
+//! Floor F4: one file per Kafka API, named as the API. A handler translates: wire structs in, calls
+//! to the domain, newest-shape wire structs out; `protocol::fit` makes them legal for the asked
+//! version. Handlers never change metadata themselves and load the image once per request.
+//!
+//! [`accept`] is the first stage and a plain function, so the order of a connection's requests is
+//! fixed before anything is awaited.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use braid_protocol::{Request, RequestHeader, Response, header, request, response};
+use braid_raft::MetadataNode;
+
+use crate::config::Config;
+use crate::env::Env;
+use crate::group::GroupCoordinator;
+use crate::partition::{Partitions, TopicSettingsCache};
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod error;
+mod fetch;
+mod fetch_session;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod respond;
+mod sync_group;
+
+pub(crate) use api_versions::METADATA_VERSION;
+pub(crate) use create_topics::OFFSETS_TOPIC;
+pub(crate) use fetch_session::FetchSessions;
+pub(crate) use init_producer_id::ProducerIds;
+pub(crate) use produce::Produced;
+
+/// Bounds on what clients may make the broker hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) frame_size_bytes_max: usize,
+    pub(crate) request_memory_bytes: usize,
+    /// None: connections may idle for ever.
+    pub(crate) idle_max: Option<Duration>,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_ip_max: usize,
+    pub(crate) fetch_size_bytes_max: usize,
+}
+
+/// What handlers work with. Built once by `node`; every part in it is a cheap handle.
+pub(crate) struct Broker {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<Config>,
+    pub(crate) limits: Limits,
+    pub(crate) request_memory: Arc<Semaphore>,
+    pub(crate) metadata: MetadataNode,
+    pub(crate) partitions: Partitions,
+    pub(crate) groups: GroupCoordinator,
+    pub(crate) fetch_sessions: Mutex<FetchSessions>,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) topic_settings: Arc<TopicSettingsCache>,
+}
+
+/// Who asks: one per connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Name of the listener the client came in on: its addresses are what it is told.
+    pub(crate) listener: Arc<str>,
+    pub(crate) peer: SocketAddr,
+    /// Name and version of the client's software, once it told them.
+    pub(crate) software: Option<(String, String)>,
+}
+
+impl Caller {
+    pub(crate) fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
+        Self { listener, peer, software: None }
+    }
+}
+
+/// Why the broker closes a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CloseReason {
+    #[error("the request's header cannot be read: {0}")]
+    Header(#[from] header::HeaderError),
+    #[error(transparent)]
+    Request(#[from] request::DecodeError),
+    #[error(transparent)]
+    Encode(#[from] response::EncodeError),
+    #[error("an acks=0 produce failed, which the client can only learn from a closed connection")]
+    UnacknowledgedProduceFailed,
+}
+
+/// What goes back to the client.
+pub(crate) enum Reply {
+    /// An answer in its newest shape, for the request of this header.
+    Answer(RequestHeader, Response),
+    /// Nothing: acks=0.
+    Nothing,
+    /// The connection ends.
+    Close(CloseReason),
+}
+
+/// A request whose place in the order is fixed.
+pub(crate) enum Accepted {
+    /// Answered.
+    Done(Reply),
+    /// Appended; the answer follows when the bytes are on disk.
+    Produced(Produced),
+    /// Handled alone; later requests of the connection wait for it.
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+/// Takes one frame's content: the first stage of every request.
+///
+/// # Errors
+/// The connection cannot go on: the bytes make no sense or ask for what is not served.
+pub(crate) fn accept(
+    broker: &Arc<Broker>,
+    caller: &mut Caller,
+    frame: Bytes,
+) -> Result<Accepted, CloseReason> {
+    let (header, body) = RequestHeader::parse(frame)?;
+    let request = request::decode(&header, body).inspect_err(|error| {
+        let client_id = header.client_id.as_ref().map_or("", |id| id.as_str());
+        tracing::info!(%error, client_id, software = ?caller.software, peer = %caller.peer,
+            "closing a connection");
+    })?;
+    Ok(match request {
+        Request::Produce(request) => produce::submit(broker, header, request),
+        Request::ApiVersions(request) => {
+            let response = api_versions::answer(broker, caller, &request);
+            Accepted::Done(Reply::Answer(header, Response::ApiVersions(response)))
+        }
+        request => {
+            let (broker, caller) = (Arc::clone(broker), caller.clone());
+            Accepted::Later(Box::pin(async move { serve(broker, caller, header, request).await }))
+        }
+    })
+}
+
+/// The second stage of every request that is handled alone.
+async fn serve(
+    broker: Arc<Broker>,
+    caller: Caller,
+    header: RequestHeader,
+    request: Request,
+) -> Reply {
+    let (b, listener) = (&broker, &*caller.listener);
+    let response = match request {
+        // Both were answered in the first stage.
+        Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
+        Request::Fetch(r) => return fetch::handle(b, header, r).await,
+        Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, r).await),
+        Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, r).await),
+        Request::OffsetCommit(r) => {
+            Response::OffsetCommit(offset_commit::handle(b, &header, r).await)
+        }
+        Request::OffsetFetch(r) => Response::OffsetFetch(offset_fetch::handle(b, &header, r).await),
+        Request::FindCoordinator(r) => {
+            Response::FindCoordinator(find_coordinator::handle(b, listener, r).await)
+        }
+        Request::JoinGroup(r) => {
+            Response::JoinGroup(join_group::handle(b, &caller, &header, r).await)
+        }
+        Request::Heartbeat(r) => Response::Heartbeat(heartbeat::handle(b, r).await),
+        Request::LeaveGroup(r) => Response::LeaveGroup(leave_group::handle(b, r).await),
+        Request::SyncGroup(r) => Response::SyncGroup(sync_group::handle(b, r).await),
+        Request::CreateTopics(r) => Response::CreateTopics(create_topics::handle(b, r).await),
+        Request::DeleteTopics(r) => {
+            Response::DeleteTopics(delete_topics::handle(b, &header, r).await)
+        }
+        Request::InitProducerId(r) => {
+            Response::InitProducerId(init_producer_id::handle(b, r).await)
+        }
+        Request::OffsetForLeaderEpoch(r) => {
+            Response::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(b, r))
+        }
+        Request::DescribeConfigs(r) => Response::DescribeConfigs(describe_configs::handle(b, r)),
+        Request::DescribeCluster(r) => {
+            Response::DescribeCluster(describe_cluster::handle(b, listener, &r))
+        }
+    };
+    Reply::Answer(header, response)
+}

@@ -1,0 +1,289 @@
+//! Floor F6: the composition root. Builds every part in floor order, stops them in reverse. The
+//! only place that sees all parts; nobody is handed a [`Node`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use braid_raft::command::{ClusterId, Endpoint, RegisterBroker};
+use braid_raft::{MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, ProposeError};
+use tokio::sync::{Semaphore, mpsc, watch};
+use uuid::Uuid;
+
+use crate::api::{Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds};
+use crate::config::Config;
+use crate::env::Env;
+use crate::env::net::Listener;
+use crate::group::{GroupCoordinator, OffsetsTopicLog};
+use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
+use crate::reconcile::{self, ReconcileError, Reconciler};
+use crate::server::listener::{self, Census};
+use crate::store::{self, Store, StoreConfig};
+
+/// A session unused for this long may give way to a new one
+/// (`min.incremental.fetch.session.eviction.ms`).
+const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The metadata log.
+    #[error("cannot open the metadata: {0}")]
+    Metadata(#[from] braid_raft::OpenError),
+    /// The CommitLog.
+    #[error("cannot open the log: {0}")]
+    Store(#[from] store::OpenError),
+    /// Queues of the log that the metadata does not explain.
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// A listener.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address of the configuration.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The broker's own registration.
+    #[error("cannot register the broker: {0}")]
+    Register(#[from] ProposeError),
+    /// The registration was refused.
+    #[error("the metadata refuses this broker: {0}")]
+    Refused(#[from] braid_raft::outcome::RegisterBrokerRejection),
+    /// The data directory.
+    #[error("cannot create {dir}: {source}")]
+    Dir {
+        /// The directory.
+        dir: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("cannot start the group coordinator: {0}")]
+    Groups(io::Error),
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Node {
+    addresses: Vec<SocketAddr>,
+    metadata: MetadataNode,
+    store: Store,
+    partitions: Partitions,
+    groups: GroupCoordinator,
+    stopping: watch::Sender<bool>,
+    /// Yields `None` once every listener and connection has ended.
+    open: mpsc::Receiver<()>,
+}
+
+/// What ended a broker that was not asked to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The metadata quorum.
+    #[error("the metadata failed: {0}")]
+    Metadata(MetadataFailed),
+    /// The CommitLog: a write or sync failed, which is never retried.
+    #[error("{0}")]
+    Log(store::LogFailed),
+}
+
+impl Node {
+    /// Opens the data directory, recovers, and serves.
+    ///
+    /// # Errors
+    /// A part did not start; what was started is dropped with it.
+    pub async fn start(env: Env, config: Config) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let config = Arc::new(config);
+        let dir = &config.storage.dir;
+        env.fs
+            .create_dir_all(dir)
+            .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
+        let metadata = MetadataNode::open(&env, metadata_config(&config)).await?;
+        let store = open_store(&env, &config, &metadata.image())?;
+        let partitions = Partitions::new(store.handle(), env.clone());
+        reconcile::adopt(&metadata.image(), &partitions)?;
+        let listeners = bind(&env, &config).await?;
+        register(&env, &config, &metadata, &listeners).await?;
+        let groups = open_groups(&env, &config, &metadata, &partitions).await;
+        let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&config)));
+        let reconciler = Reconciler {
+            env: env.clone(),
+            retention_check_interval: config.storage.retention_check_interval,
+            metadata: metadata.clone(),
+            partitions: partitions.clone(),
+            groups: groups.clone(),
+            topic_settings: Arc::clone(&topic_settings),
+        };
+        let broker = Arc::new(Broker {
+            env: env.clone(),
+            limits: limits(&config),
+            request_memory: Arc::new(Semaphore::new(config.network.request_memory_bytes)),
+            metadata: metadata.clone(),
+            partitions: partitions.clone(),
+            groups: groups.clone(),
+            fetch_sessions: Mutex::new(FetchSessions::new(
+                config.fetch.sessions_max,
+                FETCH_SESSION_EVICTION_MS,
+            )),
+            producer_ids: ProducerIds::default(),
+            topic_settings: Arc::clone(&topic_settings),
+            config,
+        });
+        let (stopping, stopped) = watch::channel(false);
+        reconciler.spawn(stopped.clone());
+        let (open, all_closed) = mpsc::channel(1);
+        let census = Arc::new(Census::default());
+        let mut addresses = Vec::new();
+        for (name, listener, address) in listeners {
+            addresses.push(address);
+            env.spawner.critical(
+                "listener",
+                listener::serve(
+                    listener,
+                    name,
+                    Arc::clone(&broker),
+                    Arc::clone(&census),
+                    stopped.clone(),
+                    open.clone(),
+                ),
+            );
+            tracing::info!("listening on {address}");
+        }
+        Ok(Self { addresses, metadata, store, partitions, groups, stopping, open: all_closed })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Resolves when a part fails that the broker cannot go on without. The process then has to
+    /// end at once; recovery is what makes it whole again.
+    pub async fn failed(&self) -> Failed {
+        tokio::select! {
+            failed = self.metadata.failed() => Failed::Metadata(failed),
+            failed = self.partitions.failed() => Failed::Log(failed),
+        }
+    }
+
+    /// Stops in order: no new requests, answers of those under way, then the parts. A stopped
+    /// broker starts again without scanning its log.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        // Every listener and connection holds a sender; the channel closes with the last of them.
+        while self.open.recv().await.is_some() {}
+        self.groups.stop().await;
+        self.metadata.shutdown().await;
+        if let Err(error) = self.store.close() {
+            tracing::error!(%error, "the log was not closed in order; the next start will scan it");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn metadata_config(config: &Config) -> MetadataConfig {
+    let features = BTreeMap::from([("metadata.version".to_owned(), crate::api::METADATA_VERSION)]);
+    MetadataConfig {
+        dir: config.storage.dir.join("metadata"),
+        node_id: config.node.id,
+        cluster_id: config.node.cluster_id.clone().map(ClusterId::new),
+        features,
+    }
+}
+
+fn open_store(
+    env: &Env,
+    config: &Config,
+    image: &MetadataImage,
+) -> Result<Store, store::OpenError> {
+    let expire_after_ms = i64::try_from(config.producer.expiration.as_millis()).unwrap_or(i64::MAX);
+    let store_config = StoreConfig {
+        segment_size_bytes: config.storage.segment_size_bytes,
+        ring_size_bytes: config.storage.ring_size_bytes,
+        ..StoreConfig::new(config.storage.dir.join("commitlog"), cluster_uuid(image))
+    };
+    Store::open(env, store_config, Box::new(ShardSequencer::new(expire_after_ms)))
+}
+
+/// The cluster id as the store keeps it: any text, in sixteen bytes.
+fn cluster_uuid(image: &MetadataImage) -> Uuid {
+    let id = image.cluster_id().map_or("", ClusterId::as_str);
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
+}
+
+async fn open_groups(
+    env: &Env,
+    config: &Config,
+    metadata: &MetadataNode,
+    partitions: &Partitions,
+) -> GroupCoordinator {
+    let log = OffsetsTopicLog::new(OFFSETS_TOPIC, metadata.clone(), partitions.clone());
+    // An offsets topic that exists keeps its partitions, whatever the configuration says now.
+    let count =
+        metadata.image().topic(OFFSETS_TOPIC).map_or(config.group.offsets_partitions, |t| {
+            i32::try_from(t.partitions.len()).unwrap_or(i32::MAX)
+        });
+    let groups = GroupCoordinator::start(env, config.group, Arc::new(log), count);
+    for partition in 0..count {
+        groups.lead(partition).await;
+    }
+    groups
+}
+
+fn limits(config: &Config) -> Limits {
+    let network = &config.network;
+    Limits {
+        frame_size_bytes_max: network.request_size_bytes_max,
+        request_memory_bytes: network.request_memory_bytes,
+        idle_max: network.idle_max,
+        connections_max: network.connections_max,
+        connections_per_ip_max: network.connections_per_ip_max,
+        fetch_size_bytes_max: config.fetch.response_size_bytes_max,
+    }
+}
+
+type Bound = (Arc<str>, Box<dyn Listener>, SocketAddr);
+
+async fn bind(env: &Env, config: &Config) -> Result<Vec<Bound>, StartError> {
+    let mut bound = Vec::new();
+    for listener in &config.network.listeners {
+        let address = listener.bind_address();
+        let failed = |source| StartError::Listen { address: address.clone(), source };
+        let socket = env.net.listen(&address).await.map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?;
+        bound.push((Arc::from(listener.name.as_str()), socket, local));
+    }
+    Ok(bound)
+}
+
+async fn register(
+    env: &Env,
+    config: &Config,
+    metadata: &MetadataNode,
+    bound: &[Bound],
+) -> Result<(), StartError> {
+    let endpoints = config
+        .network
+        .listeners
+        .iter()
+        .zip(bound)
+        .map(|(listener, (_, _, local))| {
+            let (host, port) = listener.advertised(local.port());
+            Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
+        })
+        .collect();
+    let command = RegisterBroker {
+        broker: config.node.id,
+        incarnation: env.rng.next_uuid(),
+        endpoints,
+        rack: config.node.rack.clone(),
+        registered_ms: env.clock.wall_ms(),
+    };
+    metadata.propose(command).await??;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Floor F3: what a partition is above the store: the idempotence window, reads on the right
+//! thread, and lookups by time.
+//!
+//! [`Partitions`] is a cheap handle on the shard's log; a partition is named by its queue. It knows
+//! no topics and no Kafka requests. Handlers run on tokio workers, so whatever may touch a cold
+//! page goes to the reader pool here and nowhere else.
+
+mod lookup;
+mod partitions;
+mod producers;
+mod sequencer;
+mod settings;
+
+pub(crate) use lookup::{Found, LookupError};
+pub(crate) use partitions::{FetchError, Partitions};
+pub(crate) use sequencer::ShardSequencer;
+pub(crate) use settings::{TopicSettings, TopicSettingsCache};

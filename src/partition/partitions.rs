@@ -1,0 +1,252 @@
+//! The handle on the shard's log that handlers use.
+
+use std::io;
+use std::sync::Arc;
+
+use braid_protocol::records::{self, BatchHeader};
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::lookup::{self, Found, LookupError};
+use crate::env::Env;
+use crate::model::{LeaderEpoch, Offset, Position, QueueId};
+use crate::store::{
+    AppendError, Appended, BatchEntry, Class, Located, LogFailed, LogHandle, LogStartError,
+    MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
+};
+
+/// The epoch of a single node's one shard.
+pub(crate) const SHARD_EPOCH: LeaderEpoch = LeaderEpoch(0);
+
+/// The marks of a queue that was never written to.
+const NO_RECORDS: Offsets =
+    Offsets { log_start: Offset::ZERO, high_watermark: Offset::ZERO, next: Offset::ZERO };
+
+/// Why nothing could be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the reader pool is gone: {0}")]
+    Pool(#[source] io::Error),
+}
+
+/// Whole batches of a queue and the queue's marks when they were read.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) offsets: Offsets,
+    /// Slices that, one behind the other, are whole batches.
+    pub(crate) batches: Vec<Bytes>,
+}
+
+/// All partitions of the shard. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Partitions {
+    log: LogHandle,
+    env: Env,
+}
+
+impl Partitions {
+    pub(crate) fn new(log: LogHandle, env: Env) -> Self {
+        Self { log, env }
+    }
+
+    /// Appends a client's validated batch. Its place is fixed on return; it is acknowledged once
+    /// `durable` reaches the end it was given.
+    pub(crate) fn append(
+        &self,
+        queue: QueueId,
+        batch: &Bytes,
+        header: &BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        self.append_as(Class::Data, queue, batch, header)
+    }
+
+    /// Appends a batch of the broker's own, which goes on when the disk is full.
+    pub(crate) fn append_own(
+        &self,
+        queue: QueueId,
+        batch: &Bytes,
+        header: &BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        self.append_as(Class::System, queue, batch, header)
+    }
+
+    fn append_as(
+        &self,
+        class: Class,
+        queue: QueueId,
+        batch: &Bytes,
+        header: &BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        match self.log.append(queue, SHARD_EPOCH, class, batch, header) {
+            // The image names the queue, so this is its first use.
+            Err(AppendError::UnknownQueue(_)) => {
+                self.log.open_queue(queue);
+                self.log.append(queue, SHARD_EPOCH, class, batch, header)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Waits until the log takes more bytes. Awaited before a request is read, so that appending
+    /// never has to wait.
+    pub(crate) async fn room(&self) {
+        self.log.room().await;
+    }
+
+    /// Everything below is on disk.
+    pub(crate) fn durable(&self) -> Position {
+        self.log.durable()
+    }
+
+    /// Waits until everything below `end` is on disk.
+    pub(crate) fn wait_durable(&self, end: Position) -> WaitDurable {
+        self.log.wait_durable(end)
+    }
+
+    /// Resolves when the log has failed.
+    pub(crate) async fn failed(&self) -> LogFailed {
+        self.log.failed().await
+    }
+
+    /// A queue's marks; those of a queue without records are zero.
+    pub(crate) fn offsets(&self, queue: QueueId) -> Offsets {
+        self.log.offsets(queue).unwrap_or(NO_RECORDS)
+    }
+
+    /// Wakes `news` whenever records of the queue become readable.
+    pub(crate) fn subscribe(&self, queue: QueueId, news: &Arc<Notify>) -> Option<Subscription> {
+        self.log.open_queue(queue);
+        // A queue that is dropped between the two has no more news.
+        self.log.subscribe(queue, news).ok()
+    }
+
+    /// Whole batches from the one that holds `from` on, about `size_bytes_max`; the first one whole
+    /// whatever its size if `at_least_one`.
+    pub(crate) async fn read(
+        &self,
+        queue: QueueId,
+        from: Offset,
+        size_bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Fetched, FetchError> {
+        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one };
+        let located = match self.log.locate(queue, spec) {
+            Ok(located) => located,
+            // Never written: the log is empty and starts at zero.
+            Err(ReadError::UnknownQueue(_)) if from == Offset::ZERO => {
+                return Ok(Fetched { offsets: NO_RECORDS, batches: Vec::new() });
+            }
+            Err(ReadError::UnknownQueue(_)) => {
+                let zero = Offset::ZERO;
+                let (log_start, high_watermark) = (zero, zero);
+                return Err(ReadError::OutOfRange { asked: from, log_start, high_watermark }.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let offsets = located.offsets();
+        let batches = self.load(located).await?;
+        Ok(Fetched { offsets, batches })
+    }
+
+    /// The batch that holds `from` and those after it, on a thread that may block.
+    pub(crate) fn read_blocking(
+        &self,
+        queue: QueueId,
+        from: Offset,
+        size_bytes_max: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one: true };
+        Ok(self.log.locate(queue, spec)?.load()?.slices)
+    }
+
+    /// The bytes of what was located; cold ones through the reader pool.
+    async fn load(&self, located: Located) -> Result<Vec<Bytes>, FetchError> {
+        let located = match located.load_hot() {
+            Ok(batches) => return Ok(batches.slices),
+            Err(located) => located,
+        };
+        let loaded =
+            self.env.spawner.blocking(move || located.load()).await.map_err(FetchError::Pool)?;
+        Ok(loaded?.slices)
+    }
+
+    /// The first record at or after a time.
+    pub(crate) async fn at_or_after(
+        &self,
+        queue: QueueId,
+        timestamp: i64,
+    ) -> Result<Found, LookupError> {
+        self.look_up(
+            queue,
+            move |log| log.entry_at_time(queue, timestamp),
+            // Entries carry the greatest timestamp of their batch, so the first that reaches the
+            // time holds the record.
+            move |batch| lookup::first_at_or_after(batch, timestamp),
+        )
+        .await
+    }
+
+    /// The first record with the greatest timestamp.
+    pub(crate) async fn at_max_timestamp(&self, queue: QueueId) -> Result<Found, LookupError> {
+        self.look_up(
+            queue,
+            move |log| log.max_timestamp_entry(queue),
+            lookup::first_with_max_timestamp,
+        )
+        .await
+    }
+
+    /// Finds a batch by the index and a record in it, on the reader pool.
+    async fn look_up<E, R>(&self, queue: QueueId, entry: E, record: R) -> Result<Found, LookupError>
+    where
+        E: FnOnce(&LogHandle) -> Result<Option<BatchEntry>, ReadError> + Send + 'static,
+        R: FnOnce(&Bytes) -> Result<Option<Found>, records::ReadError> + Send + 'static,
+    {
+        let partitions = self.clone();
+        let find = move || -> Result<Option<Found>, LookupError> {
+            let found = match entry(&partitions.log) {
+                // Never written to.
+                Err(ReadError::UnknownQueue(_)) => None,
+                outcome => outcome.map_err(FetchError::from)?,
+            };
+            let Some(found) = found else { return Ok(None) };
+            let slices =
+                partitions.read_blocking(queue, found.base_offset, 0).map_err(FetchError::from)?;
+            Ok(record(&Bytes::from(slices.concat()))?)
+        };
+        let found = self.env.spawner.blocking(find).await.map_err(FetchError::Pool)??;
+        Ok(found.unwrap_or(Found::NOTHING))
+    }
+
+    /// The queues the log knows.
+    pub(crate) fn queues(&self) -> Vec<QueueId> {
+        self.log.queues()
+    }
+
+    /// Drops a queue with all its records.
+    pub(crate) fn drop_queue(&self, queue: QueueId) -> Result<(), AppendError> {
+        self.log.drop_queue(queue).map(|_| ())
+    }
+
+    /// Moves a queue's log start past what retention no longer keeps; blocking. Says whether it
+    /// moved.
+    pub(crate) fn expire(
+        &self,
+        queue: QueueId,
+        now_ms: i64,
+        retention: Retention,
+    ) -> Result<bool, LogStartError> {
+        let before = self.offsets(queue);
+        if before.next == before.log_start {
+            return Ok(false);
+        }
+        Ok(self.log.expire(queue, now_ms, retention)? > before.log_start)
+    }
+
+    /// Gives the space of dead segments back; blocking.
+    pub(crate) fn recycle(&self) -> Result<(), MaintainError> {
+        self.log.recycle()
+    }
+}

@@ -1,0 +1,148 @@
+//! The sequencing decision, made where order is made: under the shard's lock.
+
+use braid_protocol::records::BatchHeader;
+
+use super::producers::{Producers, SequenceError, Stamp, Verdict};
+use crate::model::{Offset, ProducerId, QueueId};
+use crate::store::{RestoreError, SequenceRejected, Sequenced, Sequencer};
+
+/// Appends between two looks for idle producers.
+const EXPIRE_EVERY: u32 = 65_536;
+
+/// The idempotence windows of a shard, fed by its log.
+#[derive(Debug)]
+pub(crate) struct ShardSequencer {
+    producers: Producers,
+    /// `producer.id.expiration.ms`.
+    expire_after_ms: i64,
+    until_expiry: u32,
+}
+
+impl ShardSequencer {
+    /// Windows of producers that are forgotten when idle for `expire_after_ms`.
+    pub(crate) fn new(expire_after_ms: i64) -> Self {
+        Self { producers: Producers::default(), expire_after_ms, until_expiry: EXPIRE_EVERY }
+    }
+
+    fn record(&mut self, queue: QueueId, stamp: Stamp, base: Offset, now_ms: i64) {
+        self.producers.record(queue, stamp, base, now_ms);
+        self.until_expiry -= 1;
+        if self.until_expiry == 0 {
+            self.until_expiry = EXPIRE_EVERY;
+            self.producers.expire(now_ms.saturating_sub(self.expire_after_ms));
+        }
+    }
+}
+
+fn stamp_of(batch: &BatchHeader) -> Option<Stamp> {
+    batch.has_producer_id().then_some(Stamp {
+        producer_id: ProducerId(batch.producer_id),
+        epoch: batch.producer_epoch,
+        base_sequence: batch.base_sequence,
+        records_count: batch.records_count,
+    })
+}
+
+impl Sequencer for ShardSequencer {
+    fn sequence(
+        &mut self,
+        queue: QueueId,
+        next: Offset,
+        batch: &BatchHeader,
+        now_ms: i64,
+    ) -> Result<Sequenced, SequenceRejected> {
+        let Some(stamp) = stamp_of(batch) else { return Ok(Sequenced::Append) };
+        match self.producers.judge(queue, stamp).map_err(rejected)? {
+            Verdict::New => {
+                self.record(queue, stamp, next, now_ms);
+                Ok(Sequenced::Append)
+            }
+            Verdict::Duplicate { base_offset } => Ok(Sequenced::Duplicate {
+                base_offset,
+                last_offset: base_offset.plus(i64::from(stamp.records_count) - 1),
+            }),
+        }
+    }
+
+    fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64) {
+        if let Some(stamp) = stamp_of(batch) {
+            self.record(queue, stamp, base, store_time_ms);
+        }
+    }
+
+    fn forget(&mut self, queue: QueueId) {
+        self.producers.forget(queue);
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.producers.encode()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.producers = Producers::decode(snapshot).map_err(|at| RestoreError { at })?;
+        Ok(())
+    }
+}
+
+fn rejected(error: SequenceError) -> SequenceRejected {
+    match error {
+        SequenceError::OutOfOrder { found, expected, .. } => {
+            // Sequences wrap from the largest to zero.
+            let last = expected.checked_sub(1).filter(|last| *last >= 0).unwrap_or(i32::MAX);
+            SequenceRejected::OutOfOrder { last, got: found }
+        }
+        SequenceError::StaleEpoch { found, last, .. } => {
+            SequenceRejected::ProducerFenced { current: last, got: found }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use braid_protocol::records::{BatchSpec, BatchWriter, Producer};
+
+    const QUEUE: QueueId = QueueId(3);
+
+    fn batch(base_sequence: i32, records: usize) -> BatchHeader {
+        let producer = Some(Producer { id: 9, epoch: 0, base_sequence });
+        let mut writer = BatchWriter::new(BatchSpec { producer, ..BatchSpec::default() });
+        for _ in 0..records {
+            writer.append(1000, None, Some(b"v"), &[]).unwrap();
+        }
+        BatchHeader::parse(&writer.finish().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn replay_and_snapshot_leave_the_same_windows_as_appending() {
+        let mut live = ShardSequencer::new(1000);
+        let mut replayed = ShardSequencer::new(1000);
+        for (base, header) in [(0, batch(0, 2)), (2, batch(2, 1)), (3, batch(3, 3))] {
+            assert_eq!(live.sequence(QUEUE, Offset(base), &header, 5), Ok(Sequenced::Append));
+            replayed.replay(QUEUE, Offset(base), &header, 5);
+        }
+        assert_eq!(live.snapshot(), replayed.snapshot());
+        let mut restored = ShardSequencer::new(1000);
+        restored.restore(&live.snapshot()).unwrap();
+        let again = restored.sequence(QUEUE, Offset(6), &batch(3, 3), 6);
+        let expected = Sequenced::Duplicate { base_offset: Offset(3), last_offset: Offset(5) };
+        assert_eq!(again, Ok(expected));
+    }
+
+    #[test]
+    fn a_gap_names_the_last_stored_sequence() {
+        let mut sequencer = ShardSequencer::new(1000);
+        sequencer.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
+        let refused = sequencer.sequence(QUEUE, Offset(2), &batch(5, 1), 5);
+        assert_eq!(refused, Err(SequenceRejected::OutOfOrder { last: 1, got: 5 }));
+    }
+
+    #[test]
+    fn an_unreadable_snapshot_is_refused() {
+        let mut live = ShardSequencer::new(1000);
+        live.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
+        let snapshot = live.snapshot();
+        let cut = ShardSequencer::new(1000).restore(&snapshot[..snapshot.len() - 1]);
+        assert!(cut.is_err());
+    }
+}

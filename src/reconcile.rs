@@ -1,0 +1,151 @@
+//! Makes this broker match the metadata image: drops the queues of deleted topics, forgets what
+//! was kept beside them, moves log starts by retention, and gives space back.
+//!
+//! The only place that drops queues. Queues need no creating: a queue that the image names comes
+//! into being with its first append. A queue that the image does not name is dropped only if its
+//! number was handed out before, so that metadata lost or behind never deletes data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use braid_raft::{MetadataDelta, MetadataImage, MetadataNode};
+use tokio::sync::watch;
+
+use crate::env::Env;
+use crate::group::GroupCoordinator;
+use crate::model::QueueId;
+use crate::partition::{Partitions, TopicSettingsCache};
+use crate::store::Retention;
+
+/// Why the log and the metadata do not belong together.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The log holds a queue whose number was never handed out.
+    #[error(
+        "the log holds queue {queue}, but the metadata has handed out numbers below {next} only: \
+         the metadata directory is missing or older than the log. Restore it; nothing was deleted"
+    )]
+    MetadataBehind {
+        /// The queue.
+        queue: QueueId,
+        /// The next number the metadata would hand out.
+        next: QueueId,
+    },
+}
+
+/// At start: drops what was deleted while the broker could not, and refuses a log that is ahead of
+/// its metadata.
+///
+/// # Errors
+/// The log holds queues the metadata has never heard of.
+pub(crate) fn adopt(image: &MetadataImage, partitions: &Partitions) -> Result<(), ReconcileError> {
+    let next = image.next_queue_id();
+    let mut gone = Vec::new();
+    for queue in partitions.queues() {
+        if queue >= next {
+            return Err(ReconcileError::MetadataBehind { queue, next });
+        }
+        if image.queue(queue).is_none() {
+            gone.push(queue);
+        }
+    }
+    for queue in gone {
+        drop_queue(partitions, queue);
+    }
+    Ok(())
+}
+
+fn drop_queue(partitions: &Partitions, queue: QueueId) {
+    match partitions.drop_queue(queue) {
+        Ok(()) => tracing::info!(%queue, "dropped the queue of a deleted topic"),
+        // It is tried again at the next start.
+        Err(error) => tracing::warn!(%queue, %error, "could not drop a queue"),
+    }
+}
+
+/// What is kept in line with the image and the clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Reconciler {
+    pub(crate) env: Env,
+    pub(crate) retention_check_interval: Duration,
+    pub(crate) metadata: MetadataNode,
+    pub(crate) partitions: Partitions,
+    pub(crate) groups: GroupCoordinator,
+    pub(crate) topic_settings: Arc<TopicSettingsCache>,
+}
+
+impl Reconciler {
+    /// Follows the image and the clock until the broker stops.
+    pub(crate) fn spawn(self, stopping: watch::Receiver<bool>) {
+        let spawner = self.env.spawner.clone();
+        drop(spawner.critical("reconcile", follow(self.clone(), stopping.clone())));
+        drop(spawner.critical("retention", retain(self, stopping)));
+    }
+}
+
+async fn follow(this: Reconciler, mut stopping: watch::Receiver<bool>) {
+    let mut images = this.metadata.watch();
+    let mut seen = Arc::clone(&images.borrow_and_update());
+    loop {
+        tokio::select! {
+            changed = images.changed() => if changed.is_err() { return },
+            changed = stopping.changed() => if changed.is_err() || *stopping.borrow() { return },
+        }
+        let image = Arc::clone(&images.borrow_and_update());
+        let delta = MetadataDelta::between(&seen, &image);
+        for topic in &delta.deleted {
+            this.topic_settings.forget(topic.id);
+            for partition in &topic.partitions {
+                drop_queue(&this.partitions, partition.queue);
+            }
+            this.groups.topic_deleted(&topic.name, topic.id).await;
+        }
+        seen = image;
+    }
+}
+
+/// Moves log starts and recycles segments, every `log.retention.check.interval.ms`.
+async fn retain(this: Reconciler, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(this.retention_check_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick is immediate: a broker that was down long frees its disk before anything else.
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = stopping.changed() => if changed.is_err() || *stopping.borrow() { return },
+        }
+        let at_work = this.clone();
+        if let Err(error) = this.env.spawner.blocking(move || expire_all(&at_work)).await {
+            tracing::warn!(%error, "retention did not run");
+        }
+    }
+}
+
+fn expire_all(this: &Reconciler) {
+    let image = this.metadata.image();
+    let now_ms = this.env.clock.wall_ms();
+    let mut moved = 0_usize;
+    for topic in image.topics().iter() {
+        let config = this.topic_settings.of(topic).config;
+        let size_bytes = config.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let retention = Retention { age_ms: config.retention_ms, size_bytes };
+        if retention == Retention::default() {
+            continue;
+        }
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            match this.partitions.expire(partition.queue, now_ms, retention) {
+                Ok(true) => moved += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(topic = %topic.name, index, %error, "retention failed");
+                }
+            }
+        }
+    }
+    if moved > 0 {
+        tracing::info!(partitions = moved, "retention moved log starts");
+    }
+    if let Err(error) = this.partitions.recycle() {
+        tracing::warn!(%error, "could not give space back");
+    }
+}
