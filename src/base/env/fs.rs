@@ -109,6 +109,10 @@ pub trait File: Send + Sync + fmt::Debug {
     fn write_synced_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<()>;
     /// Puts everything written so far on disk (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// Lets memory forget what it holds of the file and is not unsynced, so that reads ask the
+    /// device. Recovery calls it behind [`File::sync`] before it believes what it reads: after a
+    /// failed write of an earlier process, memory may show bytes that the device never took.
+    fn drop_cached(&self) -> io::Result<()>;
     /// Reserves blocks for the first `len` bytes and grows the file to at least that size;
     /// `StorageFull` when the disk has no room.
     fn allocate(&self, len: u64) -> io::Result<()>;

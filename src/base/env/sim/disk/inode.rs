@@ -154,6 +154,18 @@ impl Inode {
         self.durable.clear_from(size_bytes);
     }
 
+    /// Shows the running process what is on the platter, but for pages that are still unsynced.
+    pub(super) fn drop_cached(&mut self) {
+        let mut seen = self.durable.clone();
+        seen.resize(self.live.size_bytes());
+        for page in self.unsynced.keys() {
+            if let Some(bytes) = self.live.page(*page) {
+                seen.put_page(*page, Arc::clone(bytes));
+            }
+        }
+        self.live = seen;
+    }
+
     /// What a cut leaves, as the file of a fresh system.
     pub(super) fn after_cut(&self, mood: &Mood, chance: &mut Chance) -> Self {
         let mut left = self.clone();

@@ -356,6 +356,11 @@ impl File for SimFile {
         self.fs.running()?.sync(self.ino, &self.path)
     }
 
+    fn drop_cached(&self) -> io::Result<()> {
+        self.fs.running()?.drop_cached(self.ino);
+        Ok(())
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         if len == 0 {
             return Err(io::Error::from_raw_os_error(EINVAL));

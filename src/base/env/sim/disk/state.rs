@@ -265,6 +265,13 @@ impl Disk {
         }
     }
 
+    pub(super) fn drop_cached(&mut self, ino: Ino) {
+        let file = self.files.entry(ino).or_default();
+        let space_before = file.space_pages();
+        file.drop_cached();
+        self.used_pages = self.used_pages + file.space_pages() - space_before;
+    }
+
     pub(super) fn allocate(&mut self, ino: Ino, path: &Path, end: u64) -> io::Result<()> {
         self.change("allocate", path, |disk, operation| {
             let free = disk.free_pages();

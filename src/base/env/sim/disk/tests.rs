@@ -435,6 +435,25 @@ fn a_failed_sync_is_not_made_good_by_the_next() {
 }
 
 #[test]
+fn only_dropping_the_cache_shows_what_a_failed_write_left() {
+    let fs = SimFs::new(1);
+    let file = durable_file(&fs, "a", &pattern(0, 64));
+    fs.fail_at(fs.operations() + 1, Fault::Eio);
+    write_synced(&*file, &pattern(1, 64), 0).unwrap_err();
+    let fs = fs.restart();
+    let file = fs.open(&path("a"), Mode::Write).unwrap();
+    file.sync().unwrap();
+    assert_eq!(content(&fs, "a").unwrap(), pattern(1, 64), "the next process is lied to");
+    write(&*file, &pattern(2, 8), 8192);
+    file.drop_cached().unwrap();
+    let left = sectors(&content(&fs, "a").unwrap());
+    assert!(left.contains(&0) && left.contains(&1));
+    assert_eq!(left[16..24], [2; 8], "what is unsynced stays");
+    file.sync().unwrap();
+    assert_eq!(outcomes(&fs, "a"), BTreeSet::from([content(&fs.reboot(0), "a")]));
+}
+
+#[test]
 fn each_fault_fails_or_lies_as_it_says() {
     let run = |fault, synced: bool| {
         let fs = SimFs::new(3);
