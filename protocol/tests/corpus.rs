@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use braid_protocol::api::SUPPORTED;
 use braid_protocol::guard::sample;
+use braid_protocol::records::{
+    BatchLimits, BatchSpec, BatchWriter, Codec, Producer, TimestampRule, validate_batch,
+};
 use braid_protocol::{RequestHeader, request};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -65,7 +68,22 @@ fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
     ] {
         seeds.push((corpus("frame").join(name), bytes));
     }
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        seeds.push((corpus("batch").join(format!("{codec:?}")), batch(codec).to_vec()));
+    }
+    let two = [batch(Codec::None), batch(Codec::Lz4)].concat();
+    seeds.push((corpus("batch").join("two"), two));
     seeds
+}
+
+/// Two records: all there is, and nothing.
+fn batch(codec: Codec) -> Bytes {
+    let producer = Some(Producer { id: 7, epoch: 1, base_sequence: 3 });
+    let mut writer = BatchWriter::new(BatchSpec { codec, producer, ..BatchSpec::default() });
+    let headers = [(&b"h"[..], Some(&b"one"[..])), (b"h", None)];
+    writer.append(1_000, Some(b"key"), Some(&b"value ".repeat(9)), &headers).unwrap();
+    writer.append(999, None, None, &[]).unwrap();
+    writer.finish().unwrap()
 }
 
 #[test]
@@ -99,6 +117,22 @@ fn the_seeds_of_requests_are_valid() {
 }
 
 #[test]
+fn the_seeds_of_batches_are_valid() {
+    let limits = BatchLimits {
+        size_bytes_max: 1_000,
+        content_size_bytes_max: 1_000,
+        timestamps: TimestampRule::LogAppendTime,
+        require_keys: false,
+        allow_zstd: true,
+    };
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let seed = std::fs::read(corpus("batch").join(format!("{codec:?}"))).unwrap();
+        let valid = validate_batch(&seed, &limits, 0);
+        assert_eq!(valid.map(|valid| valid.codec), Ok(codec));
+    }
+}
+
+#[test]
 fn the_frame_corpus_passes() {
     replay("frame", entry::frame);
 }
@@ -106,4 +140,9 @@ fn the_frame_corpus_passes() {
 #[test]
 fn the_request_corpus_passes() {
     replay("request", entry::request);
+}
+
+#[test]
+fn the_batch_corpus_passes() {
+    replay("batch", entry::batch);
 }
