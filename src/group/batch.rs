@@ -6,7 +6,8 @@ use braid_protocol::records::{BatchSpec, BatchWriter, Batches, RecordReader};
 
 use super::load::Replayed;
 use super::record::Record;
-use super::state::{Shard, Token};
+use super::state::Shard;
+use super::step::Token;
 
 /// A compressed batch that is larger than this once it is open is passed over.
 const OPEN_BATCH_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -48,6 +49,8 @@ impl BatchDraft {
 
 /// Replays batches into a shard. What cannot be read is passed over, with a warning: one bad or
 /// newer record must not take all groups of a partition down.
+///
+/// Offsets of transactions are passed over, too: without the transaction's end they do not count.
 pub(super) fn replay_batches(shard: &mut Shard, partition: i32, batches: Bytes) {
     for batch in Batches::new(batches) {
         let opened = batch.and_then(|(header, batch)| {
@@ -57,6 +60,9 @@ pub(super) fn replay_batches(shard: &mut Shard, partition: i32, batches: Bytes) 
         match opened {
             // Markers of transactions, which hold no records of groups.
             Ok((header, _)) if header.is_control() => {}
+            Ok((header, _)) if header.is_transactional() => {
+                tracing::warn!(partition, offset = header.base_offset, "skipped: transactional");
+            }
             Ok((_, reader)) => replay_batch(shard, partition, &reader),
             Err(error) => {
                 tracing::warn!(partition, %error, "a batch of group records cannot be read");

@@ -10,15 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::GroupError;
-use super::member::{Member, Protocol};
+use super::member::Member;
 use super::offsets::Offsets;
-use super::record::{GroupValue, MemberValue, Record};
-use super::request::{JoinRejected, JoinedMember};
-use super::state::{Cx, Reply, RequestId, State};
-use super::timers::{Alarm, AlarmKey};
+use super::request::JoinedMember;
+use super::state::{Cx, State};
+use super::timers::Alarm;
 
-/// The protocol type of Kafka's consumers: the one whose subscriptions the coordinator can read.
-const CONSUMER_PROTOCOL: &str = "consumer";
+mod parked;
+mod protocols;
+mod recorded;
+
+#[cfg(test)]
+mod check;
+
+use parked::session_key;
 
 /// A group.
 #[derive(Debug)]
@@ -54,8 +59,10 @@ pub(super) struct Group {
     pub(super) offsets: Offsets,
     /// Writes about this group that are not reported yet.
     pub(super) in_flight: usize,
-    /// The log holds a record of this group (or is about to).
-    pub(super) is_recorded: bool,
+    /// The value of the group's last durable record, if it has one.
+    pub(super) recorded: Option<Bytes>,
+    /// Records of the group that are not reported yet.
+    pub(super) recording: usize,
     /// The group's removal is being written.
     pub(super) is_deleting: bool,
 }
@@ -92,7 +99,8 @@ impl Group {
             assignment_in_flight: false,
             offsets: Offsets::default(),
             in_flight: 0,
-            is_recorded: false,
+            recorded: None,
+            recording: 0,
             is_deleting: false,
         }
     }
@@ -102,71 +110,6 @@ impl Group {
         let offsets = std::mem::take(&mut self.offsets);
         *self = Self::new(Arc::clone(&self.id), wall_ms);
         self.offsets = offsets;
-    }
-
-    /// Takes a generation over from the log, as it was when it was written.
-    pub(super) fn restore(&mut self, value: GroupValue) {
-        self.reset(0);
-        self.is_recorded = true;
-        self.state = if value.members.is_empty() { State::Empty } else { State::Stable };
-        self.state_since_ms = value.state_since_ms;
-        self.protocol_type = (!value.protocol_type.is_empty()).then_some(value.protocol_type);
-        self.protocol_name = value.protocol_name;
-        self.generation = value.generation;
-        for member in value.members {
-            self.restore_member(member);
-        }
-        self.leader = value.leader.filter(|leader| self.members.contains_key(leader));
-        if self.leader.is_none() {
-            self.leader = self.members.keys().next().map(Arc::clone);
-        }
-        self.read_subscriptions();
-    }
-
-    fn restore_member(&mut self, value: MemberValue) {
-        let name = self.protocol_name.as_ref().map(Arc::clone).unwrap_or_default();
-        self.insert(Member {
-            id: value.member_id,
-            instance_id: value.group_instance_id,
-            client_id: value.client_id,
-            client_host: value.client_host,
-            rebalance_timeout_ms: if value.rebalance_timeout_ms < 0 {
-                value.session_timeout_ms
-            } else {
-                value.rebalance_timeout_ms
-            },
-            session_timeout_ms: value.session_timeout_ms,
-            protocols: vec![Protocol { name, metadata: value.subscription }],
-            assignment: value.assignment,
-            joining: None,
-            syncing: None,
-            is_new: false,
-            session: Alarm::default(),
-        });
-    }
-
-    /// The group's record with the given assignments; members without one get an empty one.
-    pub(super) fn record(&self, assignment_of: impl Fn(&Member) -> Bytes) -> Record {
-        let protocol = self.protocol_name.as_deref().unwrap_or_default();
-        let members = self.members.values().map(|member| MemberValue {
-            member_id: Arc::clone(&member.id),
-            group_instance_id: member.instance_id.clone(),
-            client_id: Arc::clone(&member.client_id),
-            client_host: Arc::clone(&member.client_host),
-            rebalance_timeout_ms: member.rebalance_timeout_ms,
-            session_timeout_ms: member.session_timeout_ms,
-            subscription: member.metadata(protocol),
-            assignment: assignment_of(member),
-        });
-        let value = GroupValue {
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            generation: self.generation,
-            protocol_name: self.protocol_name.clone(),
-            leader: self.leader.clone(),
-            state_since_ms: self.state_since_ms,
-            members: members.collect(),
-        };
-        Record::group(&self.id, &value)
     }
 
     pub(super) fn state(&self) -> State {
@@ -192,7 +135,8 @@ impl Group {
     /// Nothing is known about the group that a fresh one would not know.
     pub(super) fn is_nothing(&self) -> bool {
         self.state == State::Empty
-            && !self.is_recorded
+            && self.generation == 0
+            && self.recorded.is_none()
             && self.pending.is_empty()
             && self.in_flight == 0
             && self.offsets.is_empty()
@@ -362,253 +306,5 @@ impl Group {
     /// The pending id's alarm, which goes on as the member's session.
     pub(super) fn take_pending(&mut self, member_id: &str) -> Option<Alarm> {
         self.pending.remove(member_id)
-    }
-
-    // ---- protocols
-
-    fn count_supporter(&mut self, protocols: &[Protocol]) {
-        for protocol in protocols {
-            *self.supporters.entry(Arc::clone(&protocol.name)).or_default() += 1;
-        }
-    }
-
-    fn uncount_supporter(&mut self, protocols: &[Protocol]) {
-        for protocol in protocols {
-            if let Some(count) = self.supporters.get_mut(&protocol.name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.supporters.remove(&protocol.name);
-                }
-            }
-        }
-    }
-
-    /// Takes over what a member offers now; gives back what it offered before.
-    pub(super) fn replace_protocols(
-        &mut self,
-        member_id: &str,
-        protocols: Vec<Protocol>,
-    ) -> Vec<Protocol> {
-        let Some(member) = self.members.get_mut(member_id) else { return Vec::new() };
-        let before = std::mem::replace(&mut member.protocols, protocols);
-        let after = member.protocols.clone();
-        self.uncount_supporter(&before);
-        self.count_supporter(&after);
-        before
-    }
-
-    /// Whether a member with these protocols could join: all members would have one in common.
-    pub(super) fn supports<'a>(
-        &self,
-        protocol_type: &str,
-        mut protocols: impl Iterator<Item = &'a str>,
-    ) -> bool {
-        if self.state == State::Empty {
-            return !protocol_type.is_empty() && protocols.next().is_some();
-        }
-        let supporters = |name| self.supporters.get(name).copied().unwrap_or(0);
-        self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.any(|name| supporters(name) == self.members.len())
-    }
-
-    /// The protocol most members prefer among those that all support. A tie goes to the name
-    /// that sorts first, so that the choice is the same each time it is made.
-    pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
-        let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
-        for member in self.members.values() {
-            let common = |protocol: &&Protocol| {
-                self.supporters.get(&protocol.name) == Some(&self.members.len())
-            };
-            if let Some(choice) = member.protocols.iter().find(common) {
-                *votes.entry(&choice.name).or_default() += 1;
-            }
-        }
-        let most = votes.values().copied().max()?;
-        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| Arc::clone(name))
-    }
-
-    fn is_consumer(&self) -> bool {
-        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
-    }
-
-    /// Whether offsets may be deleted one by one although the group has members.
-    pub(super) fn allows_offset_deletion(&self) -> bool {
-        self.state == State::Empty || self.is_consumer()
-    }
-
-    /// Notes which topics the members read, as far as their subscriptions can be read.
-    pub(super) fn read_subscriptions(&mut self) {
-        self.subscribed_topics = None;
-        let Some(protocol) = self.protocol_name.as_deref().filter(|_| self.is_consumer()) else {
-            if self.is_consumer() && self.members.is_empty() {
-                self.subscribed_topics = Some(HashSet::new());
-            }
-            return;
-        };
-        let mut topics = HashSet::new();
-        for member in self.members.values() {
-            if super::offsets::subscribed_topics(&member.metadata(protocol), &mut topics).is_none()
-            {
-                tracing::debug!(group = %self.id, "a subscription cannot be read");
-                return;
-            }
-        }
-        self.subscribed_topics = Some(topics);
-    }
-
-    /// Whether a member reads the topic. Where that cannot be known, a consumer may.
-    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        match &self.subscribed_topics {
-            Some(topics) => topics.contains(topic),
-            None => self.is_consumer(),
-        }
-    }
-
-    pub(super) fn knows_subscriptions(&self) -> bool {
-        self.is_consumer() && self.subscribed_topics.is_some()
-    }
-
-    // ---- parked requests: each is answered once
-
-    /// Parks a join. One that was parked before is answered: its client has given it up.
-    pub(super) fn park_join(&mut self, cx: &mut Cx<'_>, member_id: &str, to: RequestId) {
-        self.answer_join(cx, member_id, GroupError::RebalanceInProgress);
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.joining = Some(to);
-            self.joining_count += 1;
-        }
-    }
-
-    /// The parked join, which the caller now answers.
-    pub(super) fn take_join(&mut self, member_id: &str) -> Option<RequestId> {
-        let to = self.members.get_mut(member_id)?.joining.take()?;
-        self.joining_count -= 1;
-        Some(to)
-    }
-
-    /// Refuses the parked join, if there is one.
-    pub(super) fn answer_join(&mut self, cx: &mut Cx<'_>, member_id: &str, error: GroupError) {
-        if let Some(to) = self.take_join(member_id) {
-            // Who is told that it is unknown has no id to go on with.
-            let keeps_id = error != GroupError::UnknownMemberId;
-            let member_id = if keeps_id { Arc::from(member_id) } else { Arc::default() };
-            cx.reply(to, Reply::Join(Err(JoinRejected { error, member_id })));
-        }
-    }
-
-    /// Parks a sync; see [`Group::park_join`].
-    pub(super) fn park_sync(&mut self, cx: &mut Cx<'_>, member_id: &str, to: RequestId) {
-        self.answer_sync(cx, member_id, GroupError::RebalanceInProgress);
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.syncing = Some(to);
-        }
-    }
-
-    /// Refuses the parked sync. True if there was one.
-    pub(super) fn answer_sync(
-        &mut self,
-        cx: &mut Cx<'_>,
-        member_id: &str,
-        error: GroupError,
-    ) -> bool {
-        let to = self.members.get_mut(member_id).and_then(|member| member.syncing.take());
-        if let Some(to) = to {
-            cx.reply(to, Reply::Sync(Err(error)));
-        }
-        to.is_some()
-    }
-
-    pub(super) fn answer_all_parked(&mut self, cx: &mut Cx<'_>, error: GroupError) {
-        for member_id in self.member_ids() {
-            self.answer_join(cx, &member_id, error);
-            self.answer_sync(cx, &member_id, error);
-        }
-    }
-
-    // ---- alarms
-
-    /// Starts a member's session anew.
-    pub(super) fn refresh_session(&mut self, cx: &mut Cx<'_>, member_id: &str) {
-        if let Some(member) = self.members.get(member_id) {
-            let timeout = member.session_timeout();
-            self.arm_session(cx, member_id, timeout);
-        }
-    }
-
-    pub(super) fn arm_session(&mut self, cx: &mut Cx<'_>, member_id: &str, timeout: Duration) {
-        let due = cx.after(timeout);
-        if let Some(member) = self.members.get_mut(member_id) {
-            let (group, member_id) = (&self.id, &member.id);
-            cx.core.timers.arm(&mut member.session, due, || session_key(group, member_id));
-        }
-    }
-
-    pub(super) fn arm_join_phase(&mut self, cx: &mut Cx<'_>, timeout: Duration) {
-        let due = cx.after(timeout);
-        let key = || AlarmKey::JoinPhase { group: Arc::clone(&self.id) };
-        cx.core.timers.arm(&mut self.join_phase, due, key);
-    }
-
-    pub(super) fn arm_sync_phase(&mut self, cx: &mut Cx<'_>, timeout: Duration) {
-        let due = cx.after(timeout);
-        let key = || AlarmKey::SyncPhase { group: Arc::clone(&self.id) };
-        cx.core.timers.arm(&mut self.sync_phase, due, key);
-    }
-
-    /// Whether a session alarm that came up rings; of a member or of a pending id.
-    pub(super) fn session_rings(
-        &mut self,
-        cx: &mut Cx<'_>,
-        queued: Duration,
-        member_id: &Arc<str>,
-    ) -> bool {
-        let group = &self.id;
-        let alarm = match self.members.get_mut(member_id) {
-            Some(member) => Some(&mut member.session),
-            None => self.pending.get_mut(member_id),
-        };
-        let now = cx.now.monotonic;
-        alarm.is_some_and(|alarm| {
-            cx.core.timers.rings(alarm, queued, now, || session_key(group, member_id))
-        })
-    }
-}
-
-fn session_key(group: &Arc<str>, member: &Arc<str>) -> AlarmKey {
-    AlarmKey::Session { group: Arc::clone(group), member: Arc::clone(member) }
-}
-
-#[cfg(test)]
-impl Group {
-    /// What must hold between any two steps.
-    pub(super) fn check(&self) {
-        let members = || self.members.values();
-        let joining = members().filter(|member| member.joining.is_some()).count();
-        assert_eq!(joining, self.joining_count, "joins are counted");
-        assert!(members().all(|member| !self.pending.contains_key(&member.id)));
-        assert_eq!(self.leader.is_some(), !self.members.is_empty(), "one leader, if anybody");
-        assert!(self.leader.iter().all(|leader| self.members.contains_key(leader)));
-        assert!(self.unsynced.iter().all(|member| self.members.contains_key(member)));
-        for (instance, member) in &self.static_members {
-            let holder = self.members.get(member).unwrap();
-            assert_eq!(holder.instance_id.as_ref(), Some(instance));
-        }
-        let instances = members().filter(|member| member.instance_id.is_some()).count();
-        assert_eq!(instances, self.static_members.len());
-        let mut supporters: HashMap<Arc<str>, usize> = HashMap::new();
-        for protocol in members().flat_map(|member| &member.protocols) {
-            *supporters.entry(Arc::clone(&protocol.name)).or_default() += 1;
-        }
-        assert_eq!(supporters, self.supporters, "supporters are counted");
-        match self.state {
-            State::Empty => assert!(self.members.is_empty()),
-            State::PreparingRebalance => {
-                assert!(members().all(|member| member.syncing.is_none()));
-                assert!(self.unsynced.is_empty());
-            }
-            State::CompletingRebalance => assert_eq!(joining, 0, "all joins are answered"),
-            State::Stable => assert!(members().all(|member| member.syncing.is_none())),
-        }
-        assert!(!self.is_nothing(), "a group without content is dropped");
     }
 }

@@ -13,7 +13,8 @@ use super::request::{
     CommitPartition, CommitRequest, CommitTopic, CommittedTopic, DeletedTopic, FetchRequest,
     FetchTopic, FetchedOffset, FetchedPartition, FetchedTopic,
 };
-use super::state::{AfterWrite, Core, Cx, Effect, Now, Reply, RequestId, Shard, State, Token};
+use super::state::{AfterWrite, Core, Cx, Shard, State};
+use super::step::{Effect, Now, Reply, RequestId, Token};
 use crate::model::TopicId;
 
 /// Changes to a group's offsets on their way into the log.

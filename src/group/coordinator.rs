@@ -21,7 +21,7 @@ use super::request::{
     LeaveRequest, ListFilter, ListedGroup, SyncReply, SyncRequest,
 };
 use super::routing::partition_for;
-use super::state::{Reply, Request};
+use super::step::{Reply, Request};
 use super::worker::{Message, Worker};
 use crate::config::GroupConfig;
 use crate::env::{Env, Rng};

@@ -13,7 +13,8 @@ use super::error::GroupError;
 use super::offsets::Change;
 use super::record::{OffsetValue, Record};
 use super::request::{DeleteOffsetsRequest, DeletedTopic};
-use super::state::{AfterWrite, Cx, Effect, Now, Reply, RequestId, Shard, State};
+use super::state::{AfterWrite, Cx, Shard, State};
+use super::step::{Effect, Now, Reply, RequestId};
 use super::timers::AlarmKey;
 use crate::model::TopicId;
 
@@ -165,7 +166,7 @@ fn write_removals(
     }
     let mut records: Vec<Record> =
         removals.iter().map(|change| change_record(&group.id, change)).collect();
-    if group.is_recorded || records.is_empty() {
+    if group.recorded.is_some() || group.recording > 0 || records.is_empty() {
         records.push(Record::group_tombstone(&group.id));
     }
     for change in &removals {

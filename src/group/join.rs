@@ -17,7 +17,8 @@ use super::member::{Member, Protocol, millis, protocols_of};
 use super::rebalance::{joined, maybe_complete_join, prepare_rebalance, rebalance_or_go_on};
 use super::record::TEXT_SIZE_BYTES_MAX;
 use super::request::{JoinRejected, JoinRequest, Joined};
-use super::state::{AfterWrite, Cx, Effect, Now, Reply, RequestId, Shard, State};
+use super::state::{Cx, GroupWriteCause, Shard, State};
+use super::step::{Effect, Now, Reply, RequestId};
 
 /// A new member cannot send heartbeats while its first join waits, and may be gone unnoticed.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
@@ -26,7 +27,6 @@ const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// it can be undone.
 #[derive(Debug)]
 pub(super) struct StaticReplacement {
-    pub(super) group: Arc<str>,
     instance_id: Arc<str>,
     old_member_id: Arc<str>,
     new_member_id: Arc<str>,
@@ -106,30 +106,26 @@ impl Shard {
         }
         Ok(())
     }
+}
 
-    pub(super) fn static_replacement_written(
-        &mut self,
-        now: Now,
-        written: StaticReplacement,
-        result: Result<(), GroupLogError>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let group_id = Arc::clone(&written.group);
-        self.with_group(now, &group_id, effects, |cx, group| {
-            group.in_flight -= 1;
-            let still_waits = group
-                .member(&written.new_member_id)
-                .is_some_and(|member| member.joining == Some(written.to));
-            match result {
-                Ok(()) if still_waits && group.state() == State::Stable => {
-                    accept_replacement(cx, group, &written);
-                }
-                // A rebalance has begun since, and answers it; or something has answered it.
-                Ok(()) => {}
-                Err(error) if still_waits => undo_replacement(cx, group, written, error),
-                Err(_) => {}
-            }
-        });
+/// A static member's replacement is durable, or could not be stored.
+pub(super) fn static_replacement_written(
+    cx: &mut Cx<'_>,
+    group: &mut Group,
+    written: StaticReplacement,
+    result: Result<(), GroupLogError>,
+) {
+    let still_waits = group
+        .member(&written.new_member_id)
+        .is_some_and(|member| member.joining == Some(written.to));
+    match result {
+        Ok(()) if still_waits && group.state() == State::Stable => {
+            accept_replacement(cx, group, &written);
+        }
+        // A rebalance has begun since, and answers it; or something has answered it.
+        Ok(()) => {}
+        Err(error) if still_waits => undo_replacement(cx, group, written, error),
+        Err(_) => {}
     }
 }
 
@@ -303,7 +299,6 @@ fn replace_static_member(
     match group.state() {
         State::Stable if group.select_protocol() == group.protocol_name => {
             let replacement = StaticReplacement {
-                group: Arc::clone(&group.id),
                 instance_id: Arc::from(request.group_instance_id.as_deref().unwrap_or_default()),
                 old_member_id: Arc::clone(old),
                 new_member_id: Arc::clone(new),
@@ -313,9 +308,8 @@ fn replace_static_member(
                 skip_assignment_supported: request.skip_assignment_supported,
                 to,
             };
-            group.in_flight += 1;
-            let record = group.record(|member| member.assignment.clone());
-            cx.append(vec![record], AfterWrite::StaticReplacement(replacement));
+            let cause = GroupWriteCause::StaticReplacement(replacement);
+            group.write_record(cx, |member| member.assignment.clone(), cause);
         }
         State::Stable => prepare_rebalance(cx, group, "a static member changes the protocol"),
         // The leader may already assign to the old id: let it see the new one.

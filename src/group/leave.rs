@@ -6,7 +6,8 @@ use super::classic::Group;
 use super::error::GroupError;
 use super::rebalance::rebalance_or_go_on;
 use super::request::{LeaveMember, LeaveReply, LeaveRequest, LeftMember};
-use super::state::{Cx, Effect, Now, Shard, State};
+use super::state::{Cx, Shard, State};
+use super::step::{Effect, Now};
 
 impl Shard {
     pub(super) fn leave(

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::offsets::Change;
 use super::rebalance::prepare_rebalance;
 use super::record::{Decoded, GroupValue, RecordError, decode};
-use super::state::{Effect, Now, Shard};
+use super::state::Shard;
+use super::step::{Effect, Now};
 
 /// What came of a replayed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,11 @@ impl Shard {
     pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<Replayed, RecordError> {
         match decode(key, value)? {
             Decoded::Unknown { key_version } => return Ok(Replayed::Unknown { key_version }),
-            Decoded::Group { group, value } => self.replay_group(&group, value),
+            Decoded::Group { group, value: decoded } => {
+                // The bytes are kept as they are: an older version says what it says.
+                let recorded = value.map(Bytes::copy_from_slice);
+                self.replay_group(&group, recorded.zip(decoded));
+            }
             Decoded::Offset { group, topic, partition, value } => {
                 if value.is_some() || self.groups.contains_key(&group) {
                     let topic = self.core.topics.intern(&topic);
@@ -39,9 +46,9 @@ impl Shard {
         Ok(Replayed::Applied)
     }
 
-    fn replay_group(&mut self, group_id: &Arc<str>, value: Option<GroupValue>) {
+    fn replay_group(&mut self, group_id: &Arc<str>, value: Option<(Bytes, GroupValue)>) {
         match value {
-            Some(value) => self.replayed_group(group_id).restore(value),
+            Some((recorded, value)) => self.replayed_group(group_id).restore(recorded, value),
             None => {
                 if let Some(group) = self.groups.get_mut(group_id) {
                     group.reset(0);

@@ -21,11 +21,13 @@ pub enum LoadError {
         /// What the log said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// This broker does not lead the partition (any more).
-    #[error("this broker does not lead partition {partition} of __consumer_offsets")]
-    NotLeader {
+    /// The log has records behind this offset, and does not give them.
+    #[error("partition {partition} of __consumer_offsets cannot be read beyond offset {offset}")]
+    NoProgress {
         /// The partition.
         partition: i32,
+        /// The offset of the next record.
+        offset: i64,
     },
 }
 
@@ -37,6 +39,17 @@ pub trait GroupLog: Send + Sync + 'static {
     /// # Errors
     /// Nothing was appended.
     fn append(&self, partition: i32, batch: Bytes) -> Result<PendingWrite, GroupLogError>;
+
+    /// The offset that the next record of the partition gets; `None` if this log is kept whole.
+    fn next_offset(&self, partition: i32) -> Option<i64> {
+        let _ = partition;
+        None
+    }
+
+    /// No record of the partition before `offset` is needed any more: the log may start there.
+    fn release(&self, partition: i32, offset: i64) {
+        let _ = (partition, offset);
+    }
 
     /// Hands every batch of the partition to `visit`, from its log start to the end it has when
     /// called, in order. Blocks on the disk; called on the pool for blocking work. Each slice

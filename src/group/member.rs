@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::request::JoinProtocol;
-use super::state::RequestId;
+use super::step::RequestId;
 use super::timers::Alarm;
 
 /// A protocol a member supports.

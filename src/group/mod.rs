@@ -27,8 +27,10 @@ mod query;
 mod rebalance;
 pub mod record;
 mod request;
+mod restate;
 mod routing;
 mod state;
+mod step;
 mod sync;
 mod timers;
 mod worker;
@@ -46,7 +48,8 @@ pub use request::{
     LeaveRequest, LeftMember, ListFilter, ListedGroup, SyncReply, SyncRequest, Synced,
 };
 pub use routing::partition_for;
-pub use state::{Effect, Input, Now, Reply, Request, RequestId, Shard, State, Token};
+pub use state::{Shard, State};
+pub use step::{Effect, Input, Now, Reply, Request, RequestId, Token};
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,15 @@ impl Offsets {
         })
     }
 
+    /// The offsets to which no write is under way.
+    pub(super) fn all_settled(&self) -> impl Iterator<Item = (&Arc<str>, i32, &OffsetValue)> {
+        self.topics.iter().flat_map(|(topic, slots)| {
+            slots.iter().filter(|(_, slot)| slot.in_flight == 0).filter_map(
+                move |(partition, slot)| Some((topic, *partition, slot.committed.as_ref()?)),
+            )
+        })
+    }
+
     /// Whether there is an offset, or one is on its way.
     pub(super) fn is_known(&self, topic: &str, partition: i32) -> bool {
         self.topics.get(topic).is_some_and(|slots| slots.contains_key(&partition))

@@ -1,6 +1,6 @@
 //! `__consumer_offsets` as the group coordinator sees it: partitions of the shard's log.
 
-use braid_protocol::records::{BatchHeader, Batches};
+use braid_protocol::records::{self, BatchHeader, Batches};
 use braid_raft::MetadataNode;
 use bytes::Bytes;
 
@@ -40,29 +40,47 @@ impl GroupLog for OffsetsTopicLog {
         Ok(Box::pin(async move { durable.await.map_err(|_| GroupLogError::StorageFailed) }))
     }
 
+    fn next_offset(&self, partition: i32) -> Option<i64> {
+        Some(self.partitions.offsets(self.queue(partition)?).next.0)
+    }
+
+    fn release(&self, partition: i32, offset: i64) {
+        let Some(queue) = self.queue(partition) else { return };
+        if let Err(error) = self.partitions.release(queue, Offset(offset)) {
+            // The old records stay, which costs only space.
+            tracing::warn!(partition, offset, %error, "group records could not be let go");
+        }
+    }
+
     fn load(&self, partition: i32, visit: &mut dyn FnMut(Bytes)) -> Result<(), LoadError> {
         let Some(queue) = self.queue(partition) else { return Ok(()) };
         let failed = |source: ReadError| LoadError::Read { partition, source: Box::new(source) };
         let mut from = self.partitions.offsets(queue).log_start;
         while from < self.partitions.offsets(queue).high_watermark {
             let bytes = self.partitions.read_blocking(queue, from, LOAD_BYTES).map_err(failed)?;
-            let next = visit_batches(&bytes, visit);
-            // A stored batch always moves on; were it not so, this must not spin for ever.
-            let Some(next) = next.filter(|next| *next > from) else { break };
-            from = next;
+            let next = visit_batches(&bytes, visit)
+                .map_err(|source| LoadError::Read { partition, source: Box::new(source) })?;
+            // A stored batch always moves on. Taking less than everything for everything would
+            // lose offsets for good once the log is let go.
+            from = next
+                .filter(|next| *next > from)
+                .ok_or(LoadError::NoProgress { partition, offset: from.0 })?;
         }
         Ok(())
     }
 }
 
-fn visit_batches(slices: &[Bytes], visit: &mut dyn FnMut(Bytes)) -> Option<Offset> {
+fn visit_batches(
+    slices: &[Bytes],
+    visit: &mut dyn FnMut(Bytes),
+) -> Result<Option<Offset>, records::ReadError> {
     let mut next = None;
     for batch in Batches::new(Bytes::from(slices.concat())) {
-        let Ok((header, batch)) = batch else { break };
+        let (header, batch) = batch?;
         next = Some(Offset(header.next_offset()));
         visit(batch);
     }
-    next
+    Ok(next)
 }
 
 fn cause(error: &AppendError) -> GroupLogError {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::classic::{Group, InitialDelay};
 use super::error::GroupError;
 use super::request::{Joined, JoinedMember};
-use super::state::{AfterWrite, Cx, Effect, Now, Reply, Shard, State};
+use super::state::{Cx, GroupWriteCause, Shard, State};
+use super::step::{Effect, Now, Reply};
 
 impl Shard {
     /// A session alarm came up: a silent member is expelled, an unused id forgotten.
@@ -196,10 +197,7 @@ fn complete_join(cx: &mut Cx<'_>, group: &mut Group) {
 fn become_empty(cx: &mut Cx<'_>, group: &mut Group) {
     group.enter(State::Empty, cx.now.wall_ms);
     tracing::info!(group = %group.id, generation = group.generation, "the group is empty");
-    group.is_recorded = true;
-    group.in_flight += 1;
-    let record = group.record(|_| Bytes::new());
-    cx.append(vec![record], AfterWrite::Emptied { group: Arc::clone(&group.id) });
+    group.write_record(cx, |_| Bytes::new(), GroupWriteCause::Emptied);
 }
 
 fn start_generation(cx: &mut Cx<'_>, group: &mut Group) {

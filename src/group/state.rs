@@ -12,158 +12,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
+use bytes::Bytes;
 
 use super::classic::Group;
 use super::commit::OffsetWrite;
 use super::error::{GroupError, GroupLogError};
-use super::join::StaticReplacement;
+use super::join::{StaticReplacement, static_replacement_written};
 use super::record::Record;
-use super::request::{
-    CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedTopic, DescribedGroup, FetchReply,
-    FetchRequest, HeartbeatReply, HeartbeatRequest, JoinRejected, JoinReply, JoinRequest,
-    LeaveReply, LeaveRequest, SyncReply, SyncRequest,
-};
-use super::sync::Assignment;
+use super::request::FetchRequest;
+use super::restate::Restating;
+use super::step::{Effect, Input, Now, Reply, Request, RequestId, Token};
+use super::sync::{Assignment, assignment_written};
 use super::timers::{Alarm, AlarmKey, Timers};
 use crate::config::GroupConfig;
-use crate::model::TopicId;
-
-/// The time of a step, by both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For everything that counts a duration.
-    pub monotonic: Duration,
-    /// For what is written down.
-    pub wall_ms: i64,
-}
-
-/// Names a request until it is answered. The owner's to choose; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// Names records until they are durable. Counts up within a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// What a shard can be asked by a client.
-#[derive(Debug, Clone)]
-pub enum Request {
-    /// With a fresh random id, used if the member has none yet.
-    Join(JoinRequest, Uuid),
-    Sync(SyncRequest),
-    Heartbeat(HeartbeatRequest),
-    Leave(LeaveRequest),
-    Commit(CommitRequest),
-    Fetch(FetchRequest),
-    Describe(String),
-    Delete(String),
-    DeleteOffsets(DeleteOffsetsRequest),
-}
-
-/// What a shard reacts to.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// A client's request.
-    Request(RequestId, Request),
-    /// The records of a token are durable, or never will be. In the order of the tokens.
-    Written(Token, Result<(), GroupLogError>),
-    /// A topic is gone; its offsets go too.
-    TopicDeleted { name: Arc<str>, topic_id: TopicId },
-    /// Time has passed.
-    Tick,
-    /// This broker no longer coordinates these groups. The shard is of no use afterwards.
-    Resign,
-}
-
-/// What is to be done after a step, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Append the records to this shard's partition, and report the token.
-    Append(Token, Vec<Record>),
-    /// Answer a request.
-    Reply(RequestId, Reply),
-}
-
-/// An answer: one variant per request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Join(JoinReply),
-    Sync(SyncReply),
-    Heartbeat(HeartbeatReply),
-    Leave(LeaveReply),
-    Commit(CommitReply),
-    Fetch(FetchReply),
-    Describe(Result<DescribedGroup, GroupError>),
-    Delete(Result<(), GroupError>),
-    DeleteOffsets(Result<Vec<DeletedTopic>, GroupError>),
-}
-
-impl Request {
-    /// The group the request is about.
-    #[must_use]
-    pub fn group_id(&self) -> &str {
-        match self {
-            Self::Join(request, _) => &request.group_id,
-            Self::Sync(request) => &request.group_id,
-            Self::Heartbeat(request) => &request.group_id,
-            Self::Leave(request) => &request.group_id,
-            Self::Commit(request) => &request.group_id,
-            Self::Fetch(request) => &request.group_id,
-            Self::Describe(group_id) | Self::Delete(group_id) => group_id,
-            Self::DeleteOffsets(request) => &request.group_id,
-        }
-    }
-
-    /// The answer while the group's partition is being read back. Heartbeats are taken on trust,
-    /// and a sync starts over with a join: clients know no "loading" for either.
-    pub(super) fn loading(&self) -> Reply {
-        match self {
-            Self::Heartbeat(_) => Reply::Heartbeat(Ok(())),
-            Self::Sync(_) => self.refused(GroupError::RebalanceInProgress),
-            Self::Join(..)
-            | Self::Leave(_)
-            | Self::Commit(_)
-            | Self::Fetch(_)
-            | Self::Describe(_)
-            | Self::Delete(_)
-            | Self::DeleteOffsets(_) => self.refused(GroupError::CoordinatorLoadInProgress),
-        }
-    }
-
-    /// The answer when too much else is waiting: the client asks again.
-    pub(super) fn overloaded(&self) -> Reply {
-        match self {
-            Self::Heartbeat(_) | Self::Sync(_) => self.refused(GroupError::CoordinatorNotAvailable),
-            Self::Join(..)
-            | Self::Leave(_)
-            | Self::Commit(_)
-            | Self::Fetch(_)
-            | Self::Describe(_)
-            | Self::Delete(_)
-            | Self::DeleteOffsets(_) => self.refused(GroupError::CoordinatorLoadInProgress),
-        }
-    }
-
-    /// The answer that refuses this request whole.
-    #[must_use]
-    pub fn refused(&self, error: GroupError) -> Reply {
-        match self {
-            Self::Join(request, _) => Reply::Join(Err(JoinRejected {
-                error,
-                member_id: Arc::from(request.member_id.as_str()),
-            })),
-            Self::Sync(_) => Reply::Sync(Err(error)),
-            Self::Heartbeat(_) => Reply::Heartbeat(Err(error)),
-            Self::Leave(_) => Reply::Leave(Err(error)),
-            Self::Commit(_) => Reply::Commit(Err(error)),
-            Self::Fetch(_) => Reply::Fetch(Err(error)),
-            Self::Describe(_) => Reply::Describe(Err(error)),
-            Self::Delete(_) => Reply::Delete(Err(error)),
-            Self::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
-        }
-    }
-}
 
 /// Where a group stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,6 +77,7 @@ pub(super) struct Core {
     writes: VecDeque<(Token, AfterWrite)>,
     /// Fetches that wait until a token is reported.
     pub(super) waiting_fetches: BTreeMap<Token, Vec<(RequestId, FetchRequest)>>,
+    pub(super) restating: Option<Restating>,
 }
 
 /// What happens once records are durable, or have failed.
@@ -223,12 +85,29 @@ pub(super) struct Core {
 pub(super) enum AfterWrite {
     /// Offsets were set or removed.
     Offsets(OffsetWrite),
-    /// A leader's assignment was stored.
+    /// A group's record was written.
+    Group(GroupWrite),
+    /// What is known was said once more.
+    Restated,
+}
+
+/// A group's record on its way into the log.
+#[derive(Debug)]
+pub(super) struct GroupWrite {
+    pub(super) group: Arc<str>,
+    pub(super) recorded: Bytes,
+    pub(super) cause: GroupWriteCause,
+}
+
+/// Why a group's record is written.
+#[derive(Debug)]
+pub(super) enum GroupWriteCause {
+    /// Its leader has sent an assignment.
     Assignment(Assignment),
     /// A static member took its predecessor's place.
     StaticReplacement(StaticReplacement),
-    /// A group became empty: nobody waits.
-    Emptied { group: Arc<str> },
+    /// It became empty: nobody waits.
+    Emptied,
 }
 
 /// A step under way: the time, the shard's common parts, and what came out so far.
@@ -299,6 +178,7 @@ impl Shard {
                 next_token: 0,
                 writes: VecDeque::new(),
                 waiting_fetches: BTreeMap::new(),
+                restating: None,
             },
         }
     }
@@ -318,6 +198,7 @@ impl Shard {
                 self.topic_deleted(now, &name, topic_id, effects);
             }
             Input::Tick => self.tick(now, effects),
+            Input::Restate => self.restate(now, effects),
             Input::Resign => self.resign(now, effects),
         }
     }
@@ -350,29 +231,45 @@ impl Shard {
             unreachable!("{token:?} was reported, and nothing is in flight")
         };
         assert_eq!(expected, token, "tokens are reported in order");
+        let was_piece = matches!(after, AfterWrite::Restated);
         match after {
             AfterWrite::Offsets(write) => self.offsets_written(now, write, result, effects),
-            AfterWrite::Assignment(assignment) => {
-                self.assignment_written(now, assignment, result, effects);
-            }
-            AfterWrite::StaticReplacement(replacement) => {
-                self.static_replacement_written(now, replacement, result, effects);
-            }
-            AfterWrite::Emptied { group } => self.emptied_written(&group, result),
+            AfterWrite::Group(write) => self.group_written(now, write, result, effects),
+            AfterWrite::Restated => {}
         }
+        self.restating_goes_on(now, token, was_piece, result, effects);
         for (to, request) in self.core.waiting_fetches.remove(&token).unwrap_or_default() {
             effects.push(Effect::Reply(to, Reply::Fetch(Ok(self.committed(&request)))));
         }
     }
 
-    fn emptied_written(&mut self, group_id: &Arc<str>, result: Result<(), GroupLogError>) {
-        if let Some(group) = self.groups.get_mut(group_id) {
+    fn group_written(
+        &mut self,
+        now: Now,
+        write: GroupWrite,
+        result: Result<(), GroupLogError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let GroupWrite { group: group_id, recorded, cause } = write;
+        self.with_group(now, &group_id, effects, |cx, group| {
             group.in_flight -= 1;
-        }
-        if let Err(error) = result {
-            // The generation before becomes active again after a restart, and times out: harmless.
-            tracing::warn!(group = %group_id, %error, "could not store that the group is empty");
-        }
+            group.recording -= 1;
+            match result {
+                Ok(()) => group.recorded = Some(recorded),
+                Err(error) => tracing::warn!(group = %group.id, %error, "could not be stored"),
+            }
+            match cause {
+                GroupWriteCause::Assignment(assignment) => {
+                    assignment_written(cx, group, assignment, result);
+                }
+                GroupWriteCause::StaticReplacement(replacement) => {
+                    static_replacement_written(cx, group, replacement, result);
+                }
+                // If that could not be stored the generation before becomes active again after a
+                // restart, and times out: harmless.
+                GroupWriteCause::Emptied => {}
+            }
+        });
     }
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -398,9 +295,7 @@ impl Shard {
         for (_, after) in std::mem::take(&mut self.core.writes) {
             let answer = match after {
                 AfterWrite::Offsets(write) => write.refusal(GroupError::NotCoordinator),
-                AfterWrite::Assignment(_)
-                | AfterWrite::StaticReplacement(_)
-                | AfterWrite::Emptied { .. } => None,
+                AfterWrite::Group(_) | AfterWrite::Restated => None,
             };
             effects.extend(answer.map(|(to, reply)| Effect::Reply(to, reply)));
         }
@@ -458,9 +353,8 @@ impl Shard {
         let about = |id: &Arc<str>| {
             let writes = self.core.writes.iter().filter(|(_, after)| match after {
                 AfterWrite::Offsets(write) => write.group == *id,
-                AfterWrite::Assignment(assignment) => assignment.group == *id,
-                AfterWrite::StaticReplacement(replacement) => replacement.group == *id,
-                AfterWrite::Emptied { group } => group == id,
+                AfterWrite::Group(write) => write.group == *id,
+                AfterWrite::Restated => false,
             });
             writes.count()
         };

@@ -10,15 +10,15 @@ use super::classic::Group;
 use super::error::{GroupError, GroupLogError, metadata_error};
 use super::rebalance::{prepare_rebalance, reset_assignments};
 use super::request::{HeartbeatReply, HeartbeatRequest, SyncRequest, Synced};
-use super::state::{AfterWrite, Cx, Effect, Now, Reply, RequestId, Shard, State};
+use super::state::{Cx, GroupWriteCause, Shard, State};
+use super::step::{Effect, Now, Reply, RequestId};
 
 /// A leader's assignment on its way into the log.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub(super) group: Arc<str>,
     generation: i32,
     /// Per member id.
-    assignments: HashMap<Arc<str>, Bytes>,
+    assignments: Arc<HashMap<Arc<str>, Bytes>>,
 }
 
 impl Shard {
@@ -47,33 +47,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn assignment_written(
-        &mut self,
-        now: Now,
-        written: Assignment,
-        result: Result<(), GroupLogError>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let group_id = Arc::clone(&written.group);
-        self.with_group(now, &group_id, effects, |cx, group| {
-            group.in_flight -= 1;
-            let is_current = group.state() == State::CompletingRebalance
-                && group.generation == written.generation;
-            if !is_current {
-                // The group has begun to rebalance since; nobody waits for this assignment.
-                return;
-            }
-            match result {
-                Ok(()) => hand_out(cx, group, written.assignments),
-                Err(error) => {
-                    tracing::warn!(group = %group.id, %error, "could not store the assignment");
-                    reset_assignments(cx, group, metadata_error(error));
-                    prepare_rebalance(cx, group, "the assignment could not be stored");
-                }
-            }
-        });
-    }
-
     pub(super) fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> HeartbeatReply {
         if request.group_id.is_empty() {
             return Err(GroupError::InvalidGroupId);
@@ -92,6 +65,28 @@ impl Shard {
             // Members may send heartbeats as soon as they have joined.
             State::CompletingRebalance | State::Stable => Ok(()),
             State::Empty => Err(GroupError::UnknownMemberId),
+        }
+    }
+}
+
+/// The assignment is durable, or could not be stored.
+pub(super) fn assignment_written(
+    cx: &mut Cx<'_>,
+    group: &mut Group,
+    written: Assignment,
+    result: Result<(), GroupLogError>,
+) {
+    let is_current =
+        group.state() == State::CompletingRebalance && group.generation == written.generation;
+    if !is_current {
+        // The group has begun to rebalance since; nobody waits for this assignment.
+        return;
+    }
+    match result {
+        Ok(()) => hand_out(cx, group, &written.assignments),
+        Err(error) => {
+            reset_assignments(cx, group, metadata_error(error));
+            prepare_rebalance(cx, group, "the assignment could not be stored");
         }
     }
 }
@@ -152,22 +147,24 @@ fn store_assignment(cx: &mut Cx<'_>, group: &mut Group, request: &SyncRequest) {
             (Arc::clone(&member.id), bytes.unwrap_or_default())
         })
         .collect();
-    group.is_recorded = true;
     group.assignment_in_flight = true;
-    group.in_flight += 1;
-    let record = group.record(|member| assignments.get(&member.id).cloned().unwrap_or_default());
-    let generation = group.generation;
-    let group = Arc::clone(&group.id);
-    cx.append(vec![record], AfterWrite::Assignment(Assignment { group, generation, assignments }));
+    let assignments = Arc::new(assignments);
+    let assignment =
+        Assignment { generation: group.generation, assignments: Arc::clone(&assignments) };
+    group.write_record(
+        cx,
+        |member| assignments.get(&member.id).cloned().unwrap_or_default(),
+        GroupWriteCause::Assignment(assignment),
+    );
 }
 
 /// The assignment is durable: every member that asked gets its part.
-fn hand_out(cx: &mut Cx<'_>, group: &mut Group, mut assignments: HashMap<Arc<str>, Bytes>) {
+fn hand_out(cx: &mut Cx<'_>, group: &mut Group, assignments: &HashMap<Arc<str>, Bytes>) {
     group.assignment_in_flight = false;
     group.enter(State::Stable, cx.now.wall_ms);
     for member_id in group.member_ids() {
         let Some(member) = group.member_mut(&member_id) else { continue };
-        member.assignment = assignments.remove(&member_id).unwrap_or_default();
+        member.assignment = assignments.get(&member_id).cloned().unwrap_or_default();
         if let Some(to) = member.syncing.take() {
             let synced = synced(group, &member_id);
             cx.reply(to, Reply::Sync(Ok(synced)));

@@ -4,4 +4,5 @@ mod coordinator;
 mod invariants;
 mod offsets_model;
 mod scenario;
+mod show;
 mod world;

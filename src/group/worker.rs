@@ -7,27 +7,31 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::{BatchDraft, replay_batches};
+use super::batch::BatchDraft;
 use super::error::{GroupError, GroupLogError};
 use super::log::{GroupLog, LoadError, PendingWrite};
 use super::request::{ListFilter, ListedGroup};
-use super::state::{Effect, Input, Now, Reply, Request, RequestId, Shard, Token};
+use super::state::Shard;
+use super::step::{Effect, Input, Now, Reply, Request, RequestId, Token};
 use crate::config::GroupConfig;
 use crate::env::Env;
 use crate::model::TopicId;
+
+mod growth;
+mod loading;
+
+use growth::Growth;
+use loading::Loaded;
 
 /// Messages taken in one pass, before what they made is written.
 const PASS_MAX: usize = 4_096;
 /// A batch that has grown to this size is not made larger.
 const BATCH_SIZE_BYTES_MAX: usize = 512 * 1024;
-/// How long to wait before a partition that could not be read is read again.
-const LOAD_RETRY: Duration = Duration::from_secs(1);
-
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -36,7 +40,7 @@ pub(super) enum Message {
     TopicDeleted { name: Arc<str>, topic_id: TopicId },
     Lead { partition: i32 },
     Resign { partition: i32 },
-    Loaded { partition: i32, term: Term, shard: Box<Shard> },
+    Loaded { partition: i32, term: Term, loaded: Result<Box<Loaded>, LoadError> },
     Stop { done: oneshot::Sender<()> },
 }
 
@@ -47,16 +51,16 @@ pub(super) struct Term(u64);
 /// A partition this broker coordinates.
 #[derive(Debug)]
 enum Led {
-    /// Being read back.
+    /// Being read back, or waiting for its turn.
     Loading {
         term: Term,
-        abandoned: Arc<AtomicBool>,
         /// Topics that went in the meantime.
         topics_deleted: Vec<(Arc<str>, TopicId)>,
     },
     Ready {
         term: Term,
         shard: Box<Shard>,
+        growth: Growth,
     },
 }
 
@@ -77,6 +81,9 @@ pub(super) struct Worker {
     myself: mpsc::WeakSender<Message>,
     inbox: mpsc::Receiver<Message>,
     led: BTreeMap<i32, Led>,
+    /// Partitions still to be read back, one after the other.
+    to_load: VecDeque<(i32, Term)>,
+    is_loading: bool,
     next_term: u64,
     next_request: u64,
     waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
@@ -102,6 +109,8 @@ impl Worker {
             myself,
             inbox,
             led: BTreeMap::new(),
+            to_load: VecDeque::new(),
+            is_loading: false,
             next_term: 0,
             next_request: 0,
             waiting: HashMap::new(),
@@ -137,6 +146,7 @@ impl Worker {
             // task, or the whole process, was held up.
             self.tick();
             self.append_drafts();
+            self.restate_long_logs();
         }
     }
 
@@ -176,7 +186,9 @@ impl Worker {
             Message::TopicDeleted { name, topic_id } => self.on_topic_deleted(&name, topic_id),
             Message::Lead { partition } => self.on_lead(partition),
             Message::Resign { partition } => self.on_resign(partition),
-            Message::Loaded { partition, term, shard } => self.on_loaded(partition, term, shard),
+            Message::Loaded { partition, term, loaded } => {
+                self.on_loaded(partition, term, loaded);
+            }
             Message::Stop { .. } => unreachable!("the callers take it out"),
         }
     }
@@ -218,46 +230,15 @@ impl Worker {
         }
     }
 
-    fn on_lead(&mut self, partition: i32) {
-        if self.led.contains_key(&partition) {
-            return;
-        }
-        let term = Term(self.next_term);
-        self.next_term += 1;
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let load = load(
-            self.env.clone(),
-            self.config,
-            Arc::clone(&self.log),
-            self.myself.clone(),
-            (partition, term),
-            Arc::clone(&abandoned),
-        );
-        drop(self.env.spawner.critical("group load", load));
-        self.led.insert(partition, Led::Loading { term, abandoned, topics_deleted: Vec::new() });
-    }
-
-    fn on_loaded(&mut self, partition: i32, term: Term, mut shard: Box<Shard>) {
-        let topics_deleted = match self.led.get_mut(&partition) {
-            Some(Led::Loading { term: current, topics_deleted, .. }) if *current == term => {
-                std::mem::take(topics_deleted)
+    fn is_led_in(&self, partition: i32, term: Term) -> bool {
+        self.led.get(&partition).is_some_and(|led| match led {
+            Led::Loading { term: current, .. } | Led::Ready { term: current, .. } => {
+                *current == term
             }
-            // Resigned since, perhaps leading again: then another load is under way.
-            Some(_) | None => return,
-        };
-        let now = self.now();
-        shard.loaded(now, &mut self.effects);
-        self.led.insert(partition, Led::Ready { term, shard });
-        self.carry_out(partition);
-        for (name, topic_id) in topics_deleted {
-            self.step(partition, Input::TopicDeleted { name, topic_id });
-        }
+        })
     }
 
     fn on_resign(&mut self, partition: i32) {
-        if let Some(Led::Loading { abandoned, .. }) = self.led.get(&partition) {
-            abandoned.store(true, Ordering::Relaxed);
-        }
         self.step(partition, Input::Resign);
         self.drafts.remove(&partition);
         self.led.remove(&partition);
@@ -304,6 +285,7 @@ impl Worker {
                         self.append_draft(partition);
                     }
                 }
+                Effect::Restated { is_complete } => self.on_restated(partition, is_complete),
             }
         }
         self.effects = effects;
@@ -317,9 +299,10 @@ impl Worker {
 
     fn append_draft(&mut self, partition: i32) {
         let Some(draft) = self.drafts.remove(&partition) else { return };
-        let Some(Led::Ready { term, .. }) = self.led.get(&partition) else { return };
+        let Some(Led::Ready { term, growth, .. }) = self.led.get_mut(&partition) else { return };
         let term = *term;
         let (tokens, batch) = draft.finish();
+        growth.size_bytes += batch.as_ref().map_or(0, Bytes::len);
         let appended = match batch {
             Some(batch) => self.log.append(partition, batch),
             None => Err(GroupLogError::TooLarge),
@@ -331,10 +314,9 @@ impl Worker {
 
     fn on_written(&mut self, result: Result<(), GroupLogError>) {
         let Some(written) = self.in_flight.pop_front() else { return };
-        match self.led.get(&written.partition) {
-            Some(Led::Ready { term, .. }) if *term == written.term => {}
+        if !self.is_led_in(written.partition, written.term) {
             // The partition was resigned; whoever waited was told so then.
-            Some(_) | None => return,
+            return;
         }
         for token in written.tokens {
             self.step(written.partition, Input::Written(token, result));
@@ -367,37 +349,4 @@ async fn sleep(wait: Option<Duration>) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads a partition back, however often it takes.
-async fn load(
-    env: Env,
-    config: GroupConfig,
-    log: Arc<dyn GroupLog>,
-    worker: mpsc::WeakSender<Message>,
-    (partition, term): (i32, Term),
-    abandoned: Arc<AtomicBool>,
-) {
-    while !abandoned.load(Ordering::Relaxed) {
-        let log = Arc::clone(&log);
-        let read = move || read_shard(&*log, partition, config);
-        match env.spawner.blocking(read).await {
-            Ok(Ok(shard)) => {
-                if let Some(worker) = worker.upgrade() {
-                    let loaded = Message::Loaded { partition, term, shard: Box::new(shard) };
-                    let _ended = worker.send(loaded).await;
-                }
-                return;
-            }
-            Ok(Err(error)) => tracing::error!(partition, %error, "groups cannot be loaded yet"),
-            Err(error) => tracing::error!(partition, %error, "groups cannot be loaded yet"),
-        }
-        tokio::time::sleep(LOAD_RETRY).await;
-    }
-}
-
-fn read_shard(log: &dyn GroupLog, partition: i32, config: GroupConfig) -> Result<Shard, LoadError> {
-    let mut shard = Shard::new(config);
-    log.load(partition, &mut |batches| replay_batches(&mut shard, partition, batches))?;
-    Ok(shard)
 }

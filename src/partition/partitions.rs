@@ -245,6 +245,11 @@ impl Partitions {
         Ok(self.log.expire(queue, now_ms, retention)? > before.log_start)
     }
 
+    /// Moves a queue's log start up to `offset`, whose records before nobody needs any more.
+    pub(crate) fn release(&self, queue: QueueId, offset: Offset) -> Result<(), LogStartError> {
+        self.log.set_log_start(queue, offset).map(|_| ())
+    }
+
     /// Gives the space of dead segments back; blocking.
     pub(crate) fn recycle(&self) -> Result<(), MaintainError> {
         self.log.recycle()

@@ -136,6 +136,11 @@ impl Record {
         Self { key: group_key(group), value: Some(encode_group(value, GROUP_VERSION)) }
     }
 
+    /// A group's generation once more, as it was written before.
+    pub(super) fn group_value(group: &str, value: &Bytes) -> Self {
+        Self { key: group_key(group), value: Some(value.clone()) }
+    }
+
     /// The removal of a group.
     #[must_use]
     pub fn group_tombstone(group: &str) -> Self {

@@ -45,6 +45,8 @@ struct LogState {
     /// What those after the first `durable` come to.
     fails_from: Option<(usize, GroupLogError)>,
     refuses: Option<GroupLogError>,
+    /// Where the partitions' logs start, in records; none: they are kept whole.
+    starts: Option<BTreeMap<i32, i64>>,
     loads_to_fail: usize,
 }
 
@@ -121,14 +123,33 @@ impl GroupLog for TestLog {
         }))
     }
 
+    fn next_offset(&self, partition: i32) -> Option<i64> {
+        let state = self.state();
+        state.starts.as_ref()?;
+        let batches = state.batches.get(&partition);
+        Some(batches.into_iter().flatten().map(records_count).sum())
+    }
+
+    fn release(&self, partition: i32, offset: i64) {
+        if let Some(starts) = &mut self.state().starts {
+            starts.insert(partition, offset);
+        }
+    }
+
     fn load(&self, partition: i32, visit: &mut dyn FnMut(Bytes)) -> Result<(), LoadError> {
         let mut state = self.state();
         if state.loads_to_fail > 0 {
             state.loads_to_fail -= 1;
             return Err(LoadError::Read { partition, source: "the disk says no".into() });
         }
-        let batches = state.batches.get(&partition).cloned().unwrap_or_default();
+        let mut batches = state.batches.get(&partition).cloned().unwrap_or_default();
+        let mut start = state.starts.as_ref().and_then(|starts| starts.get(&partition).copied());
         drop(state);
+        batches.retain(|batch| {
+            let released = start.is_some_and(|start| start > 0);
+            start = start.map(|start| start - records_count(batch));
+            !released
+        });
         // Two slices, as a ring that wraps would give.
         let (early, late) = batches.split_at(batches.len() / 2);
         for slice in [early, late] {
@@ -137,6 +158,10 @@ impl GroupLog for TestLog {
         }
         Ok(())
     }
+}
+
+fn records_count(batch: &Bytes) -> i64 {
+    RecordReader::open(batch, usize::MAX).unwrap().header().records_count.into()
 }
 
 async fn start(log: &TestLog) -> GroupCoordinator {
@@ -504,6 +529,29 @@ async fn groups_with_many_offsets_are_removed_in_pieces() {
     groups.stop().await;
     let groups = start(&log).await;
     assert_eq!(groups.list(ListFilter::default()).await, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_log_is_said_anew_and_let_go() {
+    let log = TestLog::prompt();
+    log.state().starts = Some(BTreeMap::new());
+    let groups = start(&log).await;
+    let member = member_of(&groups, "g").await;
+    let partition = groups.partition_for("g");
+    for round in 0..200 {
+        assert!(groups.commit(commit("s", round)).await.is_ok());
+        let mut of_member = commit("g", round);
+        of_member.generation = 1;
+        of_member.member_id.clone_from(&member);
+        assert!(groups.commit(of_member).await.is_ok());
+    }
+    let released = log.state().starts.clone().unwrap();
+    assert!(released[&partition] > 100, "the old records were let go: {released:?}");
+    groups.stop().await;
+    let groups = start(&log).await;
+    assert_eq!(fetched(&groups, "s").await, Some(199));
+    assert_eq!(fetched(&groups, "g").await, Some(199));
+    assert_eq!(groups.heartbeat(heartbeat("g", &member)).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,7 @@ enum Op {
     Written(bool),
     Advance(u16),
     Restart,
+    Restate,
 }
 
 const CLIENTS: u8 = 5;
@@ -54,6 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => proptest::bool::weighted(0.9).prop_map(Op::Written),
         4 => (0_u16..7_000).prop_map(Op::Advance),
         1 => Just(Op::Restart),
+        1 => Just(Op::Restate),
     ]
 }
 
@@ -158,6 +160,10 @@ impl Run {
                 self.take(events.into_iter().map(|(_, event)| event).collect());
             }
             Op::Restart => self.restart(),
+            Op::Restate => {
+                let events = self.world.restate();
+                self.take(events);
+            }
         }
     }
 

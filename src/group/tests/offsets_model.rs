@@ -28,6 +28,7 @@ enum Op {
     Written { durable: bool },
     Advance { seconds: u64 },
     Restart,
+    Restate,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -43,6 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => proptest::bool::weighted(0.9).prop_map(|durable| Op::Written { durable }),
         2 => (0_u64..1_200).prop_map(|seconds| Op::Advance { seconds }),
         1 => Just(Op::Restart),
+        1 => Just(Op::Restate),
     ]
 }
 
@@ -129,6 +131,10 @@ impl Run {
             Op::Written { durable } => self.written(durable),
             Op::Advance { seconds } => self.advance(Duration::from_secs(seconds)),
             Op::Restart => self.restart(),
+            Op::Restate => {
+                let events = self.world.restate();
+                self.restated(events);
+            }
         }
         self.compare();
     }
@@ -252,7 +258,10 @@ impl Run {
         self.model.report(durable);
         let events = self.world.written(result);
         for event in events {
-            let Event::Reply(id, reply) = event else { panic!("nothing is appended: {event:?}") };
+            let Event::Reply(id, reply) = event else {
+                self.restated(vec![event]);
+                continue;
+            };
             let after = self.model.promised.remove(&id.0).expect("it waits for a write");
             assert_eq!(after, self.model.reported, "answered with its own write, not before");
             let is_ok = match reply {
@@ -262,6 +271,17 @@ impl Run {
                 other => panic!("{other:?}"),
             };
             assert_eq!(is_ok, durable);
+        }
+    }
+
+    /// Saying everything again changes nothing: neither now nor, as restarts show, in the log.
+    fn restated(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Append(..) => self.model.append(Vec::new()),
+                Event::Restated(_) => {}
+                Event::Reply(..) => panic!("nobody asked: {event:?}"),
+            }
         }
     }
 

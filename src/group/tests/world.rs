@@ -29,6 +29,7 @@ pub(super) fn config() -> GroupConfig {
 pub(super) enum Event {
     Append(Token, Vec<Record>),
     Reply(RequestId, Reply),
+    Restated(bool),
 }
 
 #[derive(Debug)]
@@ -42,6 +43,9 @@ pub(super) struct World {
     pub(super) log: Vec<Record>,
     pub(super) open: BTreeSet<RequestId>,
     next_token: u64,
+    /// Where the log ended when everything began to be said again: the durable records, and the
+    /// writes that were under way.
+    restating_from: Option<(usize, usize)>,
 }
 
 impl World {
@@ -57,6 +61,7 @@ impl World {
             log: Vec::new(),
             open: BTreeSet::new(),
             next_token: 0,
+            restating_from: None,
         }
     }
 
@@ -83,6 +88,10 @@ impl World {
     /// Reports the oldest records, as durable or not.
     pub(super) fn written(&mut self, result: Result<(), GroupLogError>) -> Vec<Event> {
         let (token, records) = self.in_flight.pop_front().expect("something is in flight");
+        if let Some((from, under_way @ 1..)) = &mut self.restating_from {
+            *under_way -= 1;
+            *from += if result.is_ok() { records.len() } else { 0 };
+        }
         if result.is_ok() {
             self.log.extend(records);
         }
@@ -102,11 +111,20 @@ impl World {
         events
     }
 
+    /// Has everything said once more, as a long log would.
+    pub(super) fn restate(&mut self) -> Vec<Event> {
+        if self.restating_from.is_none() {
+            self.restating_from = Some((self.log.len(), self.in_flight.len()));
+        }
+        self.step(Input::Restate)
+    }
+
     /// A new process: knows what the log says, and nothing of what was under way.
     pub(super) fn restart(&mut self) -> Vec<Event> {
         self.in_flight.clear();
         self.open.clear();
         self.next_token = 0;
+        self.restating_from = None;
         self.shard = Shard::new(self.config);
         for record in &self.log {
             self.shard.replay(&record.key, record.value.as_deref()).unwrap();
@@ -118,7 +136,15 @@ impl World {
 
     fn take(&mut self, effects: Vec<Effect>) -> Vec<Event> {
         self.shard.check();
-        let events = effects.into_iter().map(|effect| match effect {
+        let mut events = Vec::new();
+        for effect in effects {
+            events.push(self.take_one(effect));
+        }
+        events
+    }
+
+    fn take_one(&mut self, effect: Effect) -> Event {
+        match effect {
             Effect::Append(token, records) => {
                 assert_eq!(token, Token(self.next_token), "tokens count up");
                 assert!(!records.is_empty(), "nothing to append");
@@ -130,7 +156,15 @@ impl World {
                 assert!(self.open.remove(&id), "{id:?} was answered twice, or never asked");
                 Event::Reply(id, reply)
             }
-        });
-        events.collect()
+            Effect::Restated { is_complete } => {
+                let (from, under_way) = self.restating_from.take().expect("it was asked for");
+                assert_eq!(under_way, 0, "it waits for what was under way");
+                if is_complete {
+                    // Every write since was durable, so the place is where it was.
+                    self.log.drain(..from);
+                }
+                Event::Restated(is_complete)
+            }
+        }
     }
 }
