@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use braid_raft::command::{ClusterId, Endpoint, RegisterBroker};
 use braid_raft::{MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, ProposeError};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::api::{Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds};
@@ -18,8 +19,9 @@ use crate::env::net::Listener;
 use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
-use crate::server::listener::{self, Census};
-use crate::store::{self, Store, StoreConfig};
+use crate::server::listener::{self, Census, Common};
+use crate::server::memory::RequestMemory;
+use crate::store::{self, Driver, Store, StoreConfig};
 
 /// A session unused for this long may give way to a new one
 /// (`min.incremental.fetch.session.eviction.ms`).
@@ -72,6 +74,7 @@ pub struct Node {
     store: Store,
     partitions: Partitions,
     groups: GroupCoordinator,
+    census: Arc<Census>,
     stopping: watch::Sender<bool>,
     /// Yields `None` once every listener and connection has ended.
     open: mpsc::Receiver<()>,
@@ -104,6 +107,9 @@ impl Node {
             .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
         let metadata = MetadataNode::open(&env, metadata_config(&config)).await?;
         let store = open_store(&env, &config, &metadata.image())?;
+        if env.spawner.is_inline() {
+            drop(env.spawner.critical("log", drive(store.driver())));
+        }
         let partitions = Partitions::new(store.handle(), env.clone());
         reconcile::adopt(&metadata.image(), &partitions)?;
         let listeners = bind(&env, &config).await?;
@@ -118,10 +124,12 @@ impl Node {
             groups: groups.clone(),
             topic_settings: Arc::clone(&topic_settings),
         };
+        let (stopping, stopped) = watch::channel(false);
+        let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
         let broker = Arc::new(Broker {
             env: env.clone(),
             limits: limits(&config),
-            request_memory: Arc::new(Semaphore::new(config.network.request_memory_bytes)),
+            stopping: stopped.clone(),
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
@@ -133,33 +141,33 @@ impl Node {
             topic_settings: Arc::clone(&topic_settings),
             config,
         });
-        let (stopping, stopped) = watch::channel(false);
         reconciler.spawn(stopped.clone());
         let (open, all_closed) = mpsc::channel(1);
         let census = Arc::new(Census::default());
+        let common = Common { broker, census: Arc::clone(&census), memory };
         let mut addresses = Vec::new();
         for (name, listener, address) in listeners {
             addresses.push(address);
             env.spawner.critical(
                 "listener",
-                listener::serve(
-                    listener,
-                    name,
-                    Arc::clone(&broker),
-                    Arc::clone(&census),
-                    stopped.clone(),
-                    open.clone(),
-                ),
+                listener::serve(listener, name, common.clone(), stopped.clone(), open.clone()),
             );
             tracing::info!("listening on {address}");
         }
-        Ok(Self { addresses, metadata, store, partitions, groups, stopping, open: all_closed })
+        let open = all_closed;
+        Ok(Self { addresses, metadata, store, partitions, groups, census, stopping, open })
     }
 
     /// Where it listens, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.census.count()
     }
 
     /// Resolves when a part fails that the broker cannot go on without. The process then has to
@@ -175,9 +183,10 @@ impl Node {
     /// broker starts again without scanning its log.
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
+        // First the groups: members that wait for others are told to look elsewhere.
+        self.groups.stop().await;
         // Every listener and connection holds a sender; the channel closes with the last of them.
         while self.open.recv().await.is_some() {}
-        self.groups.stop().await;
         self.metadata.shutdown().await;
         if let Err(error) = self.store.close() {
             tracing::error!(%error, "the log was not closed in order; the next start will scan it");
@@ -185,6 +194,9 @@ impl Node {
         tracing::info!("stopped");
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn metadata_config(config: &Config) -> MetadataConfig {
     let features = BTreeMap::from([("metadata.version".to_owned(), crate::api::METADATA_VERSION)]);
@@ -207,7 +219,31 @@ fn open_store(
         ring_size_bytes: config.storage.ring_size_bytes,
         ..StoreConfig::new(config.storage.dir.join("commitlog"), cluster_uuid(image))
     };
-    Store::open(env, store_config, Box::new(ShardSequencer::new(expire_after_ms)))
+    let sequencer = Box::new(ShardSequencer::new(expire_after_ms));
+    if env.spawner.is_inline() {
+        Store::open_inline(env, store_config, sequencer)
+    } else {
+        Store::open(env, store_config, sequencer)
+    }
+}
+
+/// Serves a log without threads until it ends, in a simulation.
+async fn drive(driver: Driver) {
+    const RETRY_AFTER: Duration = Duration::from_secs(1);
+    loop {
+        let Ok(again) = driver.run() else { return };
+        let pause = async {
+            if again {
+                tokio::time::sleep(RETRY_AFTER).await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = driver.work() => {}
+            () = pause => {}
+        }
+    }
 }
 
 /// The cluster id as the store keeps it: any text, in sixteen bytes.
@@ -239,7 +275,6 @@ fn limits(config: &Config) -> Limits {
     let network = &config.network;
     Limits {
         frame_size_bytes_max: network.request_size_bytes_max,
-        request_memory_bytes: network.request_memory_bytes,
         idle_max: network.idle_max,
         connections_max: network.connections_max,
         connections_per_ip_max: network.connections_per_ip_max,

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braid_raft::{MetadataDelta, MetadataImage, MetadataNode};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::model::QueueId;
 use crate::partition::{Partitions, TopicSettingsCache};
-use crate::store::Retention;
+use crate::store::{AppendError, Retention};
+
+/// How long deletions gather before their space is given back.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Why the log and the metadata do not belong together.
 #[derive(Debug, thiserror::Error)]
@@ -40,25 +43,30 @@ pub enum ReconcileError {
 /// The log holds queues the metadata has never heard of.
 pub(crate) fn adopt(image: &MetadataImage, partitions: &Partitions) -> Result<(), ReconcileError> {
     let next = image.next_queue_id();
-    let mut gone = Vec::new();
-    for queue in partitions.queues() {
-        if queue >= next {
-            return Err(ReconcileError::MetadataBehind { queue, next });
-        }
-        if image.queue(queue).is_none() {
-            gone.push(queue);
-        }
+    if let Some(queue) = partitions.queues().into_iter().find(|queue| *queue >= next) {
+        return Err(ReconcileError::MetadataBehind { queue, next });
     }
+    drop_unnamed(image, partitions);
+    Ok(())
+}
+
+/// Drops the queues of topics that are gone: those left when the broker went down between, when a
+/// drop was refused, or when a request that still knew the topic came too late.
+fn drop_unnamed(image: &MetadataImage, partitions: &Partitions) {
+    let next = image.next_queue_id();
+    let unnamed = |queue: &QueueId| *queue < next && image.queue(*queue).is_none();
+    let gone: Vec<QueueId> = partitions.queues().into_iter().filter(unnamed).collect();
     for queue in gone {
         drop_queue(partitions, queue);
     }
-    Ok(())
 }
 
 fn drop_queue(partitions: &Partitions, queue: QueueId) {
     match partitions.drop_queue(queue) {
         Ok(()) => tracing::info!(%queue, "dropped the queue of a deleted topic"),
-        // It is tried again at the next start.
+        // It never held anything.
+        Err(AppendError::UnknownQueue(_)) => {}
+        // Retention tries again.
         Err(error) => tracing::warn!(%queue, %error, "could not drop a queue"),
     }
 }
@@ -78,12 +86,14 @@ impl Reconciler {
     /// Follows the image and the clock until the broker stops.
     pub(crate) fn spawn(self, stopping: watch::Receiver<bool>) {
         let spawner = self.env.spawner.clone();
-        drop(spawner.critical("reconcile", follow(self.clone(), stopping.clone())));
-        drop(spawner.critical("retention", retain(self, stopping)));
+        let dropped = Arc::new(Notify::new());
+        let follow = follow(self.clone(), Arc::clone(&dropped), stopping.clone());
+        drop(spawner.critical("reconcile", follow));
+        drop(spawner.critical("retention", retain(self, dropped, stopping)));
     }
 }
 
-async fn follow(this: Reconciler, mut stopping: watch::Receiver<bool>) {
+async fn follow(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
     let mut images = this.metadata.watch();
     let mut seen = Arc::clone(&images.borrow_and_update());
     loop {
@@ -100,22 +110,39 @@ async fn follow(this: Reconciler, mut stopping: watch::Receiver<bool>) {
             }
             this.groups.topic_deleted(&topic.name, topic.id).await;
         }
+        if !delta.deleted.is_empty() {
+            dropped.notify_one();
+        }
         seen = image;
     }
 }
 
-/// Moves log starts and recycles segments, every `log.retention.check.interval.ms`.
-async fn retain(this: Reconciler, mut stopping: watch::Receiver<bool>) {
+/// Moves log starts and recycles segments, every `log.retention.check.interval.ms`; after a topic
+/// was deleted its space comes back at once.
+async fn retain(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(this.retention_check_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick is immediate: a broker that was down long frees its disk before anything else.
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            changed = stopping.changed() => if changed.is_err() || *stopping.borrow() { return },
-        }
+        let work: fn(&Reconciler) = tokio::select! {
+            _ = ticks.tick() => expire_all,
+            () = dropped.notified() => {
+                // Many topics often go together.
+                tokio::time::sleep(TOGETHER).await;
+                if *stopping.borrow() {
+                    return;
+                }
+                recycle
+            }
+            changed = stopping.changed() => {
+                if changed.is_err() || *stopping.borrow() {
+                    return;
+                }
+                continue;
+            }
+        };
         let at_work = this.clone();
-        if let Err(error) = this.env.spawner.blocking(move || expire_all(&at_work)).await {
+        if let Err(error) = this.env.spawner.blocking(move || work(&at_work)).await {
             tracing::warn!(%error, "retention did not run");
         }
     }
@@ -123,6 +150,7 @@ async fn retain(this: Reconciler, mut stopping: watch::Receiver<bool>) {
 
 fn expire_all(this: &Reconciler) {
     let image = this.metadata.image();
+    drop_unnamed(&image, &this.partitions);
     let now_ms = this.env.clock.wall_ms();
     let mut moved = 0_usize;
     for topic in image.topics().iter() {
@@ -145,6 +173,10 @@ fn expire_all(this: &Reconciler) {
     if moved > 0 {
         tracing::info!(partitions = moved, "retention moved log starts");
     }
+    recycle(this);
+}
+
+fn recycle(this: &Reconciler) {
     if let Err(error) = this.partitions.recycle() {
         tracing::warn!(%error, "could not give space back");
     }

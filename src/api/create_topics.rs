@@ -63,7 +63,18 @@ pub(crate) async fn handle(
 
 type Refusal = (ErrorCode, String);
 
-fn plan(broker: &Broker, topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+fn plan(broker: &Broker, mut topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+    if topic.name.as_str() == OFFSETS_TOPIC && topic.assignments.is_empty() {
+        // Groups are spread over as many partitions as the configuration says.
+        let partitions = broker.config.group.offsets_partitions;
+        if !matches!(topic.num_partitions, -1) && topic.num_partitions != partitions {
+            let why = format!(
+                "{OFFSETS_TOPIC} has {partitions} partitions, as offsets.topic.num.partitions says."
+            );
+            return Err((ErrorCode::INVALID_PARTITIONS, why));
+        }
+        topic.num_partitions = partitions;
+    }
     let configs = topic.configs.iter().map(|c| (c.name.as_str(), c.value.as_deref()));
     let configs = broker
         .config

@@ -6,12 +6,10 @@ use braid_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use braid_protocol::{ErrorCode, StrBytes};
 
 use super::Broker;
-use super::respond::{OPERATIONS_NOT_ASKED, brokers_on, text};
+use super::respond::{ALL_CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, brokers_on, text};
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
-/// Every operation on a cluster: there is no authorizer, so everything is allowed.
-const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 pub(crate) fn handle(
     broker: &Broker,

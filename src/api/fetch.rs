@@ -146,7 +146,7 @@ async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -
             || reads.iter().any(|read| read.error != ErrorCode::NONE)
     };
     let reads = read_all(broker, plan, limits).await;
-    if enough(&reads) || limits.max_wait.is_zero() {
+    if enough(&reads) || limits.max_wait.is_zero() || plan.partitions.is_empty() {
         return reads;
     }
     let deadline = tokio::time::Instant::now() + limits.max_wait;
@@ -159,13 +159,15 @@ async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -
         .filter_map(|((key, index), _)| topic_of(&image, key).ok()?.partition(*index))
         .filter_map(|partition| broker.partitions.subscribe(partition.queue, &news))
         .collect();
+    let mut stopping = broker.stopping.clone();
     loop {
         let reads = read_all(broker, plan, limits).await;
-        if enough(&reads) {
-            drop(subscriptions);
-            return reads;
-        }
-        if tokio::time::timeout_at(deadline, news.notified()).await.is_err() {
+        let is_over = enough(&reads)
+            || tokio::select! {
+                woken = tokio::time::timeout_at(deadline, news.notified()) => woken.is_err(),
+                _ = stopping.wait_for(|stopping| *stopping) => true,
+            };
+        if is_over {
             drop(subscriptions);
             return reads;
         }

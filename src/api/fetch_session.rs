@@ -142,11 +142,11 @@ impl FetchSessions {
 
     fn resume(&mut self, now_ms: i64, request: SessionRequest) -> Result<Plan, SessionError> {
         let session = self.sessions.get_mut(&request.session_id).ok_or(SessionError::NotFound)?;
-        if session.by_topic_id != request.by_topic_id {
-            return Err(SessionError::TopicIdMismatch);
-        }
         if session.next_epoch != request.session_epoch {
             return Err(SessionError::InvalidEpoch);
+        }
+        if session.by_topic_id != request.by_topic_id {
+            return Err(SessionError::TopicIdMismatch);
         }
         session.next_epoch = session.next_epoch.checked_add(1).unwrap_or(1);
         session.last_used_ms = now_ms;
@@ -155,6 +155,11 @@ impl FetchSessions {
         }
         for (key, wanted) in request.partitions {
             session.partitions.entry(key).or_insert((wanted, NEVER_TOLD)).0 = wanted;
+        }
+        if session.partitions.is_empty() {
+            // Kafka closes a session that has nothing left to say.
+            self.sessions.remove(&request.session_id);
+            return Ok(Plan { session_id: 0, incremental: false, partitions: Vec::new() });
         }
         Ok(Plan {
             session_id: request.session_id,
@@ -289,5 +294,15 @@ mod tests {
         sessions.begin(0, request(0, 0, &[(0, 0), (1, 0)]), || 42).unwrap();
         let forget = SessionRequest { forgotten: vec![key(0)], ..request(42, 1, &[]) };
         assert_eq!(order(&sessions.begin(0, forget, || 43).unwrap()), [1]);
+    }
+
+    #[test]
+    fn a_session_that_forgets_its_last_partition_is_closed() {
+        let mut sessions = FetchSessions::new(10, 1000);
+        sessions.begin(0, request(0, 0, &[(0, 0)]), || 42).unwrap();
+        let forget = SessionRequest { forgotten: vec![key(0)], ..request(42, 1, &[]) };
+        let plan = sessions.begin(0, forget, || 43).unwrap();
+        assert_eq!((plan.session_id, plan.incremental), (0, false));
+        assert_eq!(sessions.begin(0, request(42, 2, &[]), || 43), Err(SessionError::NotFound));
     }
 }

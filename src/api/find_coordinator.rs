@@ -34,9 +34,11 @@ pub(crate) async fn handle(
 
 fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> Coordinator {
     let refused = match key_type {
-        GROUP if key.is_empty() => {
-            Some((ErrorCode::INVALID_GROUP_ID, "The group id must not be empty."))
-        }
+        // The empty group id is one: simple consumers of old commit offsets under it.
+        GROUP if broker.metadata.image().topic(OFFSETS_TOPIC).is_none() => Some((
+            ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            "The topic of group offsets could not be created yet.",
+        )),
         GROUP => None,
         TRANSACTION => Some((
             ErrorCode::UNSUPPORTED_VERSION,

@@ -2,16 +2,19 @@
 //!
 //! v7 adds -3 (record with the largest timestamp), v8 -4 (earliest local), v9 -5 (latest tiered),
 //! v11 -6 (earliest pending upload). Without tiering -4 is the log start and -5 and -6 find nothing.
-//! Nothing found is offset -1 without an error. A lookup reads at most one batch.
+//! Nothing found is offset -1 without an error. A lookup reads at most one batch. Errors:
+//! UNSUPPORTED_VERSION for a special timestamp that the version does not have, INVALID_REQUEST for
+//! a partition named twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use braid_protocol::ErrorCode;
 use braid_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use braid_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use braid_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use braid_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use braid_protocol::{ErrorCode, RequestHeader, feature};
 use braid_raft::image::TopicImage;
 
 use super::Broker;
@@ -28,15 +31,26 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
+    header: &RequestHeader,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let image = broker.metadata.image();
+    let repeated = repeated(&request);
     let mut topics = Vec::new();
     for asked in request.topics {
         let topic = image.topic(&asked.name).cloned();
         let mut partitions = Vec::new();
         for partition in &asked.partitions {
-            let answer = match look_up(broker, topic.as_deref(), partition).await {
+            let key = (asked.name.clone(), partition.partition_index);
+            let found = if repeated.contains(&key) {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else if !feature::list_offsets_has_timestamp(header.api_version, partition.timestamp)
+            {
+                Err(ErrorCode::UNSUPPORTED_VERSION)
+            } else {
+                look_up(broker, topic.as_deref(), partition).await
+            };
+            let answer = match found {
                 Ok(found) => ListOffsetsPartitionResponse::default()
                     .with_offset(found.offset)
                     .with_timestamp(found.timestamp)
@@ -54,6 +68,16 @@ pub(crate) async fn handle(
         );
     }
     ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// Partitions that are asked for more than once: Kafka answers none of them.
+fn repeated(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
+    let mut seen = HashSet::new();
+    let all = request
+        .topics
+        .iter()
+        .flat_map(|t| t.partitions.iter().map(|p| (t.name.clone(), p.partition_index)));
+    all.filter(|key| !seen.insert(key.clone())).collect()
 }
 
 async fn look_up(

@@ -5,6 +5,7 @@
 //! UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST.
 //! A topic that was just created is answered at once: the image has it before the answer leaves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use braid_protocol::ErrorCode;
@@ -18,7 +19,9 @@ use uuid::Uuid;
 
 use super::Broker;
 use super::create_topics::auto_create;
-use super::respond::{OPERATIONS_NOT_ASKED, brokers_on, is_internal, node_id, text};
+use super::respond::{
+    ALL_CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, brokers_on, is_internal, node_id, text,
+};
 use crate::model::TopicId;
 
 /// Every operation on a topic: there is no authorizer, so everything is allowed.
@@ -43,10 +46,18 @@ pub(crate) async fn handle(
         OPERATIONS_NOT_ASKED
     };
     let leader = node_id(broker);
+    let cluster_operations = if request.include_cluster_authorized_operations {
+        ALL_CLUSTER_OPERATIONS
+    } else {
+        OPERATIONS_NOT_ASKED
+    };
     let topics = match request.topics {
         None => image.topics().iter().map(|topic| describe(topic, leader)).collect(),
         Some(asked) => {
-            asked.into_iter().map(|asked| one(&image, asked, leader)).collect::<Vec<_>>()
+            // Named twice is answered once: clients keep the answers in maps.
+            let mut seen = HashSet::new();
+            let asked = asked.into_iter().filter(|t| seen.insert((t.topic_id, t.name.clone())));
+            asked.map(|asked| one(&image, asked, leader)).collect::<Vec<_>>()
         }
     };
     let topics = topics.into_iter().map(|t| t.with_topic_authorized_operations(operations));
@@ -64,7 +75,7 @@ pub(crate) async fn handle(
         .with_cluster_id(image.cluster_id().map(|id| text(id.as_str())))
         .with_controller_id(leader)
         .with_topics(topics.collect())
-        .with_cluster_authorized_operations(OPERATIONS_NOT_ASKED)
+        .with_cluster_authorized_operations(cluster_operations)
 }
 
 fn missing_names(image: &MetadataImage, asked: &[MetadataRequestTopic]) -> Vec<String> {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use braid_protocol::{Request, RequestHeader, Response, header, request, response};
 use braid_raft::MetadataNode;
@@ -54,7 +54,6 @@ pub(crate) use produce::Produced;
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) frame_size_bytes_max: usize,
-    pub(crate) request_memory_bytes: usize,
     /// None: connections may idle for ever.
     pub(crate) idle_max: Option<Duration>,
     pub(crate) connections_max: usize,
@@ -67,7 +66,8 @@ pub(crate) struct Broker {
     pub(crate) env: Env,
     pub(crate) config: Arc<Config>,
     pub(crate) limits: Limits,
-    pub(crate) request_memory: Arc<Semaphore>,
+    /// Turns true when the broker stops: long waits end then.
+    pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
@@ -165,7 +165,7 @@ async fn serve(
         // Both were answered in the first stage.
         Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
         Request::Fetch(r) => return fetch::handle(b, header, r).await,
-        Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, r).await),
+        Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
         Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, r).await),
         Request::OffsetCommit(r) => {
             Response::OffsetCommit(offset_commit::handle(b, &header, r).await)

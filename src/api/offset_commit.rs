@@ -14,7 +14,7 @@ use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::error::group_code;
-use crate::group::{CommitPartition, CommitReply, CommitRequest, CommitTopic};
+use crate::group::{CommitPartition, CommitReply, CommitRequest, CommitTopic, GroupError};
 use crate::model::TopicId;
 
 pub(crate) async fn handle(
@@ -45,9 +45,19 @@ pub(crate) async fn handle(
                 topics: commits,
             })
             .await;
-        fill(&mut topics, reply, by_id, &image);
+        fill(&mut topics, reply.map_err(|error| known(error, header.api_version)), by_id, &image);
     }
     OffsetCommitResponse::default().with_topics(topics)
+}
+
+/// Clients below the version that brought the error would take it for final.
+fn known(error: GroupError, version: i16) -> GroupError {
+    let is_new = error == GroupError::GroupIdNotFound;
+    if is_new && !feature::offset_commit_has_member_epochs(version) {
+        GroupError::IllegalGeneration
+    } else {
+        error
+    }
 }
 
 fn find<'a>(

@@ -5,10 +5,9 @@
 //! acks=all both wait for the disk; acks=0 is never answered, and an error closes the connection.
 //! Errors: CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
-//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, KAFKA_STORAGE_ERROR, REQUEST_TIMED_OUT.
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use braid_protocol::messages::produce_request::PartitionProduceData;
 use braid_protocol::messages::produce_response::{
@@ -35,8 +34,6 @@ pub(crate) struct Produced {
     response: ProduceResponse,
     /// The answer is true once everything below is on disk.
     end: Position,
-    /// When a producer that waits for all replicas gives up.
-    deadline: Option<tokio::time::Instant>,
 }
 
 /// First stage: validates and appends every batch, in request order.
@@ -46,9 +43,9 @@ pub(crate) fn submit(
     request: ProduceRequest,
 ) -> Accepted {
     let acks = request.acks;
-    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let mut appending = Appending {
         broker,
+        acks,
         allow_zstd: feature::produce_has_zstd(header.api_version),
         by_id: feature::produce_has_topic_ids(header.api_version),
         refused: refusal_of_all(&request),
@@ -88,9 +85,7 @@ pub(crate) fn submit(
         });
     }
     let response = ProduceResponse::default().with_responses(responses);
-    let deadline =
-        (acks == ACKS_ALL).then(|| tokio::time::Instant::now() + Duration::from_millis(timeout_ms));
-    Accepted::Produced(Produced { header, response, end, deadline })
+    Accepted::Produced(Produced { header, response, end })
 }
 
 /// Why nothing of a request may be appended.
@@ -110,8 +105,12 @@ fn refusal_of_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)>
     None
 }
 
+/// Replicas that hold everything acknowledged: this broker's alone.
+const SYNC_STATE_SET_SIZE: i32 = 1;
+
 struct Appending<'a> {
     broker: &'a Broker,
+    acks: i16,
     allow_zstd: bool,
     by_id: bool,
     refused: Option<(ErrorCode, &'static str)>,
@@ -153,6 +152,10 @@ impl Appending<'_> {
         let Some(partition) = topic.partition(part.index) else {
             return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
         };
+        if self.acks == ACKS_ALL && settings.config.min_insync_replicas > SYNC_STATE_SET_SIZE {
+            let why = "min.insync.replicas of the topic is more than the one replica there is.";
+            return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
+        }
         let records = part.records.unwrap_or_default();
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
         let batch = conform(&records, &limits, settings.codec, self.now_ms)
@@ -208,18 +211,11 @@ impl Produced {
         (broker.partitions.durable() >= self.end).then(|| self.answer())
     }
 
-    /// Waits until the bytes are on disk, the log has failed, or the producer's time is over.
-    /// Dropping the future loses nothing.
+    /// Waits until the bytes are on disk or the log has failed. The request's timeout is for
+    /// waiting on other replicas, of which there are none. Dropping the future loses nothing.
     pub(crate) async fn wait(&mut self, broker: &Broker) -> Reply {
-        let durable = broker.partitions.wait_durable(self.end);
-        let outcome = match self.deadline {
-            None => Some(durable.await),
-            Some(deadline) => tokio::time::timeout_at(deadline, durable).await.ok(),
-        };
-        match outcome {
-            Some(Ok(())) => {}
-            Some(Err(_)) => self.fail_appended(ErrorCode::KAFKA_STORAGE_ERROR),
-            None => self.fail_appended(ErrorCode::REQUEST_TIMED_OUT),
+        if broker.partitions.wait_durable(self.end).await.is_err() {
+            self.fail_appended(ErrorCode::KAFKA_STORAGE_ERROR);
         }
         self.answer()
     }

@@ -3,7 +3,8 @@
 //! One task owns it. Everything readable is read and handed over before anything is awaited, so
 //! that one hop carries many requests. `Produce` is two-staged: its place in the log is fixed when
 //! it is accepted, its answer waits in line until the bytes are on disk. Any other request is
-//! handled alone, as Kafka does. A panic or an error here closes this connection and no other.
+//! handled alone, as Kafka does. What breaks a rule ends the connection, after the answers of what
+//! came before it; a panic or an error here closes this connection and no other.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,23 +13,25 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::api::{self, Accepted, Broker, Caller, CloseReason, Reply};
 use crate::env::net::Stream;
+use crate::server::memory::{FREE_FRAME_BYTES, HOLD_MAX, RequestMemory, Share};
 use crate::server::outbox::Outbox;
 use braid_protocol::frame::{self, FrameState};
 use braid_protocol::{Outgoing, response};
 
 /// Room made for each read.
 const READ_BYTES: usize = 64 * 1024;
-/// A frame that fits into this needs no share of the request memory.
-const FREE_FRAME_BYTES: usize = 64 * 1024;
 /// Answers in line before reading pauses: far above any client's in-flight limit.
 const IN_LINE_MAX: usize = 1024;
 
 /// Idle time of a connection that may idle for ever.
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// How long a stopping broker waits for a client to take its answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Why a connection ended; only for the log.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,8 @@ pub(crate) enum Ended {
     Closed(#[from] CloseReason),
     #[error("idle for longer than connections.max.idle.ms")]
     Idle,
+    #[error("a large request did not arrive while others waited for its memory")]
+    Stalled,
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -51,6 +56,7 @@ pub(crate) enum Ended {
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     broker: Arc<Broker>,
+    memory: Arc<RequestMemory>,
     caller: Caller,
     stopping: watch::Receiver<bool>,
     buffer: BytesMut,
@@ -58,30 +64,43 @@ pub(crate) struct Connection {
     outgoing: Outgoing,
     outbox: Outbox,
     eof: bool,
-    /// Share of the request memory held for the large frame being read.
-    permit: Option<OwnedSemaphorePermit>,
-    last_request: Duration,
+    /// Share of the request memory held for the large frame being read, and since when.
+    share: Option<(Share, Instant)>,
+    /// Why nothing more is read: the connection ends when what is in line is answered.
+    last_word: Option<Ended>,
+    last_active: Instant,
 }
 
 #[expect(clippy::large_enum_variant, reason = "lives on the stack for a moment")]
 enum Event {
     Read(io::Result<usize>),
+    Share(Share),
     Answer(Reply),
-    Idle,
+    Timer,
     Stopping,
+}
+
+/// What a connection wants of its client.
+#[derive(Clone, Copy)]
+enum Wants {
+    Nothing,
+    Bytes,
+    /// Memory for a frame of this size, before its bytes.
+    Memory(usize),
 }
 
 impl Connection {
     pub(crate) fn new(
         stream: Box<dyn Stream>,
         broker: Arc<Broker>,
+        memory: Arc<RequestMemory>,
         caller: Caller,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let last_request = broker.env.clock.monotonic();
         Self {
             stream,
             broker,
+            memory,
             caller,
             stopping,
             buffer: BytesMut::new(),
@@ -89,8 +108,9 @@ impl Connection {
             outgoing: Outgoing::new(),
             outbox: Outbox::default(),
             eof: false,
-            permit: None,
-            last_request,
+            share: None,
+            last_word: None,
+            last_active: Instant::now(),
         }
     }
 
@@ -102,75 +122,94 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<Ended, Ended> {
-        let idle = self.broker.limits.idle_max.unwrap_or(FOR_EVER);
-        let timer = tokio::time::sleep(idle);
+        let idle_max = self.broker.limits.idle_max.unwrap_or(FOR_EVER);
+        let timer = tokio::time::sleep(idle_max);
         tokio::pin!(timer);
         loop {
             self.broker.partitions.room().await;
-            let wants_more = self.accept_frames().await?;
-            self.settle()?;
+            let wants = self.accept_frames();
+            self.settle();
             if !self.outgoing.is_empty() {
-                self.outbox.send(self.outgoing.take(), &mut self.stream).await?;
+                self.flush(idle_max).await?;
                 continue;
             }
-            if self.eof && self.only_later_in_line() {
+            if self.line.is_empty()
+                && let Some(ended) = self.last_word.take()
+            {
+                return Err(ended);
+            }
+            if self.eof && self.only_later_in_line() && !self.has_frame() {
                 return Ok(Ended::Eof);
             }
             if *self.stopping.borrow() && self.line.is_empty() {
                 return Ok(Ended::Stopping);
             }
-            match self.next_event(wants_more, timer.as_mut()).await {
+            match self.next_event(wants, timer.as_mut()).await {
                 Event::Read(Ok(0)) => self.eof = true,
-                Event::Read(Ok(_)) => self.last_request = self.broker.env.clock.monotonic(),
+                Event::Read(Ok(_)) => self.last_active = Instant::now(),
                 Event::Read(Err(error)) => return Err(error.into()),
+                Event::Share(share) => {
+                    let now = Instant::now();
+                    self.share = Some((share, now));
+                    timer.as_mut().reset(now + HOLD_MAX);
+                }
                 Event::Answer(answer) => {
                     self.line.pop_front();
-                    self.answer(answer)?;
+                    self.answer(answer);
                 }
-                Event::Idle => {
-                    let quiet = self.broker.env.clock.monotonic() - self.last_request;
-                    if quiet >= idle && self.line.is_empty() {
-                        return Ok(Ended::Idle);
-                    }
-                    let rest = idle.saturating_sub(quiet).max(Duration::from_secs(1));
-                    timer.as_mut().reset(tokio::time::Instant::now() + rest);
+                Event::Timer => {
+                    let next = self.look_at_the_clock(idle_max)?;
+                    timer.as_mut().reset(next);
                 }
                 Event::Stopping => {}
             }
         }
     }
 
-    /// Hands over every whole frame that may be taken now; says whether more bytes are wanted.
-    async fn accept_frames(&mut self) -> Result<bool, Ended> {
+    /// Hands over every whole frame that may be taken now; says what is wanted next.
+    fn accept_frames(&mut self) -> Wants {
         let limit = self.broker.limits.frame_size_bytes_max;
-        while self.line.len() < IN_LINE_MAX && !self.busy_alone() && !*self.stopping.borrow() {
-            if let FrameState::NeedMore(missing) = frame::inspect(&self.buffer, limit) {
-                self.claim_memory(self.buffer.len() + missing).await;
-                return Ok(!self.eof);
+        while self.takes_more() {
+            match frame::inspect(&self.buffer, limit) {
+                FrameState::NeedMore(_) if self.eof => return Wants::Nothing,
+                FrameState::NeedMore(missing) => {
+                    let size_bytes = self.buffer.len() + missing;
+                    return if size_bytes > FREE_FRAME_BYTES && self.share.is_none() {
+                        Wants::Memory(size_bytes)
+                    } else {
+                        Wants::Bytes
+                    };
+                }
+                FrameState::Frame(_) | FrameState::TooLarge(_) | FrameState::Negative(_) => {}
             }
-            let Some(frame) = frame::take(&mut self.buffer, limit)? else { break };
-            let permit = self.permit.take();
-            let accepted = api::accept(&self.broker, &mut self.caller, frame)?;
-            drop(permit);
-            self.line.push_back(accepted);
+            match self.accept_frame(limit) {
+                Ok(accepted) => self.line.extend(accepted),
+                Err(ended) => self.last_word = Some(ended),
+            }
         }
-        Ok(!self.eof && self.buffer.len() < READ_BYTES)
+        let reads = !self.eof && self.last_word.is_none() && self.buffer.len() < READ_BYTES;
+        if reads { Wants::Bytes } else { Wants::Nothing }
     }
 
-    /// Waits for a large frame's share of the request memory: the one place that waits for room.
-    async fn claim_memory(&mut self, size: usize) {
-        if size <= FREE_FRAME_BYTES || self.permit.is_some() {
-            return;
-        }
-        let limit = self.broker.limits.request_memory_bytes;
-        let share = u32::try_from(size.min(limit)).unwrap_or(u32::MAX);
-        // The semaphore is never closed, so this only fails in a process that is going away.
-        self.permit = Arc::clone(&self.broker.request_memory).acquire_many_owned(share).await.ok();
+    fn accept_frame(&mut self, limit: usize) -> Result<Option<Accepted>, Ended> {
+        let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
+        let share = self.share.take();
+        let accepted = api::accept(&self.broker, &mut self.caller, frame)?;
+        drop(share);
+        Ok(Some(accepted))
     }
 
-    /// Whether a request that must be handled alone is in line.
-    fn busy_alone(&self) -> bool {
-        matches!(self.line.back(), Some(Accepted::Later(_)))
+    /// Whether a further frame may be taken: a request that is handled alone is waited for.
+    fn takes_more(&self) -> bool {
+        self.last_word.is_none()
+            && self.line.len() < IN_LINE_MAX
+            && !matches!(self.line.back(), Some(Accepted::Later(_)))
+            && !*self.stopping.borrow()
+    }
+
+    fn has_frame(&self) -> bool {
+        let limit = self.broker.limits.frame_size_bytes_max;
+        !matches!(frame::inspect(&self.buffer, limit), FrameState::NeedMore(_))
     }
 
     fn only_later_in_line(&self) -> bool {
@@ -178,47 +217,67 @@ impl Connection {
     }
 
     /// Moves every answer that is ready, from the head of the line on, to the outbox.
-    fn settle(&mut self) -> Result<(), Ended> {
+    fn settle(&mut self) {
         loop {
             let reply = match self.line.front_mut() {
                 Some(Accepted::Done(_)) => match self.line.pop_front() {
                     Some(Accepted::Done(reply)) => reply,
-                    Some(Accepted::Produced(_) | Accepted::Later(_)) | None => return Ok(()),
+                    Some(Accepted::Produced(_) | Accepted::Later(_)) | None => return,
                 },
                 Some(Accepted::Produced(produced)) => match produced.poll_now(&self.broker) {
                     Some(reply) => {
                         self.line.pop_front();
                         reply
                     }
-                    None => return Ok(()),
+                    None => return,
                 },
-                Some(Accepted::Later(_)) | None => return Ok(()),
+                Some(Accepted::Later(_)) | None => return,
             };
-            self.answer(reply)?;
+            self.answer(reply);
         }
     }
 
-    fn answer(&mut self, reply: Reply) -> Result<(), Ended> {
-        match reply {
+    fn answer(&mut self, reply: Reply) {
+        self.last_active = Instant::now();
+        let closed = match reply {
             Reply::Answer(header, response) => {
-                response::encode(&header, response, &mut self.outgoing)
-                    .map_err(CloseReason::from)?;
+                response::encode(&header, response, &mut self.outgoing).err().map(Into::into)
             }
-            Reply::Nothing => {}
-            Reply::Close(reason) => return Err(reason.into()),
+            Reply::Nothing => None,
+            Reply::Close(reason) => Some(reason),
+        };
+        if let Some(reason) = closed {
+            self.line.clear();
+            self.last_word = Some(reason.into());
         }
-        Ok(())
+    }
+
+    /// Sends what is ready, for as long as the client takes any of it.
+    async fn flush(&mut self, idle_max: Duration) -> Result<(), Ended> {
+        let Self { outgoing, outbox, stream, stopping, .. } = self;
+        let end_of_patience = async {
+            // An error means that the node is gone, which does not happen before its connections.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = outbox.send(outgoing.take(), stream, idle_max) => sent,
+            () = end_of_patience => return Err(Ended::Stopping),
+        };
+        self.last_active = Instant::now();
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Ended::Idle,
+            _ => error.into(),
+        })
     }
 
     async fn next_event(
         &mut self,
-        wants_more: bool,
-        idle: std::pin::Pin<&mut tokio::time::Sleep>,
+        wants: Wants,
+        timer: std::pin::Pin<&mut tokio::time::Sleep>,
     ) -> Event {
-        let Self { stream, buffer, line, broker, stopping, .. } = self;
-        if wants_more {
-            buffer.reserve(READ_BYTES);
-        }
+        let Self { stream, buffer, line, broker, memory, stopping, .. } = self;
         let head = async {
             match line.front_mut() {
                 Some(Accepted::Later(later)) => later.as_mut().await,
@@ -226,15 +285,42 @@ impl Connection {
                 Some(Accepted::Done(_)) | None => std::future::pending().await,
             }
         };
+        let client = async {
+            match wants {
+                Wants::Bytes => {
+                    buffer.reserve(READ_BYTES);
+                    Event::Read(stream.read_buf(buffer).await)
+                }
+                Wants::Memory(size_bytes) => Event::Share(memory.share(size_bytes).await),
+                Wants::Nothing => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             answer = head => Event::Answer(answer),
-            read = stream.read_buf(buffer), if wants_more => Event::Read(read),
+            event = client => event,
             changed = stopping.changed() => match changed {
                 Ok(()) => Event::Stopping,
                 Err(_) => std::future::pending().await,
             },
-            () = idle => Event::Idle,
+            () = timer => Event::Timer,
         }
+    }
+
+    /// When to look again, unless the connection has been idle, or in others' way, for too long.
+    fn look_at_the_clock(&self, idle_max: Duration) -> Result<Instant, Ended> {
+        let now = Instant::now();
+        let idle_at = self.last_active + idle_max;
+        if now >= idle_at && self.line.is_empty() {
+            return Err(Ended::Idle);
+        }
+        if let Some((_, since)) = &self.share
+            && now >= *since + HOLD_MAX
+            && self.memory.is_wanted()
+        {
+            return Err(Ended::Stalled);
+        }
+        let soon = now + Duration::from_secs(1);
+        Ok(if self.share.is_some() { soon } else { idle_at.max(soon) })
     }
 }

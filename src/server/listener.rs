@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::api::{Broker, Caller};
 use crate::env::net::Listener;
 use crate::server::connection::Connection;
+use crate::server::memory::RequestMemory;
 
 /// Pause after a failed accept (out of descriptors): long enough for connections to end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -33,18 +34,22 @@ struct Seat {
 }
 
 impl Census {
+    /// Connections open now.
+    pub(crate) fn count(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
     fn seat(census: &Arc<Self>, address: IpAddr, max: usize, per_ip_max: usize) -> Option<Seat> {
         if census.all.fetch_add(1, Ordering::Relaxed) >= max {
             census.all.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let mut by_address = census.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = by_address.entry(address).or_insert(0);
-        if *here >= per_ip_max {
+        if by_address.get(&address).copied().unwrap_or(0) >= per_ip_max {
             census.all.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        *here += 1;
+        *by_address.entry(address).or_insert(0) += 1;
         drop(by_address);
         Some(Seat { census: Arc::clone(census), address })
     }
@@ -63,12 +68,19 @@ impl Drop for Seat {
     }
 }
 
+/// What the connections of all listeners share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) census: Arc<Census>,
+    pub(crate) memory: Arc<RequestMemory>,
+}
+
 /// Serves a listener until `stopping` turns true.
 pub(crate) async fn serve(
     listener: Box<dyn Listener>,
     listener_name: Arc<str>,
-    broker: Arc<Broker>,
-    census: Arc<Census>,
+    common: Common,
     mut stopping: watch::Receiver<bool>,
     open: tokio::sync::mpsc::Sender<()>,
 ) {
@@ -90,15 +102,22 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        let Common { broker, census, memory } = &common;
         let limits = &broker.limits;
         let Some(seat) =
-            Census::seat(&census, peer.ip(), limits.connections_max, limits.connections_per_ip_max)
+            Census::seat(census, peer.ip(), limits.connections_max, limits.connections_per_ip_max)
         else {
             tracing::warn!(%peer, "refused a connection: max.connections or max.connections.per.ip");
             continue;
         };
         let caller = Caller::new(Arc::clone(&listener_name), peer);
-        let connection = Connection::new(stream, Arc::clone(&broker), caller, stopping.clone());
+        let connection = Connection::new(
+            stream,
+            Arc::clone(broker),
+            Arc::clone(memory),
+            caller,
+            stopping.clone(),
+        );
         let open = open.clone();
         broker.env.spawner.connection(async move {
             let ended = connection.run().await;
@@ -125,5 +144,8 @@ mod tests {
         assert!(Census::seat(&census, b, 3, 2).is_none(), "in all");
         drop(first);
         assert!(Census::seat(&census, b, 3, 2).is_some());
+        drop((second, third));
+        assert_eq!(census.count(), 0);
+        assert!(census.by_address.lock().unwrap().is_empty());
     }
 }

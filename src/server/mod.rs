@@ -4,4 +4,5 @@
 
 pub(crate) mod connection;
 pub(crate) mod listener;
+pub(crate) mod memory;
 pub(crate) mod outbox;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -21,20 +22,27 @@ impl Outbox {
     /// Sends the pieces, all of them.
     ///
     /// # Errors
-    /// The peer is gone.
-    pub(crate) async fn send<W>(&mut self, pieces: Vec<Bytes>, to: &mut W) -> io::Result<()>
+    /// The peer is gone; or took nothing for `patience`, which is `TimedOut`.
+    pub(crate) async fn send<W>(
+        &mut self,
+        pieces: Vec<Bytes>,
+        to: &mut W,
+        patience: Duration,
+    ) -> io::Result<()>
     where
         W: AsyncWrite + Unpin + ?Sized,
     {
         self.pieces.extend(pieces);
         while let Some(first) = self.pieces.front() {
-            let sent = if self.pieces.len() == 1 {
-                to.write(first).await?
-            } else {
+            let write = async {
+                if self.pieces.len() == 1 {
+                    return to.write(first).await;
+                }
                 let slices: Vec<IoSlice<'_>> =
                     self.pieces.iter().take(SLICES_MAX).map(|p| IoSlice::new(p)).collect();
-                to.write_vectored(&slices).await?
+                to.write_vectored(&slices).await
             };
+            let sent = tokio::time::timeout(patience, write).await??;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -75,10 +83,19 @@ mod tests {
         };
         let writer = async {
             let mut outbox = Outbox::default();
-            outbox.send(pieces, &mut here).await.unwrap();
+            outbox.send(pieces, &mut here, Duration::MAX).await.unwrap();
             drop(here);
         };
         let (got, ()) = tokio::join!(reader, writer);
         assert_eq!(got, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (mut here, there) = tokio::io::duplex(10);
+        let pieces = vec![Bytes::from_static(&[0; 20])];
+        let sent = Outbox::default().send(pieces, &mut here, Duration::from_secs(9)).await;
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(there);
     }
 }

@@ -101,7 +101,11 @@ impl LogHandle {
             if !self.lacks_segment() {
                 return;
             }
-            allocated.await;
+            if shared.threaded {
+                allocated.await;
+            } else if shared.prepare_segment().is_err() {
+                return;
+            }
         }
     }
 
@@ -109,12 +113,11 @@ impl LogHandle {
     fn lacks_segment(&self) -> bool {
         let state = self.shared.state();
         let near = (state.segment_size_bytes / 4).min(self.shared.config.unsynced_size_bytes_max);
-        let lacks = state.prepared.is_none()
+        state.prepared.is_none()
             && !state.full
             && !state.closing
             && state.damaged.is_none()
-            && state.room_in_segment() < near;
-        lacks && self.shared.threaded
+            && state.room_in_segment() < near
     }
 
     /// Everything below this position is on disk.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, Clean, QueueRow};
-use super::error::{IoFailure, MaintainError};
+use super::error::{IoFailure, LogFailed, MaintainError};
 use super::index::{MappedIndex, MemIndex, file};
 use super::segment::{Segment, SegmentReader, name};
 use super::shared::Shared;
@@ -40,6 +40,11 @@ impl Keeper {
     /// A keeper of a directory with these checkpoints.
     pub(super) fn new(checkpoints: Vec<u64>) -> Self {
         Self { checkpoints, ..Self::default() }
+    }
+
+    /// Whether freeing something has to wait until nobody reads it.
+    pub(super) fn waits_for_readers(&self) -> bool {
+        !self.dying.is_empty()
     }
 }
 
@@ -96,6 +101,10 @@ impl Shared {
     /// Frees every segment without living records that nobody reads.
     pub(super) fn recycle(&self) -> Result<(), MaintainError> {
         let mut keeper = self.locked(&self.keeper);
+        if self.state().closing {
+            // Whoever still holds a handle must not touch the directory of the next run.
+            return Err(LogFailed::Closed.into());
+        }
         self.keep(&mut keeper, false)?;
         if !keeper.condemned.is_empty() {
             // The checkpoint before the newest still names them: write it over.
@@ -380,7 +389,7 @@ pub(super) fn run(shared: &Shared) {
                 }
                 Err(MaintainError::Failed(_)) => return,
             }
-            retry |= !keeper.dying.is_empty();
+            retry |= keeper.waits_for_readers();
         }
         let mut state = shared.state();
         retry |= state.full;

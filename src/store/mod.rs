@@ -13,6 +13,7 @@ mod allocate;
 mod checkpoint;
 mod chunk;
 mod config;
+mod driver;
 mod error;
 mod frame;
 mod handle;
@@ -37,6 +38,7 @@ mod width;
 mod writer;
 
 pub use config::{ConfigError, OnDamage, StoreConfig};
+pub use driver::Driver;
 pub use error::{
     AppendError, Damage, DamageReason, IoFailure, LogFailed, LogStartError, MaintainError,
     OpenError, ReadError,

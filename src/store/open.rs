@@ -24,7 +24,7 @@ use crate::model::QueueId;
 /// An open store: owner of the directory and of the threads that serve it.
 #[derive(Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     damage: Vec<Damage>,
     _lock: Box<dyn Lock>,
@@ -47,7 +47,8 @@ impl Store {
     }
 
     /// Opens a directory without threads: nothing is written or looked after but by
-    /// [`Store::write_ready`] and [`Store::maintain`]. For the simulator and for tests.
+    /// [`Store::write_ready`] and [`Store::maintain`], or by its [`Driver`](super::Driver). For the
+    /// simulator and for tests.
     ///
     /// # Errors
     /// As [`Store::open`].

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) writer_wake: Condvar,
     /// Wakes the keeper's thread.
     pub(super) keeper_wake: Condvar,
+    /// Told whenever there may be work, for a store without threads.
+    pub(super) inline_work: Notify,
     /// Told when a segment was prepared, the disk became full, or the log failed.
     pub(super) allocated: Notify,
     pub(super) writer: Mutex<Writer>,
@@ -61,6 +63,7 @@ impl Shared {
             watermark: Arc::new(Watermark::at(appended)),
             writer_wake: Condvar::new(),
             keeper_wake: Condvar::new(),
+            inline_work: Notify::new(),
             allocated: Notify::new(),
             writer: Mutex::new(parts.writer),
             allocator: Mutex::new(parts.allocator),
@@ -100,6 +103,9 @@ impl Shared {
         if wake_keeper {
             self.keeper_wake.notify_one();
         }
+        if !self.threaded {
+            self.inline_work.notify_one();
+        }
     }
 
     /// Lets those without the lock see how far the log goes.
@@ -124,6 +130,7 @@ impl Shared {
         self.allocated.notify_waiters();
         self.writer_wake.notify_all();
         self.keeper_wake.notify_all();
+        self.inline_work.notify_one();
         self.watermark.failed().cloned().unwrap_or(why)
     }
 }

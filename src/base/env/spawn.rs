@@ -46,6 +46,12 @@ impl Spawner {
         Self { on_fatal: Arc::new(on_fatal), blocking }
     }
 
+    /// Whether blocking work runs on the spot: then parts with threads of their own do without.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        self.blocking == Blocking::Inline
+    }
+
     /// Ends the process, naming why. For parts that find themselves unable to go on safely.
     pub fn fatal(&self, why: &str) -> ! {
         match (self.on_fatal)(why) {}
