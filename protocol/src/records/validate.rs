@@ -306,7 +306,7 @@ pub fn validate_batch(
         unreachable!("a parsed batch holds a header");
     };
     let rules = RecordRules::new(&header, limits, now_ms);
-    let max_timestamp = check_payload(&rules, codec, payload, limits.content_size_bytes_max)?;
+    let max_timestamp = check_payload(&rules, codec, payload)?;
     Ok(ValidatedBatch { header, max_timestamp, codec })
 }
 
@@ -370,34 +370,26 @@ fn check_fields(header: &BatchHeader, limits: &BatchLimits) -> Result<Codec, Bat
     }
 }
 
-fn check_payload(
-    rules: &RecordRules,
-    codec: Codec,
-    payload: &[u8],
-    content_size_bytes_max: usize,
-) -> Result<i64, BatchError> {
-    let budget = content_size_bytes_max;
+fn check_payload(rules: &RecordRules, codec: Codec, payload: &[u8]) -> Result<i64, BatchError> {
     match codec {
         Codec::None => check_records(rules, Slice::new(payload)),
-        Codec::Gzip => check_stream(rules, GzipChunks::new(payload), budget),
-        Codec::Snappy => check_stream(rules, SnappyChunks::new(payload, budget), budget),
+        Codec::Gzip => check_stream(rules, GzipChunks::new(payload)),
+        Codec::Snappy => {
+            check_stream(rules, SnappyChunks::new(payload, rules.content_size_bytes_max))
+        }
         Codec::Lz4 => {
             let chunks = Lz4Chunks::new(payload)?;
             if has_linked_blocks(payload) {
                 return Err(BatchError::LinkedLz4);
             }
-            check_stream(rules, chunks, budget)
+            check_stream(rules, chunks)
         }
-        Codec::Zstd => check_stream(rules, ZstdChunks::new(payload), budget),
+        Codec::Zstd => check_stream(rules, ZstdChunks::new(payload, rules.content_size_bytes_max)?),
     }
 }
 
-fn check_stream<C: Chunks>(
-    rules: &RecordRules,
-    chunks: C,
-    budget: usize,
-) -> Result<i64, BatchError> {
-    check_records(rules, Stream::new(chunks, budget))
+fn check_stream<C: Chunks>(rules: &RecordRules, chunks: C) -> Result<i64, BatchError> {
+    check_records(rules, Stream::new(chunks, rules.content_size_bytes_max))
 }
 
 /// Walks all records; the greatest timestamp if every one is acceptable.
@@ -446,6 +438,7 @@ impl BatchError {
 /// The limits as they apply to the records of one batch.
 #[derive(Debug)]
 struct RecordRules {
+    content_size_bytes_max: usize,
     records_count: i32,
     base_timestamp: i64,
     /// Range of timestamps allowed, both ends included.
@@ -463,6 +456,7 @@ impl RecordRules {
             TimestampRule::LogAppendTime => None,
         };
         Self {
+            content_size_bytes_max: limits.content_size_bytes_max,
             records_count: header.records_count,
             base_timestamp: header.base_timestamp,
             timestamps,

@@ -149,23 +149,24 @@ pub(super) fn varlong<S: Source>(source: &mut S) -> Result<i64, S::Error> {
 /// A payload that lies in memory.
 #[derive(Debug, Clone)]
 pub(super) struct Slice<'a> {
-    rest: &'a [u8],
-    consumed: u64,
+    bytes: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Slice<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, consumed: 0 }
+        Self { bytes, at: 0 }
     }
 
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
+    #[inline]
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], RecordFault> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(RecordFault::Truncated)?;
-        self.rest = rest;
-        self.consumed += count as u64;
+        let end = self.at.checked_add(count).ok_or(RecordFault::Truncated)?;
+        let taken = self.bytes.get(self.at..end).ok_or(RecordFault::Truncated)?;
+        self.at = end;
         Ok(taken)
     }
 }
@@ -175,9 +176,8 @@ impl Source for Slice<'_> {
 
     #[inline]
     fn byte(&mut self) -> Result<u8, RecordFault> {
-        let (&byte, rest) = self.rest.split_first().ok_or(RecordFault::Truncated)?;
-        self.rest = rest;
-        self.consumed += 1;
+        let &byte = self.bytes.get(self.at).ok_or(RecordFault::Truncated)?;
+        self.at += 1;
         Ok(byte)
     }
 
@@ -188,10 +188,10 @@ impl Source for Slice<'_> {
 
     #[inline]
     fn consumed(&self) -> u64 {
-        self.consumed
+        self.at as u64
     }
 
     fn at_end(&mut self) -> Result<bool, RecordFault> {
-        Ok(self.rest.is_empty())
+        Ok(self.at == self.bytes.len())
     }
 }

@@ -168,7 +168,9 @@ pub fn decompress(
             collect(SnappyChunks::new(stream, size_bytes_max), stream.len(), size_bytes_max)
         }
         Codec::Lz4 => collect(Lz4Chunks::new(stream)?, stream.len(), size_bytes_max),
-        Codec::Zstd => collect(ZstdChunks::new(stream), stream.len(), size_bytes_max),
+        Codec::Zstd => {
+            collect(ZstdChunks::new(stream, size_bytes_max)?, stream.len(), size_bytes_max)
+        }
     }
 }
 
@@ -178,6 +180,10 @@ pub(super) trait Chunks {
     fn advance(&mut self) -> Result<bool, DecompressError>;
     /// The piece decoded last; empty before the first and after the end.
     fn current(&self) -> &[u8];
+    /// That piece to keep, from a decoder whose only piece it is.
+    fn take_whole(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 fn collect<C: Chunks>(
@@ -185,15 +191,20 @@ fn collect<C: Chunks>(
     stream_len: usize,
     size_bytes_max: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut content = Vec::with_capacity(stream_len.saturating_mul(2).min(size_bytes_max));
+    let mut content = Vec::new();
     while chunks.advance()? {
         let chunk = chunks.current();
         let room = size_bytes_max - content.len();
         if chunk.len() > room {
             return Err(DecompressError::OverBudget { size_bytes_max });
         }
+        if let Some(whole) = chunks.take_whole() {
+            return Ok(whole);
+        }
+        let chunk = chunks.current();
         if content.capacity() - content.len() < chunk.len() {
-            content.reserve_exact(content.len().max(chunk.len()).min(room));
+            let more = content.len().max(chunk.len()).max(stream_len.saturating_mul(2));
+            content.reserve_exact(more.min(room));
         }
         content.extend_from_slice(chunk);
     }

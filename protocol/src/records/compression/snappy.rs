@@ -76,6 +76,10 @@ impl Chunks for SnappyChunks<'_> {
     fn current(&self) -> &[u8] {
         &self.chunk
     }
+
+    fn take_whole(&mut self) -> Option<Vec<u8>> {
+        (!self.framed).then(|| std::mem::take(&mut self.chunk))
+    }
 }
 
 pub(super) fn compress(content: &[u8]) -> Result<Vec<u8>, CompressError> {

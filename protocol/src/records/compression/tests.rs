@@ -217,13 +217,44 @@ fn a_lying_snappy_length_allocates_nothing() {
 }
 
 #[test]
-fn a_window_beyond_the_limit_is_refused() {
-    let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.window_log(28).unwrap();
-    encoder.write_all(b"content").unwrap();
-    let stream = encoder.finish().unwrap();
+fn windows_up_to_the_limit_are_read_and_beyond_it_refused() {
+    let content = text(300_000);
+    let stream = |window_log| {
+        let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(&content).unwrap();
+        encoder.finish().unwrap()
+    };
+    for window_log in 10..=27 {
+        let stream = stream(window_log);
+        assert!(decompress(Codec::Zstd, &stream, 300_000).unwrap() == content, "{window_log}");
+        let over = DecompressError::OverBudget { size_bytes_max: 299_999 };
+        assert_eq!(decompress(Codec::Zstd, &stream, 299_999), Err(over), "{window_log}");
+        let cut = &stream[..stream.len() - 1];
+        assert!(decompress(Codec::Zstd, cut, 300_000).is_err(), "{window_log}");
+    }
     let corrupt = Err(DecompressError::Corrupt { codec: Codec::Zstd });
-    assert_eq!(decompress(Codec::Zstd, &stream, 1 << 20), corrupt);
+    assert_eq!(decompress(Codec::Zstd, &stream(28), 300_000), corrupt);
+    // Streamed up to there, the second frame is too wide.
+    assert_eq!(decompress(Codec::Zstd, &[stream(20), stream(23)].concat(), 1 << 20), corrupt);
+}
+
+#[test]
+fn a_content_size_that_zstd_claims_allocates_nothing() {
+    // Single segment, a content size of eight bytes: 64 MiB and 2^62 of one empty block.
+    for (size, fits) in [(1_u64 << 26, true), (1 << 62, false)] {
+        let mut stream = vec![0x28, 0xb5, 0x2f, 0xfd, 0b1110_0000];
+        let mut size = size.to_be_bytes();
+        size.reverse();
+        stream.extend(size);
+        stream.extend([1, 0, 0]);
+        let expect = if fits {
+            DecompressError::OverBudget { size_bytes_max: 1 << 30 }
+        } else {
+            DecompressError::Corrupt { codec: Codec::Zstd }
+        };
+        assert_eq!(decompress(Codec::Zstd, &stream, 1 << 30), Err(expect));
+    }
 }
 
 #[test]

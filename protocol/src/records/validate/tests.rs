@@ -413,6 +413,47 @@ fn a_producer_s_fields_pass_through() {
     assert_eq!(valid.header.last_sequence(), 1);
 }
 
+/// The batches of `testdata/client_batches.txt`: client, codec, bytes.
+fn client_batches() -> Vec<(&'static str, Codec, Bytes)> {
+    let lines = include_str!("../testdata/client_batches.txt").lines();
+    lines
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let [client, codec, hex] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let codec = Codec::ALL.into_iter().find(|it| it.name() == codec).unwrap();
+            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            (client, codec, (0..hex.len()).step_by(2).map(byte).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn batches_of_real_clients_pass_and_are_read() {
+    let batches = client_batches();
+    assert_eq!(batches.len(), 28);
+    for (client, codec, batch) in batches {
+        let valid = validate_batch(&batch, &limits(), NOW).unwrap();
+        assert_eq!((valid.codec, valid.max_timestamp), (codec, NOW + 2), "{client}");
+        assert_eq!(valid.header.max_timestamp, NOW + 2, "{client}");
+        let reader = RecordReader::open(&batch, 1 << 20).unwrap();
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        let seen: Vec<_> =
+            records.iter().map(|it| (it.offset, it.timestamp, it.key, it.value)).collect();
+        let expect = [
+            (0, NOW, Some(&b"key-0"[..]), Some(&[b'v'; 300][..])),
+            (1, NOW + 1, None, Some(&b"value-1"[..])),
+            (2, NOW + 2, Some(&b"key-2"[..]), None),
+        ];
+        assert_eq!(seen, expect, "{client} {codec:?}");
+        let mut headers: Vec<(&[u8], Option<&[u8]>)> = vec![(b"h", Some(b"1")), (b"h", None)];
+        // Its interface has no null header values.
+        if client.starts_with("kafkajs") {
+            headers.pop();
+        }
+        assert!(records[0].headers.iter().eq(headers), "{client} {codec:?}");
+    }
+}
+
 /// Damages a batch, with or without making the header agree again.
 fn damaged(mut batch: Vec<u8>, damage: &[(u16, u8)], cut: Option<u16>, reseal: bool) -> Vec<u8> {
     for (at, value) in damage {
@@ -434,7 +475,7 @@ fn damaged(mut batch: Vec<u8>, damage: &[(u16, u8)], cut: Option<u16>, reseal: b
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(50_000))]
 
     #[test]
     fn hostile_batches_never_panic_and_what_passes_is_readable(
