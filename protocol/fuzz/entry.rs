@@ -4,13 +4,8 @@
 
 use braid_protocol::frame::{self, FrameState};
 use braid_protocol::records::{
-<<<<<<< HEAD
     BatchHeader, BatchLimits, Batches, Codec, Record, RecordReader, Target, TimestampRule, conform,
     validate_batch,
-=======
-    BatchHeader, BatchLimits, Batches, Codec, RecordReader, Target, TimestampRule, conform,
-    recompress, stamp, stamp_log_append_time, stamp_max_timestamp, validate_batch,
->>>>>>> 4e894c6 (Hold batches against real clients, and a bomb's memory to its budget)
 };
 use braid_protocol::{Request, RequestHeader, guard, request};
 use bytes::{Bytes, BytesMut};
@@ -64,7 +59,6 @@ pub(crate) fn request(data: &[u8]) {
     }
 }
 
-<<<<<<< HEAD
 /// A batch as a producer sends it, first as it is, then with its length and checksum made right,
 /// so that the bytes behind them are reached.
 pub(crate) fn batch(data: &[u8]) {
@@ -110,41 +104,11 @@ fn stored(data: &Bytes) {
 fn produced(data: &Bytes) {
     let limits = BatchLimits {
         size_bytes_max: 1 << 20,
-=======
-const CONTENT_SIZE_BYTES_MAX: usize = 1 << 16;
-
-/// A produced batch: as it is, and with length and CRC made to fit, to get behind them.
-pub(crate) fn batch(data: &[u8]) {
-    produced(&Bytes::copy_from_slice(data));
-    let Some((header, records)) = data.split_first_chunk::<{ BatchHeader::SIZE_BYTES }>() else {
-        return;
-    };
-    let mut whole = [&header[..], records].concat();
-    let length = u32::try_from(whole.len() - BatchHeader::LENGTH_END).unwrap_or(0);
-    whole[8..12].copy_from_slice(&length.to_be_bytes());
-    whole[16] = 2;
-    stamp(&mut whole, 0, -1);
-    // Only the CRC changes.
-    match BatchHeader::parse(&whole) {
-        Ok(header) if header.log_append_time() => {
-            stamp_log_append_time(&mut whole, header.max_timestamp);
-        }
-        Ok(header) => stamp_max_timestamp(&mut whole, header.max_timestamp),
-        Err(error) => panic!("{error}"),
-    }
-    produced(&Bytes::from(whole));
-}
-
-fn produced(batch: &Bytes) {
-    let limits = BatchLimits {
-        size_bytes_max: usize::MAX,
->>>>>>> 4e894c6 (Hold batches against real clients, and a bomb's memory to its budget)
         content_size_bytes_max: CONTENT_SIZE_BYTES_MAX,
         timestamps: TimestampRule::CreateTime { before_max_ms: i64::MAX, after_max_ms: i64::MAX },
         require_keys: false,
         allow_zstd: true,
     };
-<<<<<<< HEAD
     let now_ms = 1_000;
     let Ok(valid) = validate_batch(data, &limits, now_ms) else { return };
     let reader = RecordReader::open(data, CONTENT_SIZE_BYTES_MAX).expect("a valid batch opens");
@@ -172,41 +136,4 @@ type Said<'a> = (i64, i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a [u8], Op
 fn said<'a>(record: &Record<'a>) -> Said<'a> {
     let headers = record.headers.iter().collect();
     (record.offset, record.timestamp, record.key, record.value, headers)
-=======
-    for (header, bytes) in Batches::new(batch.clone()).map_while(Result::ok) {
-        assert_eq!(header.size_bytes(), bytes.len());
-    }
-    let read = offsets(batch);
-    let Ok(valid) = validate_batch(batch, &limits, 0) else { return };
-    // What is accepted can be read, by count and by the greatest timestamp.
-    let (count, max_timestamp) = read.expect("an accepted batch can be read");
-    assert_eq!(count, i64::from(valid.header.records_count));
-    assert_eq!(max_timestamp, valid.max_timestamp);
-    for codec in Codec::ALL {
-        let target = Target { codec, level: None };
-        let again =
-            recompress(batch, target, CONTENT_SIZE_BYTES_MAX).expect("it can be recompressed");
-        assert!(again.header.crc_matches(&again.batch));
-        let stored = conform(batch, &limits, Some(target), 0).expect("it is accepted");
-        assert!(stored.header.crc_matches(&stored.batch));
-        assert_eq!(offsets(&stored.batch), read);
-        assert!(validate_batch(&stored.batch, &limits, 0).is_ok());
-    }
-}
-
-/// How many records a batch holds, counting up from 0, and their greatest timestamp.
-fn offsets(batch: &Bytes) -> Option<(i64, i64)> {
-    let reader = RecordReader::open(batch, CONTENT_SIZE_BYTES_MAX).ok()?;
-    let (mut count, mut max_timestamp) = (0, -1);
-    for record in &reader {
-        let record = record.ok()?;
-        assert_eq!(record.headers.iter().count(), record.headers.len());
-        if record.offset != count {
-            return None;
-        }
-        count += 1;
-        max_timestamp = record.timestamp.max(max_timestamp);
-    }
-    Some((count, max_timestamp))
->>>>>>> 4e894c6 (Hold batches against real clients, and a bomb's memory to its budget)
 }

@@ -78,15 +78,12 @@ fn seeds() -> Vec<(PathBuf, Vec<u8>)> {
     ] {
         seeds.push((corpus("frame").join(name), bytes));
     }
-<<<<<<< HEAD
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         seeds.push((corpus("batch").join(format!("{codec:?}")), batch(codec).to_vec()));
     }
     let two = [batch(Codec::None), batch(Codec::Lz4)].concat();
     seeds.push((corpus("batch").join("two"), two));
-=======
     seeds.extend(batches().map(|(name, bytes)| (corpus("batch").join(name), bytes)));
->>>>>>> 4e894c6 (Hold batches against real clients, and a bomb's memory to its budget)
     seeds
 }
 
