@@ -291,9 +291,9 @@ fn new_partitions(
         let shard = shard_of(brokers, &run.replicas);
         std::iter::repeat_n(shard, run.count as usize)
     });
-    (first.0..)
-        .zip(shards)
-        .map(|(queue, shard)| PartitionImage { queue: QueueId(queue), shard })
+    shards
+        .zip(first.0..)
+        .map(|(shard, queue)| PartitionImage { queue: QueueId(queue), shard })
         .collect()
 }
 
@@ -316,3 +316,6 @@ fn shard_of(brokers: &mut BrokersImage, replicas: &[BrokerId]) -> ShardId {
     brokers.shard_by_replicas.insert(replicas, id);
     id
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,3 +243,6 @@ impl MetadataCommand {
         if rest.is_empty() { Ok(command) } else { Err(CommandDecodeError::Trailing(rest.len())) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,3 +89,6 @@ impl MetadataDelta {
             && !self.broker_configs_changed
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ pub mod image;
 pub mod outcome;
 pub mod plan;
 
+mod dirs;
 mod identity;
 mod keeper;
 mod log_store;
@@ -22,6 +23,8 @@ mod node;
 mod proposer;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use delta::MetadataDelta;

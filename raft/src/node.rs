@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use braid_base::env::Env;
 use braid_base::env::fs::Lock;
@@ -16,6 +16,7 @@ use openraft::{Raft, ServerState, SnapshotPolicy as RaftSnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{ClusterId, ClusterInit, Command};
+use crate::dirs;
 use crate::identity::{Identity, IdentityError};
 use crate::image::MetadataImage;
 use crate::keeper::{self, Health, SnapshotPolicy};
@@ -23,7 +24,7 @@ use crate::log_store::{Limits, LogError, LogFiles, LogStore};
 use crate::network::Alone;
 use crate::proposer::{self, COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::snapshot::{Applied, SnapshotError, SnapshotFile};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Shared, StateMachine};
 use crate::types::TypeConfig;
 
 /// Proposals that may wait for their turn before `propose` itself waits.
@@ -125,7 +126,8 @@ pub enum OpenError {
 #[error("the metadata node failed: {0}")]
 pub struct MetadataFailed(pub Arc<str>);
 
-/// A handle on the metadata node. Clones share it.
+/// A handle on the metadata node. Clones share it. The node runs until it is shut down, also
+/// when no handle is left.
 #[derive(Debug, Clone)]
 pub struct MetadataNode {
     inner: Arc<Inner>,
@@ -135,10 +137,9 @@ struct Inner {
     raft: Raft<TypeConfig>,
     log: LogStore,
     node_id: BrokerId,
-    image: watch::Receiver<Arc<MetadataImage>>,
+    machine: Arc<Shared>,
     proposals: mpsc::Sender<Pending>,
     health: watch::Receiver<Health>,
-    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -175,17 +176,16 @@ impl MetadataNode {
             return Err(OpenError::NegativeNodeId(config.node_id));
         };
         let loaded = load(env, &config, limits).await?;
-        let log = LogStore::new(env.spawner.clone(), loaded.log);
+        let log = LogStore::new(env.spawner.clone(), loaded.log, loaded.lock);
         let file = SnapshotFile::new(&env.fs, &config.dir);
         let machine = StateMachine::new(env.spawner.clone(), file, loaded.snapshot);
         let shared = machine.shared();
-        let image = machine.watch();
         let raft = Raft::new(raft_id, raft_config(), Alone, log.clone(), machine)
             .await
             .map_err(|fatal| OpenError::Stopped(fatal.to_string()))?;
 
         let (health_sender, health) = watch::channel(Health::Running);
-        let keeper = keeper::run(raft.clone(), shared, policy, health_sender);
+        let keeper = keeper::run(raft.clone(), Arc::clone(&shared), policy, health_sender);
         let _detached = env.spawner.critical("metadata keeper", keeper);
         let (proposals, queue) = mpsc::channel(QUEUE_LEN);
         let proposer = proposer::run(raft.clone(), log.clone(), queue);
@@ -195,10 +195,9 @@ impl MetadataNode {
                 raft,
                 log,
                 node_id: config.node_id,
-                image,
+                machine: shared,
                 proposals,
                 health,
-                lock: Mutex::new(Some(loaded.lock)),
             }),
         };
         match node.form(env, &config, loaded.identity).await {
@@ -313,8 +312,8 @@ impl MetadataNode {
         let pending = Pending { command, encoded, reply };
         self.inner.proposals.send(pending).await.map_err(|_| ProposeError::Stopped)?;
         let (outcome, index) = answer.await.map_err(|_| ProposeError::Stopped)??;
-        let mut image = self.inner.image.clone();
-        let visible = image.wait_for(|image| image.applied_index() >= index).await;
+        let mut images = self.watch();
+        let visible = images.wait_for(|image| image.applied_index() >= index).await;
         visible.map_err(|_| ProposeError::Stopped)?;
         match C::outcome(outcome) {
             Some(outcome) => Ok(outcome),
@@ -325,13 +324,13 @@ impl MetadataNode {
     /// The image as of now. Load it once per request.
     #[must_use]
     pub fn image(&self) -> Arc<MetadataImage> {
-        Arc::clone(&self.inner.image.borrow())
+        self.inner.machine.image()
     }
 
     /// Where every new image appears; a slow reader may miss some, never the newest.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.inner.image.clone()
+        self.inner.machine.watch()
     }
 
     /// This node's number.
@@ -368,7 +367,6 @@ impl MetadataNode {
             Ok(()) | Err(LogError::Failed) => {}
             Err(error) => tracing::warn!(%error, "the metadata log was not closed in order"),
         }
-        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -391,7 +389,7 @@ async fn load(env: &Env, config: &MetadataConfig, limits: Limits) -> Result<Load
             let path = path.to_owned();
             move |source| OpenError::Io { operation, path, source }
         };
-        fs.create_dir_all(dir).map_err(io("create", dir))?;
+        dirs::create(&*fs, dir).map_err(io("create", dir))?;
         let lock_path = dir.join("lock");
         let lock = match fs.lock(&lock_path) {
             Ok(lock) => lock,
@@ -408,6 +406,8 @@ async fn load(env: &Env, config: &MetadataConfig, limits: Limits) -> Result<Load
             }
             check_cluster(&config, &identity.cluster_id)?;
         }
+        // A killed process may have renamed a file and not yet made the name durable.
+        fs.sync_dir(dir).map_err(io("sync", dir))?;
         let snapshot = SnapshotFile::new(&fs, dir).load()?;
         let log = LogFiles::open(&fs, &dir.join("log"), limits)?;
         if let Some(identity) = &identity

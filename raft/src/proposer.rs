@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use braid_base::model::BrokerId;
 
 use crate::command::MetadataCommand;
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, Room};
 use crate::outcome::Outcome;
 use crate::types::{Proposal, TypeConfig};
 
@@ -55,6 +55,7 @@ pub(crate) struct Pending {
 
 /// The task: takes proposals until all its senders are gone.
 pub(crate) async fn run(raft: Raft<TypeConfig>, log: LogStore, mut queue: mpsc::Receiver<Pending>) {
+    // The command that did not fit the last batch leads the next.
     let mut carried: Option<Pending> = None;
     loop {
         let first = match carried.take() {
@@ -82,9 +83,14 @@ pub(crate) async fn run(raft: Raft<TypeConfig>, log: LogStore, mut queue: mpsc::
 
 async fn write(raft: &Raft<TypeConfig>, log: &LogStore, batch: Vec<Pending>) {
     let bytes: usize = batch.iter().map(|it| it.encoded.len() + OVERHEAD_BYTES).sum();
+    let room = if batch.iter().all(|it| may_use_spare(&it.command)) {
+        Room::Spare
+    } else {
+        Room::Ordinary
+    };
     let (commands, replies): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|it| ((it.command, it.encoded), it.reply)).unzip();
-    let result = match log.reserve(bytes as u64).await {
+    let result = match log.reserve(bytes as u64, room).await {
         Ok(()) => propose(raft, Proposal::new(commands)).await,
         Err(error) if error.is_full() => Err(ProposeError::DiskFull),
         Err(error) => {
@@ -105,6 +111,21 @@ async fn write(raft: &Raft<TypeConfig>, log: &LogStore, batch: Vec<Pending>) {
                 drop(reply.send(Err(error.clone())));
             }
         }
+    }
+}
+
+/// Whether a full disk must not refuse the command: a broker cannot start without it, or it is
+/// how an operator makes room.
+fn may_use_spare(command: &MetadataCommand) -> bool {
+    match command {
+        MetadataCommand::ClusterInit(_)
+        | MetadataCommand::RegisterBroker(_)
+        | MetadataCommand::DeleteTopics(_)
+        | MetadataCommand::SetTopicConfigs(_)
+        | MetadataCommand::SetBrokerConfigs(_) => true,
+        MetadataCommand::CreateTopics(_)
+        | MetadataCommand::CreatePartitions(_)
+        | MetadataCommand::AllocateProducerIds(_) => false,
     }
 }
 

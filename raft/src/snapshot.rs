@@ -202,3 +202,6 @@ impl SnapshotFile {
         self.fs.free_bytes(self.path.parent().unwrap_or_else(|| Path::new(".")))
     }
 }
+
+#[cfg(test)]
+mod tests;

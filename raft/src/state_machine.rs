@@ -4,9 +4,11 @@
 //! snapshot: after a start it is the snapshot with the rest of the log applied.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use braid_base::env::Spawner;
 use openraft::storage::RaftStateMachine;
 use openraft::{
@@ -19,6 +21,9 @@ use crate::image::MetadataImage;
 use crate::snapshot::{self, Applied, SnapshotFile};
 use crate::types::{Entry, LogId, Reply, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 
+/// Bytes that an entry takes in the log beside its commands.
+const ENTRY_OVERHEAD_BYTES: u64 = 65;
+
 /// What the state machine shares with the snapshot builder and the keeper.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,11 +33,13 @@ pub(crate) struct Shared {
     applied: Mutex<Applied>,
     /// A snapshot already on disk that the next build may hand to openraft.
     prepared: Mutex<Option<Applied>>,
-    /// Bytes of commands applied since the last snapshot.
+    /// Bytes of log applied since the last snapshot.
     unsnapshotted_bytes: AtomicU64,
     /// Size of the last snapshot.
     snapshot_bytes: AtomicU64,
-    image: watch::Sender<Arc<MetadataImage>>,
+    /// The newest image, for reading at any rate; set before `announced`.
+    image: ArcSwap<MetadataImage>,
+    announced: watch::Sender<Arc<MetadataImage>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,6 +47,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    /// The newest image.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.image.load_full()
+    }
+
+    /// Where every new image appears.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.announced.subscribe()
+    }
+
     /// Bytes applied since the last snapshot, and the size of that one.
     pub(crate) fn snapshot_debt(&self) -> (u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -86,7 +103,7 @@ impl StateMachine {
     /// The state machine as of a snapshot, or empty.
     pub(crate) fn new(spawner: Spawner, file: SnapshotFile, snapshot: Option<Applied>) -> Self {
         let applied = snapshot.unwrap_or_default();
-        let (image, _) = watch::channel(Arc::clone(&applied.image));
+        let (announced, _) = watch::channel(Arc::clone(&applied.image));
         Self {
             last: applied.last,
             membership: applied.membership.clone(),
@@ -94,22 +111,18 @@ impl StateMachine {
             shared: Arc::new(Shared {
                 spawner,
                 file,
+                image: ArcSwap::new(Arc::clone(&applied.image)),
                 applied: Mutex::new(applied),
                 prepared: Mutex::new(None),
                 unsnapshotted_bytes: AtomicU64::new(0),
                 snapshot_bytes: AtomicU64::new(0),
-                image,
+                announced,
             }),
         }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
-    }
-
-    /// Where every new image appears.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.shared.image.subscribe()
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Reply {
@@ -122,7 +135,7 @@ impl StateMachine {
                 Reply::default()
             }
             EntryPayload::Normal(proposal) => {
-                let bytes = proposal.encoded().len() as u64;
+                let bytes = ENTRY_OVERHEAD_BYTES + proposal.encoded().len() as u64;
                 self.shared.unsnapshotted_bytes.fetch_add(bytes, Ordering::Relaxed);
                 let commands = proposal.commands().iter();
                 Reply(commands.map(|command| apply(&mut self.image, command)).collect())
@@ -137,7 +150,8 @@ impl StateMachine {
             membership: self.membership.clone(),
             image: Arc::clone(&image),
         };
-        self.shared.image.send_replace(image);
+        self.shared.image.store(Arc::clone(&image));
+        self.shared.announced.send_replace(image);
     }
 }
 
@@ -153,9 +167,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let replies = entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
-        self.publish();
-        Ok(replies)
+        let apply = || entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        // openraft would wait for ever for an answer from a task that panicked.
+        match catch_unwind(AssertUnwindSafe(apply)) {
+            Ok(replies) => {
+                self.publish();
+                Ok(replies)
+            }
+            Err(_) => self.shared.spawner.fatal("applying a metadata command panicked"),
+        }
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
@@ -230,3 +250,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use braid_base::env::fs::{File, Fs, Mode};
 use super::error::{LogError, io_error};
 use super::format::{self, LogState, Place, Record};
 use super::recovery;
+use crate::dirs;
 use crate::types::{Entry, LogId, Vote};
 
 /// Sizes, so that tests can make every boundary happen.
@@ -30,8 +31,17 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, allocate_bytes: 256 << 10, spare_bytes: 16 << 10 }
+        Self { segment_bytes: 4 << 20, allocate_bytes: 256 << 10, spare_bytes: 64 << 10 }
     }
+}
+
+/// How much of the reserved room frames may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What is left beside the spare bytes.
+    Ordinary,
+    /// All of it: for what cannot be refused.
+    Spare,
 }
 
 /// Where an entry is.
@@ -82,7 +92,7 @@ impl LogFiles {
     /// # Errors
     /// The file system refuses, or what had been on disk is damaged.
     pub(crate) fn open(fs: &Arc<dyn Fs>, dir: &Path, limits: Limits) -> Result<Self, LogError> {
-        fs.create_dir_all(dir).map_err(io_error("create", dir))?;
+        dirs::create(&**fs, dir).map_err(io_error("create", dir))?;
         let found = recovery::recover(&**fs, dir)?;
         let mut log = Self {
             fs: Arc::clone(fs),
@@ -99,7 +109,10 @@ impl LogFiles {
             failed: false,
         };
         if log.active == 0 {
-            log.start_segment()?;
+            match log.start_segment() {
+                Ok(()) => {}
+                Err(StartError::Unnamed(error) | StartError::Named(error)) => return Err(error),
+            }
         }
         Ok(log)
     }
@@ -122,14 +135,14 @@ impl LogFiles {
     ///
     /// # Errors
     /// With [`LogError::is_full`] nothing happened, and it may be tried again later.
-    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), LogError> {
+    pub(crate) fn reserve(&mut self, bytes: u64, room: Room) -> Result<(), LogError> {
         if self.failed {
             return Err(LogError::Failed);
         }
-        let result = self.make_room(bytes);
-        if let Err(error) = &result {
-            self.failed = !error.is_full();
-        }
+        self.failed = true;
+        self.roll_if_due()?;
+        let result = self.make_room(bytes, room);
+        self.failed = result.as_ref().is_err_and(|error| !error.is_full());
         result
     }
 
@@ -253,13 +266,9 @@ impl LogFiles {
     }
 
     fn write_frames(&mut self, records: &[Record]) -> Result<Vec<(u64, usize)>, LogError> {
-        // Encoded once to know the size; encoded again if they land in a new segment.
-        let (mut bytes, mut frames) = self.encode(records);
-        let segment = self.active;
-        self.make_room(bytes.len() as u64)?;
-        if self.active != segment {
-            (bytes, frames) = self.encode(records);
-        }
+        self.roll_if_due()?;
+        let (bytes, frames) = self.encode(records);
+        self.make_room(bytes.len() as u64, Room::Spare)?;
         let path = segment_path(&self.dir, self.active);
         let Some(segment) = self.segments.get(&self.active) else {
             unreachable!("the active segment is open");
@@ -289,11 +298,13 @@ impl LogFiles {
         (bytes, frames)
     }
 
-    fn make_room(&mut self, bytes: u64) -> Result<(), LogError> {
-        if self.end >= self.limits.segment_bytes {
-            self.start_segment()?;
-        }
-        let wanted = self.end + bytes + self.limits.spare_bytes;
+    /// Reserves room in the last segment.
+    fn make_room(&mut self, bytes: u64, room: Room) -> Result<(), LogError> {
+        let spare_bytes = match room {
+            Room::Ordinary => self.limits.spare_bytes,
+            Room::Spare => 0,
+        };
+        let wanted = self.end + bytes + spare_bytes;
         if wanted > self.allocated {
             let allocated = wanted.next_multiple_of(self.limits.allocate_bytes);
             let path = segment_path(&self.dir, self.active);
@@ -305,30 +316,59 @@ impl LogFiles {
         Ok(())
     }
 
+    /// Starts the next segment once the last has its size. On a full disk the last one goes on
+    /// while its room lasts.
+    fn roll_if_due(&mut self) -> Result<(), LogError> {
+        if self.end < self.limits.segment_bytes {
+            return Ok(());
+        }
+        match self.start_segment() {
+            Err(StartError::Unnamed(error)) if error.is_full() => Ok(()),
+            Err(StartError::Unnamed(error) | StartError::Named(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Makes the next segment. It gets its name only when its head is on disk, so that a segment
     /// with a bad head is damage, never a crash.
-    fn start_segment(&mut self) -> Result<(), LogError> {
+    fn start_segment(&mut self) -> Result<(), StartError> {
         let number = self.active + 1;
         let beside = self.dir.join(format!("{number:020}.new"));
-        let path = segment_path(&self.dir, number);
-        if self.fs.size(&beside).map_err(io_error("look for", &beside))?.is_some() {
-            self.fs.remove(&beside).map_err(io_error("remove", &beside))?;
-        }
-        let file = self.fs.open(&beside, Mode::CreateNew).map_err(io_error("create", &beside))?;
-        let allocated = self.limits.allocate_bytes;
-        file.allocate(allocated).map_err(io_error("reserve room in", &beside))?;
         let head = Record::Segment { state: self.state, next_index: self.next_index };
         let mut bytes = Vec::new();
         format::encode(&head, Place { segment: number, position: 0, durable_end: 0 }, &mut bytes);
-        file.write_at(&[IoSlice::new(&bytes)], 0).map_err(io_error("write to", &beside))?;
-        file.sync().map_err(io_error("sync", &beside))?;
-        self.fs.rename(&beside, &path).map_err(io_error("name", &path))?;
-        self.fs.sync_dir(&self.dir).map_err(io_error("sync", &self.dir))?;
+        let file = self.write_head(&beside, &bytes).map_err(StartError::Unnamed)?;
+        let path = segment_path(&self.dir, number);
+        let named = self.fs.rename(&beside, &path).and_then(|()| self.fs.sync_dir(&self.dir));
+        named.map_err(io_error("name", &path)).map_err(StartError::Named)?;
         self.segments.insert(number, Segment { file, next_index: self.next_index });
         self.active = number;
         self.end = bytes.len() as u64;
-        self.allocated = allocated;
+        self.allocated = self.limits.allocate_bytes;
         self.committed_on_disk = self.state.committed;
         Ok(())
     }
+
+    fn write_head(&self, path: &Path, head: &[u8]) -> Result<Arc<dyn File>, LogError> {
+        if self.fs.size(path).map_err(io_error("look for", path))?.is_some() {
+            self.fs.remove(path).map_err(io_error("remove", path))?;
+        }
+        let file = self.fs.open(path, Mode::CreateNew).map_err(io_error("create", path))?;
+        let room = self.limits.allocate_bytes.max(head.len() as u64);
+        file.allocate(room).map_err(io_error("reserve room in", path))?;
+        file.write_at(&[IoSlice::new(head)], 0).map_err(io_error("write to", path))?;
+        file.sync().map_err(io_error("sync", path))?;
+        Ok(file)
+    }
 }
+
+/// Where making a segment failed.
+enum StartError {
+    /// Before it was part of the log: the log is as it was.
+    Unnamed(LogError),
+    /// When it may have become part of the log.
+    Named(LogError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -407,3 +407,6 @@ impl<'a> Reader<'a> {
         Ok(Membership::new(configs, nodes))
     }
 }
+
+#[cfg(test)]
+mod tests;

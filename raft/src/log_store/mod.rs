@@ -12,7 +12,7 @@ mod recovery;
 mod store;
 
 pub use error::LogError;
-pub(crate) use files::{Limits, LogFiles};
+pub(crate) use files::{Limits, LogFiles, Room};
 pub use format::FrameError;
 pub(crate) use format::{decode_membership, encode_membership};
 pub(crate) use store::LogStore;

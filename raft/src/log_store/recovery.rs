@@ -2,12 +2,15 @@
 //!
 //! A frame that does not check out ends the log only if no later frame was written on top of it,
 //! which every frame tells by its `durable_end`; otherwise it had been on disk and the log is
-//! damaged. What was found is synced before it counts: after a mere kill it may be in memory only.
+//! damaged. What is read is what the disk holds: after a mere kill frames may be in memory only, and
+//! after a failed sync they are, although the system says otherwise.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use braid_base::env::fs::{Fs, Mode};
+use braid_base::env::fs::{File, Fs, Mode};
 
 use super::error::{LogError, io_error};
 use super::files::{EntryRef, Segment, segment_path};
@@ -28,62 +31,90 @@ pub(super) struct Found {
 
 /// Reads the directory. Segments no longer needed and unfinished ones are removed.
 pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, LogError> {
-    let numbers = segment_numbers(fs, dir)?;
+    let (numbers, stale) = segment_numbers(fs, dir)?;
     let mut found = Found::default();
-    let last = numbers.last().copied();
-    for number in numbers {
+    let mut last = None;
+    for &number in &numbers {
         let path = segment_path(dir, number);
-        let is_last = Some(number) == last;
+        let is_last = Some(&number) == numbers.last();
         let mode = if is_last { Mode::Write } else { Mode::Read };
         let file = fs.open(&path, mode).map_err(io_error("open", &path))?;
+        if is_last {
+            file.sync().map_err(io_error("sync", &path))?;
+            file.drop_cached().map_err(io_error("read again", &path))?;
+        }
         let bytes = fs.read_all(&path).map_err(io_error("read", &path))?;
         let scan = Scan { path: &path, number, bytes: &bytes, is_last };
         let end = scan.replay(&mut found)?;
         let next_index = scan.head_index(&found);
+        found.segments.insert(number, Segment { file: Arc::clone(&file), next_index });
         if is_last {
-            let tail = bytes.get(end..).unwrap_or_default();
-            if tail.iter().any(|&byte| byte != 0) {
-                tracing::warn!(
-                    path = %path.display(), position = end, bytes = tail.len(),
-                    "cutting the torn tail of the metadata log"
-                );
-                file.set_len(end as u64).map_err(io_error("cut", &path))?;
-                found.allocated = end as u64;
-            } else {
-                found.allocated = bytes.len() as u64;
-            }
-            file.sync().map_err(io_error("sync", &path))?;
-            found.end = end as u64;
+            last = Some((file, path, bytes, end));
         }
-        found.segments.insert(number, Segment { file, next_index });
     }
     let purged_end = found.state.purged.map_or(0, |purged| purged.index + 1);
     if found.absent_below > purged_end {
         let before = found.absent_below;
         return Err(LogError::MissingSegments { dir: dir.to_owned(), before });
     }
+    if let Some((file, path, bytes, end)) = last {
+        found.end = end as u64;
+        found.allocated = prepare_for_writing(&*file, &path, &bytes, end)?;
+        // The last segment's name, too, must be there to stay.
+        fs.sync_dir(dir).map_err(io_error("sync", dir))?;
+    }
+    for path in stale {
+        fs.remove(&path).map_err(io_error("remove", &path))?;
+    }
     Ok(found)
 }
 
-/// The numbers of the last consecutive segments. Removals may have reached the disk in any
-/// order, so older ones beyond a gap are left over from a purge.
-fn segment_numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, LogError> {
-    let mut numbers: Vec<u64> = Vec::new();
+/// Blanks what follows the last whole frame, since a frame written there later must not be
+/// continued by a leftover, and sees to the file's size and room. Returns the bytes reserved.
+fn prepare_for_writing(
+    file: &dyn File,
+    path: &Path,
+    bytes: &[u8],
+    end: usize,
+) -> Result<u64, LogError> {
+    let tail = bytes.get(end..).unwrap_or_default();
+    if let Some(last) = tail.iter().rposition(|&byte| byte != 0) {
+        let (path_shown, position) = (path.display(), end);
+        tracing::warn!(path = %path_shown, position, "cutting the torn tail of the metadata log");
+        let blank = vec![0; last + 1];
+        file.write_at(&[IoSlice::new(&blank)], end as u64).map_err(io_error("cut", path))?;
+    }
+    // A failed sync may have cost the size and the room, too, which only memory then knows.
+    let size = bytes.len() as u64;
+    let reserved = match file.allocate(size).map_err(io_error("reserve room in", path)) {
+        Ok(()) => size,
+        Err(error) if error.is_full() => {
+            file.set_len(size).map_err(io_error("size", path))?;
+            end as u64
+        }
+        Err(error) => return Err(error),
+    };
+    file.sync().map_err(io_error("sync", path))?;
+    Ok(reserved)
+}
+
+/// The numbers of the last consecutive segments, and the files that are not needed: unfinished
+/// segments, and older ones beyond a gap, left over from a purge whose removals reached the disk
+/// in another order.
+fn segment_numbers(fs: &dyn Fs, dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), LogError> {
+    let (mut numbers, mut stale) = (Vec::new(), Vec::new());
     for entry in fs.list(dir).map_err(io_error("list", dir))? {
         if entry.name.ends_with(".new") {
-            let path = dir.join(&entry.name);
-            fs.remove(&path).map_err(io_error("remove", &path))?;
+            stale.push(dir.join(&entry.name));
         } else if let Some(number) = entry.name.strip_suffix(".log").and_then(|n| n.parse().ok()) {
             numbers.push(number);
         }
     }
     numbers.sort_unstable();
-    let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
-    for stale in numbers.drain(..gap.map_or(0, |at| at + 1)) {
-        let path = segment_path(dir, stale);
-        fs.remove(&path).map_err(io_error("remove", &path))?;
-    }
-    Ok(numbers)
+    let gap = numbers.windows(2).rposition(|pair: &[u64]| pair[1] != pair[0] + 1);
+    let beyond = numbers.drain(..gap.map_or(0, |at| at + 1));
+    stale.extend(beyond.map(|number| segment_path(dir, number)));
+    Ok((numbers, stale))
 }
 
 /// One segment being read.
@@ -154,13 +185,16 @@ impl Scan<'_> {
                 if at != 0 {
                     return Err(out_of_sequence("segment head"));
                 }
+                let follows = next_index == found.next_index
+                    && state.vote == found.state.vote
+                    && state.purged == found.state.purged;
                 if found.segments.is_empty() {
-                    found.state = state;
                     found.next_index = next_index;
                     found.absent_below = next_index;
-                } else if next_index != found.next_index {
+                } else if !follows {
                     return Err(out_of_sequence("segment head"));
                 }
+                found.state = state;
             }
             _ if at == 0 => return Err(out_of_sequence("record before the segment's head")),
             Record::Entry(entry) => {

@@ -9,11 +9,12 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braid_base::env::Spawner;
+use braid_base::env::fs::Lock;
 use openraft::storage::{LogFlushed, LogState as RaftLogState, RaftLogStorage};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftLogReader, StorageIOError};
 
 use super::error::LogError;
-use super::files::LogFiles;
+use super::files::{LogFiles, Room};
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// Most entries kept in memory, and most bytes of them.
@@ -27,6 +28,8 @@ pub(crate) struct LogStore {
     files: Arc<Mutex<LogFiles>>,
     /// The last entries written, consecutive. Locked only for moments, never over a file call.
     tail: Arc<Mutex<VecDeque<Entry>>>,
+    /// Keeps other processes out for as long as anything here may write.
+    lock: Arc<Mutex<Option<Box<dyn Lock>>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -34,11 +37,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LogStore {
-    pub(crate) fn new(spawner: Spawner, files: LogFiles) -> Self {
+    /// Lends a log to openraft; `lock` is that of its directory.
+    pub(crate) fn new(spawner: Spawner, files: LogFiles, lock: Box<dyn Lock>) -> Self {
         Self {
             spawner,
             files: Arc::new(Mutex::new(files)),
             tail: Arc::new(Mutex::new(VecDeque::new())),
+            lock: Arc::new(Mutex::new(Some(lock))),
         }
     }
 
@@ -56,13 +61,15 @@ impl LogStore {
     }
 
     /// Reserves room for entries of `bytes` in all.
-    pub(crate) async fn reserve(&self, bytes: u64) -> Result<(), LogError> {
-        self.blocking(move |files| files.reserve(bytes)).await
+    pub(crate) async fn reserve(&self, bytes: u64, room: Room) -> Result<(), LogError> {
+        self.blocking(move |files| files.reserve(bytes, room)).await
     }
 
-    /// Closes the log; later writes fail.
+    /// Closes the log and lets go of its directory; later writes fail.
     pub(crate) async fn close(&self) -> Result<(), LogError> {
-        self.blocking(LogFiles::close).await
+        let closed = self.blocking(LogFiles::close).await;
+        drop(locked(&self.lock).take());
+        closed
     }
 
     /// Keeps the entries just written, and of those before as many as the bounds allow.

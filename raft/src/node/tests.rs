@@ -1,17 +1,19 @@
+mod crash;
+mod scale;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use braid_base::env::real;
-use braid_base::model::{BrokerId, LeaderEpoch, QueueId, TopicId};
-use uuid::Uuid;
+use braid_base::env::{real, sim};
+use braid_base::model::{BrokerId, LeaderEpoch, QueueId};
 
 use super::*;
 use crate::command::{
-    AllocateProducerIds, ConfigChange, CreateTopics, DeleteTopics, Endpoint, NewTopic,
-    PartitionRun, RegisterBroker, SetBrokerConfigs, SetTopicConfigs,
+    AllocateProducerIds, ConfigChange, DeleteTopics, SetBrokerConfigs, SetTopicConfigs,
 };
 use crate::outcome::ProducerIdBlock;
+use crate::testing::{create, register, set, topic, topic_id};
 
 fn config(dir: &Path) -> MetadataConfig {
     MetadataConfig {
@@ -24,33 +26,6 @@ fn config(dir: &Path) -> MetadataConfig {
 
 async fn open(dir: &Path) -> MetadataNode {
     MetadataNode::open(&real::env(), config(dir)).await.unwrap()
-}
-
-fn register(incarnation: u128) -> RegisterBroker {
-    RegisterBroker {
-        broker: BrokerId(1),
-        incarnation: Uuid::from_u128(incarnation),
-        endpoints: vec![Endpoint {
-            listener: "PLAINTEXT".to_owned(),
-            host: "127.0.0.1".to_owned(),
-            port: 9092,
-        }],
-        rack: None,
-        registered_ms: 1_000,
-    }
-}
-
-fn topic(name: &str, id: u128, partitions: u32) -> NewTopic {
-    NewTopic {
-        name: name.to_owned(),
-        id: TopicId(Uuid::from_u128(id)),
-        partitions: vec![PartitionRun { count: partitions, replicas: vec![BrokerId(1)] }],
-        configs: BTreeMap::new(),
-    }
-}
-
-fn create(topics: Vec<NewTopic>) -> CreateTopics {
-    CreateTopics { topics, created_ms: 2_000 }
 }
 
 #[tokio::test]
@@ -83,12 +58,9 @@ async fn everything_acknowledged_survives_a_restart() {
     let node = open(dir.path()).await;
     node.propose(register(1)).await.unwrap().unwrap();
     drop(node.propose(create(vec![topic("a", 1, 3), topic("b", 2, 1)])).await.unwrap());
-    node.propose(DeleteTopics { topics: vec![TopicId(Uuid::from_u128(1))] }).await.unwrap()[0]
-        .as_ref()
-        .unwrap();
-    let changes =
-        vec![ConfigChange { key: "retention.ms".to_owned(), value: Some("5".to_owned()) }];
-    let topic_b = TopicId(Uuid::from_u128(2));
+    node.propose(DeleteTopics { topics: vec![topic_id(1)] }).await.unwrap()[0].as_ref().unwrap();
+    let changes = vec![set("retention.ms", "5")];
+    let topic_b = topic_id(2);
     node.propose(SetTopicConfigs { topic: topic_b, changes: changes.clone() })
         .await
         .unwrap()
@@ -256,10 +228,10 @@ async fn a_command_beyond_all_limits_is_refused() {
 }
 
 /// Creates topics one by one and returns the size of the log that is left.
-async fn log_bytes_after_topics(dir: &Path, policy: SnapshotPolicy) -> u64 {
-    let env = real::env();
+async fn log_bytes_after_topics(policy: SnapshotPolicy) -> u64 {
+    let (env, _machine) = sim::env(1);
     let limits = Limits { segment_bytes: 1024, allocate_bytes: 1024, spare_bytes: 512 };
-    let open = || MetadataNode::open_with(&env, config(dir), limits, policy);
+    let open = || MetadataNode::open_with(&env, config(Path::new("/data")), limits, policy);
     let node = open().await.unwrap();
     node.propose(register(1)).await.unwrap().unwrap();
     for i in 0..400u128 {
@@ -268,7 +240,7 @@ async fn log_bytes_after_topics(dir: &Path, policy: SnapshotPolicy) -> u64 {
     }
     let before = node.image().to_string();
     node.shutdown().await;
-    let log = env.fs.list(&dir.join("metadata/log")).unwrap();
+    let log = env.fs.list(Path::new("/data/metadata/log")).unwrap();
     let node = open().await.unwrap();
     assert_eq!(node.image().to_string(), before);
     node.shutdown().await;
@@ -277,10 +249,36 @@ async fn log_bytes_after_topics(dir: &Path, policy: SnapshotPolicy) -> u64 {
 
 #[tokio::test]
 async fn snapshots_are_taken_and_the_log_behind_them_is_dropped() {
-    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let never = SnapshotPolicy { debt_bytes_min: u64::MAX };
-    let whole = log_bytes_after_topics(dir.path(), never).await;
+    let whole = log_bytes_after_topics(never).await;
     let often = SnapshotPolicy { debt_bytes_min: 1024 };
-    let rest = log_bytes_after_topics(other.path(), often).await;
+    let rest = log_bytes_after_topics(often).await;
     assert!(rest < whole / 2, "{rest} of {whole} bytes are left");
+}
+
+/// What a first start costs: every sync is a wait for the disk. Four are for directories, two for
+/// the segment, five for the quorum and the cluster's name, two for the identity, and one for each
+/// proposal.
+#[tokio::test]
+async fn a_first_start_and_topic_wait_for_the_disk_fifteen_times() {
+    let (env, machine) = sim::env(1);
+    let node = MetadataNode::open(&env, config(Path::new("/data"))).await.unwrap();
+    node.propose(register(1)).await.unwrap().unwrap();
+    assert!(node.propose(create(vec![topic("a", 1, 1)])).await.unwrap()[0].is_ok());
+    let trace = machine.fs.trace();
+    let syncs = trace.lines().filter(|line| line.contains("sync")).count();
+    assert_eq!(syncs, 15, "{trace}");
+}
+
+#[tokio::test]
+async fn a_restart_waits_for_the_disk_four_times() {
+    let (env, machine) = sim::env(1);
+    drop(MetadataNode::open(&env, config(Path::new("/data"))).await.unwrap());
+    let (env, machine) = machine.restart();
+    let before = machine.fs.trace().lines().count();
+    let node = MetadataNode::open(&env, config(Path::new("/data"))).await.unwrap();
+    let trace = machine.fs.trace();
+    let new: Vec<&str> = trace.lines().skip(before).filter(|line| line.contains("sync")).collect();
+    assert_eq!(new.len(), 4, "{new:?}");
+    assert_eq!(node.leader(), Some(BrokerId(1)));
 }

@@ -340,3 +340,6 @@ impl Runs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

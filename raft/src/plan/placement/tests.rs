@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::apply::apply;
+use crate::testing::{create, on_broker_1, register_broker, topic, topic_id};
+
+const LIMITS: Limits =
+    Limits { default_partitions: 4, default_replication_factor: 1, partitions_max: 100 };
+
+/// An image with brokers 1 to `brokers`, and on broker 1 the topic `there` of two partitions.
+fn image(brokers: i32) -> MetadataImage {
+    let mut image = MetadataImage::default();
+    for broker in 1..=brokers {
+        apply(&mut image, &register_broker(broker, 1).into());
+    }
+    apply(&mut image, &create(vec![topic("there", 99, 2), topic("a_b", 98, 1)]).into());
+    image
+}
+
+fn request(partitions: i32, replication_factor: i16) -> TopicRequest {
+    TopicRequest {
+        name: "new".to_owned(),
+        id: topic_id(4),
+        partitions,
+        replication_factor,
+        assignments: Vec::new(),
+        configs: BTreeMap::new(),
+    }
+}
+
+fn replicas(brokers: &[i32]) -> Vec<BrokerId> {
+    brokers.iter().map(|&broker| BrokerId(broker)).collect()
+}
+
+fn assigned(assignments: &[(i32, &[i32])]) -> TopicRequest {
+    let assignments = assignments
+        .iter()
+        .map(|&(partition, brokers)| Assignment { partition, replicas: replicas(brokers) });
+    TopicRequest { assignments: assignments.collect(), ..request(-1, -1) }
+}
+
+fn lists(runs: &[PartitionRun]) -> Vec<Vec<i32>> {
+    let lists = runs.iter().flat_map(|run| {
+        let list: Vec<i32> = run.replicas.iter().map(|broker| broker.0).collect();
+        std::iter::repeat_n(list, run.count as usize)
+    });
+    lists.collect()
+}
+
+#[test]
+fn on_one_broker_all_partitions_are_one_run() {
+    let placed = place_topic(&image(1), request(50, 1), &LIMITS).unwrap();
+    assert_eq!(placed.partitions, on_broker_1(50));
+    let placed = place_topic(&image(1), request(-1, -1), &LIMITS).unwrap();
+    assert_eq!(placed.partitions, on_broker_1(4));
+}
+
+#[test]
+fn replicas_are_striped_over_the_brokers() {
+    let placed = place_topic(&image(3), request(4, 2), &LIMITS).unwrap();
+    assert_eq!(lists(&placed.partitions), [[2, 3], [3, 1], [1, 2], [2, 3]]);
+    let other = TopicRequest { id: topic_id(5), ..request(3, 3) };
+    let placed = place_topic(&image(3), other, &LIMITS).unwrap();
+    assert_eq!(lists(&placed.partitions), [[3, 1, 2], [1, 2, 3], [2, 3, 1]]);
+}
+
+#[test]
+fn an_assignment_is_taken_as_it_is_in_any_order() {
+    let placed = place_topic(&image(3), assigned(&[(1, &[3, 2]), (0, &[1, 2])]), &LIMITS).unwrap();
+    assert_eq!(lists(&placed.partitions), [[1, 2], [3, 2]]);
+}
+
+#[test]
+fn what_cannot_be_placed_is_refused_in_kafkas_words() {
+    let named = |name: &str| TopicRequest { name: name.to_owned(), ..request(1, 1) };
+    for (request, says) in [
+        (request(0, 1), "Number of partitions was set to an invalid non-positive value."),
+        (request(-2, 1), "Number of partitions was set to an invalid non-positive value."),
+        (
+            request(1, 0),
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        ),
+        (
+            request(1, 3),
+            "Unable to replicate the partition 3 time(s): The target replication factor of 3 \
+             cannot be reached because only 2 broker(s) are registered.",
+        ),
+        (request(101, 1), "Excessively large number of partitions per request."),
+        (named("there"), "Topic 'there' already exists."),
+        (named("a.b"), "Topic 'a.b' collides with existing topic: a_b"),
+        (
+            named("a b"),
+            "Topic name is invalid: 'a b' contains one or more characters other than ASCII \
+             alphanumerics, '.', '_' and '-'",
+        ),
+        // The name is judged before the rest.
+        (TopicRequest { partitions: 0, ..named("there") }, "Topic 'there' already exists."),
+        (
+            TopicRequest { replication_factor: 1, ..assigned(&[(0, &[1])]) },
+            "A manual partition assignment was specified, but replication factor was not set to \
+             -1.",
+        ),
+        (
+            TopicRequest { partitions: 1, ..assigned(&[(0, &[1])]) },
+            "A manual partition assignment was specified, but numPartitions was not set to -1.",
+        ),
+        (
+            assigned(&[(0, &[1]), (0, &[2])]),
+            "Found multiple manual partition assignments for partition 0",
+        ),
+        (
+            assigned(&[(0, &[1]), (2, &[2])]),
+            "partitions should be a consecutive 0-based integer sequence",
+        ),
+        (
+            assigned(&[(-1, &[1]), (0, &[2])]),
+            "partitions should be a consecutive 0-based integer sequence",
+        ),
+        (assigned(&[(0, &[])]), "The manual partition assignment includes an empty replica list."),
+        (
+            assigned(&[(0, &[7])]),
+            "The manual partition assignment includes broker 7, but no such broker is registered.",
+        ),
+        (
+            assigned(&[(0, &[1, 1])]),
+            "The manual partition assignment includes the broker 1 more than once.",
+        ),
+        (
+            assigned(&[(0, &[1]), (1, &[1, 2])]),
+            "The manual partition assignment includes a partition with 2 replica(s), but this is \
+             not consistent with previous partitions, which have 1 replica(s).",
+        ),
+    ] {
+        let error = place_topic(&image(2), request.clone(), &LIMITS).unwrap_err();
+        assert_eq!(error.to_string(), says, "{request:?}");
+    }
+}
+
+#[test]
+fn added_partitions_go_on_where_the_topic_ends() {
+    let image = image(2);
+    let there = image.topic("there").unwrap();
+    let add = |count, assignments| {
+        add_partitions(&image, there, &AddPartitionsRequest { count, assignments }, &LIMITS)
+    };
+    let planned = add(4, None).unwrap();
+    assert_eq!((planned.topic, planned.expected_count), (there.id, 2));
+    assert_eq!(lists(&planned.added), [[2], [1]]);
+    let planned = add(4, Some(vec![replicas(&[2]), replicas(&[2])])).unwrap();
+    assert_eq!(planned.added.len(), 1);
+    for (count, assignments, says) in [
+        (2, None, "Topic already has 2 partition(s)."),
+        (1, None, "The topic there currently has 2 partition(s); 1 would not be an increase."),
+        (-5, None, "The topic there currently has 2 partition(s); -5 would not be an increase."),
+        (103, None, "Excessively large number of partitions per request."),
+        (
+            4,
+            Some(vec![replicas(&[1])]),
+            "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.",
+        ),
+        (
+            3,
+            Some(vec![replicas(&[1, 2])]),
+            "The manual partition assignment includes a partition with 2 replica(s), but this is \
+             not consistent with previous partitions, which have 1 replica(s).",
+        ),
+    ] {
+        assert_eq!(add(count, assignments).unwrap_err().to_string(), says);
+    }
+}
+
+/// What is planned on an image is accepted by the same image, whatever it is.
+#[test]
+fn apply_takes_what_was_planned() {
+    for brokers in 1..5 {
+        let mut image = image(brokers);
+        for factor in 1..=i16::try_from(brokers).unwrap() {
+            let id = topic_id(factor.unsigned_abs().into());
+            let name = format!("t{factor}");
+            let request = TopicRequest { name, id, ..request(7, factor) };
+            let planned = place_topic(&image, request, &LIMITS).unwrap();
+            let outcome = apply(&mut image, &create(vec![planned]).into());
+            assert!(matches!(outcome, crate::outcome::Outcome::CreateTopics(it) if it[0].is_ok()));
+            let topic = image.topic_by_id(id).unwrap();
+            let request = AddPartitionsRequest { count: 9, assignments: None };
+            let planned = add_partitions(&image, topic, &request, &LIMITS).unwrap();
+            let outcome = apply(&mut image, &planned.into());
+            assert_eq!(outcome, crate::outcome::Outcome::CreatePartitions(Ok(9)));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use braid_base::env::sim;
+use braid_base::model::BrokerId;
+use openraft::BasicNode;
+use proptest::prelude::*;
+
+use super::*;
+use crate::apply::apply;
+use crate::command::{AllocateProducerIds, ClusterId, ClusterInit, SetBrokerConfigs};
+use crate::testing::{any_command, create, hex, register, set, topic};
+
+fn applied() -> Applied {
+    let mut image = MetadataImage::default();
+    let cluster_id = ClusterId::new("abc");
+    let features = BTreeMap::from([("metadata.version".to_owned(), 25)]);
+    apply(&mut image, &ClusterInit { cluster_id, features }.into());
+    apply(&mut image, &register(5).into());
+    let mut with_configs = topic("a", 1, 300);
+    with_configs.configs = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+    apply(&mut image, &create(vec![with_configs]).into());
+    let broker_configs =
+        SetBrokerConfigs { broker: Some(BrokerId(1)), changes: vec![set("k", "v")] };
+    apply(&mut image, &broker_configs.into());
+    apply(&mut image, &AllocateProducerIds { count: 1000 }.into());
+    image.applied_index = 7;
+    let nodes = BTreeMap::from([(1, BasicNode::new(""))]);
+    let membership = Membership::new(vec![BTreeSet::from([1])], nodes);
+    let log_id = |index| LogId::new(CommittedLeaderId::new(2, 1), index);
+    Applied {
+        last: Some(log_id(7)),
+        membership: StoredMembership::new(Some(log_id(1)), membership),
+        image: Arc::new(image),
+    }
+}
+
+/// What one release wrote every later one must read: these bytes never change.
+#[test]
+fn a_snapshot_has_the_bytes_it_always_had() {
+    assert_eq!(
+        hex(&encode(&applied())),
+        "42724d53\
+         00010000\
+         060e5521\
+         01000000000000000200000000000000010000000000000007\
+         01000000000000000200000000000000010000000000000001\
+         00000020\
+         0000000100000001000000000000000100000001000000000000000100000000\
+         00\
+         07\
+         0103616263\
+         01106d657461646174612e76657273696f6e32\
+         01021000000000000000000000000000000005\
+         0109504c41494e54455854093132372e302e302e318447\
+         00d00f\
+         010001020200010201\
+         01100000000000000000000000000000000101\
+         61a01f010000ac0201016b0176\
+         ac02\
+         01010201016b0176\
+         d00f"
+    );
+}
+
+#[test]
+fn an_empty_state_survives_its_snapshot() {
+    let decoded = decode(&encode(&Applied::default())).unwrap();
+    assert_eq!(decoded.last, None);
+    assert_eq!(decoded.membership, StoredMembership::default());
+    assert_eq!(*decoded.image, MetadataImage::default());
+}
+
+#[test]
+fn no_flipped_bit_and_no_missing_end_goes_unseen() {
+    let bytes = encode(&applied());
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        // Two bytes are reserved.
+        assert!(decode(&damaged).is_err() || (48..64).contains(&bit), "bit {bit}");
+    }
+    for len in 0..bytes.len() {
+        assert!(decode(&bytes[..len]).is_err(), "{len}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_newer_version_says_so() {
+    let mut bytes = encode(&applied());
+    bytes[5] = 2;
+    assert!(matches!(decode(&bytes), Err(SnapshotFormatError::Version(2))));
+}
+
+#[test]
+fn a_power_cut_while_replacing_leaves_the_old_snapshot_or_the_new() {
+    let new = encode(&applied());
+    let old = encode(&Applied::default());
+    let (env, machine) = sim::env(1);
+    env.fs.create_dir_all(Path::new("/d")).unwrap();
+    env.fs.sync_dir(Path::new("/")).unwrap();
+    let file = |fs: &Arc<dyn Fs>| SnapshotFile::new(fs, Path::new("/d"));
+    file(&env.fs).write(&old).unwrap();
+    let (env, machine) = machine.restart();
+    let before = machine.fs.operations();
+    let mut whole = 0;
+    for operation in 1..=8 {
+        for seed in 0..16 {
+            let (env, machine) = machine.clone().restart();
+            machine.fs.cut_at(before + operation);
+            let written = file(&env.fs).write(&new).is_ok();
+            let (env, _) = machine.reboot(seed);
+            let left = file(&env.fs).read().unwrap().unwrap();
+            assert!(left == new || (left == old && !written), "cut at {operation}, seed {seed}");
+            whole += usize::from(left == new);
+        }
+    }
+    drop(env);
+    assert!(whole > 0);
+}
+
+proptest! {
+    #[test]
+    fn any_image_survives_its_snapshot(commands in proptest::collection::vec(any_command(), 0..40)) {
+        let mut image = MetadataImage::default();
+        apply(&mut image, &register(1).into());
+        commands.iter().for_each(|command| drop(apply(&mut image, command)));
+        let applied = Applied { image: Arc::new(image), ..applied() };
+        let decoded = decode(&encode(&applied)).unwrap();
+        prop_assert_eq!(decoded.image, applied.image);
+        prop_assert_eq!(decoded.last, applied.last);
+        prop_assert_eq!(decoded.membership, applied.membership);
+    }
+}
