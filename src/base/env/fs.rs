@@ -66,6 +66,21 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Bytes that unprivileged writers may still use on the file system of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 
+    /// Creates a directory and its parents, durably. Syncs what stood before too: an earlier
+    /// process may have been killed between making a name and syncing it.
+    fn create_dir_synced(&self, dir: &Path) -> io::Result<()> {
+        self.create_dir_all(dir)?;
+        for parent in dir.ancestors().skip(1) {
+            let unnamed = parent.as_os_str().is_empty();
+            match self.sync_dir(if unnamed { Path::new(".") } else { parent }) {
+                // Not ours: then we made no name in it either.
+                Err(error) if is_foreign(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces `path` by `bytes` so that a crash leaves the old content or the new, never less:
     /// write beside it, sync, rename, sync the directory.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -90,6 +105,12 @@ pub trait Fs: Send + Sync + fmt::Debug {
         bytes.truncate(n);
         Ok(bytes)
     }
+}
+
+/// Whether a directory cannot be synced by whoever may not write it either.
+fn is_foreign(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported)
 }
 
 /// An open file. Calls block; async code reaches them through [`super::Spawner::blocking`].
@@ -121,3 +142,6 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Maps the file read-only. Only for files that are never cut while a map lives.
     fn map(&self) -> io::Result<Map>;
 }
+
+#[cfg(test)]
+mod tests;

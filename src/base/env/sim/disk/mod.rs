@@ -62,7 +62,8 @@ impl SimFs {
     }
 
     /// Cuts the power while the operation of this number runs (1 is the first). It and every later
-    /// call fail with [`PowerOff`].
+    /// call fail with [`PowerOff`]. Followed by [`SimFs::restart`] instead of [`SimFs::reboot`], it
+    /// was not the power but a `kill -9` in the middle of that operation.
     pub fn cut_at(&self, operation: u64) {
         self.disk().plan.cut_at = Some(operation);
     }

@@ -260,6 +260,23 @@ fn a_directory_that_its_parent_was_not_synced_with_takes_its_files_along() {
 }
 
 #[test]
+fn a_directory_created_synced_survives_also_behind_a_kill_in_the_middle() {
+    let dir = path("a/b/c");
+    let whole = SimFs::new(1);
+    whole.create_dir_synced(&dir).unwrap();
+    for kill in 1..=whole.operations() {
+        let fs = SimFs::new(1);
+        fs.cut_at(kill);
+        fs.create_dir_synced(&dir).unwrap_err();
+        let next = fs.restart();
+        next.create_dir_synced(&dir).unwrap();
+        for seed in 0..SEEDS {
+            assert_eq!(next.reboot(seed).size(&dir).unwrap(), Some(0), "killed at {kill}");
+        }
+    }
+}
+
+#[test]
 fn allocation_reads_zeros_and_its_size_may_be_lost_until_synced() {
     let fs = SimFs::new(1);
     let file = durable_file(&fs, "a", b"x");
