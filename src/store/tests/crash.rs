@@ -1,0 +1,72 @@
+//! Power cuts at every operation of random lives, and kills in between.
+
+use super::support::sim_dir;
+use super::world::{Dice, World, random_config};
+use crate::env::sim::SimFs;
+
+const STEPS: u64 = 120;
+
+/// Lives and dies: a life cut at one operation, then lives cut or killed anywhere, then a last one
+/// that must find everything.
+fn cut_and_recover(seed: u64, cut: u64) {
+    let dice = Dice::of(seed);
+    let config = random_config(&dice);
+    let mut world = World::default();
+    let mut fs = SimFs::new(seed);
+    fs.cut_at(cut);
+    let mut ended = world.live(&fs, &config, &dice, STEPS);
+    let later = Dice::of(seed ^ cut << 20);
+    for life in 0..2 {
+        fs = if ended.is_err() || later.below(2) == 0 {
+            fs.reboot(later.below(u64::MAX))
+        } else {
+            fs.restart()
+        };
+        if later.below(4) > 0 {
+            fs.cut_at(fs.operations() + 1 + later.below(40));
+        }
+        ended = world.live(&fs, &config, &later, 30 + life);
+    }
+    fs = if later.below(2) == 0 { fs.reboot(later.below(u64::MAX)) } else { fs.restart() };
+    let last = world.live(&fs, &config, &later, 0);
+    assert!(last.is_ok(), "{}", fs.dump());
+}
+
+fn operations_of(seed: u64) -> u64 {
+    let dice = Dice::of(seed);
+    let config = random_config(&dice);
+    let fs = SimFs::new(seed);
+    let whole = World::default().live(&fs, &config, &dice, STEPS);
+    assert!(whole.is_ok(), "nothing was cut in {}", sim_dir().display());
+    fs.operations()
+}
+
+fn cut_everywhere(seeds: std::ops::Range<u64>) -> u64 {
+    let mut cuts = 0;
+    for seed in seeds {
+        for cut in 1..=operations_of(seed) {
+            if let Err(panic) = std::panic::catch_unwind(|| cut_and_recover(seed, cut)) {
+                eprintln!("failed: cut_and_recover({seed}, {cut})");
+                std::panic::resume_unwind(panic);
+            }
+            cuts += 3;
+        }
+    }
+    cuts
+}
+
+macro_rules! shards {
+    ($($name:ident: $seeds:expr),+ $(,)?) => {$(
+        #[test]
+        fn $name() {
+            let cuts = cut_everywhere($seeds);
+            assert!(cuts > 1000, "only {cuts} cuts");
+        }
+    )+};
+}
+
+// Apart, so that they run side by side.
+shards! {
+    acknowledged_batches_survive_every_cut_a: 0..10,
+    acknowledged_batches_survive_every_cut_b: 10..20,
+}
