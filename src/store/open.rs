@@ -164,22 +164,25 @@ impl Drop for Store {
     }
 }
 
-/// Makes the directory, durable with all its parents.
+/// Makes the directory, durable with all its parents. A directory without a `meta` file may be
+/// the work of a run that was killed before it synced them.
 fn create_dir(env: &Env, dir: &Path) -> Result<(), IoFailure> {
     let fs = &env.fs;
-    let mut new = Vec::new();
-    // Neither the root nor the current directory has a name; both exist.
-    for ancestor in dir.ancestors().filter(|ancestor| ancestor.file_name().is_some()) {
-        if fs.size(ancestor).map_err(IoFailure::of("look up", ancestor))?.is_some() {
-            break;
-        }
-        new.push(ancestor);
-    }
+    let meta = dir.join(name::META);
     fs.create_dir_all(dir).map_err(IoFailure::of("create directory", dir))?;
-    for made in new {
+    if fs.size(&meta).map_err(IoFailure::of("look up", &meta))?.is_some() {
+        return Ok(());
+    }
+    // Neither the root nor the current directory has a name; both exist for good.
+    for made in dir.ancestors().filter(|ancestor| ancestor.file_name().is_some()) {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
-        fs.sync_dir(parent).map_err(IoFailure::of("sync directory", parent))?;
+        match fs.sync_dir(parent) {
+            Ok(()) => {}
+            // Whoever may not look into a directory has made nothing in it.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+            Err(error) => return Err(IoFailure::of("sync directory", parent)(error)),
+        }
     }
     Ok(())
 }

@@ -21,9 +21,6 @@ use super::shared::Shared;
 use super::width::index;
 use crate::model::{Offset, QueueId};
 
-/// Batches below this size are copied together: measured, one system call for many small pieces
-/// costs more than the copy.
-const GATHER_BELOW_BYTES: usize = 16 << 10;
 /// Most bytes read from a file at once, and the most of them that may be of no use in between.
 const SPAN_BYTES_MAX: u64 = 1 << 20;
 const SPAN_GAP_BYTES_MAX: u64 = 16 << 10;
@@ -63,7 +60,7 @@ pub struct Located {
 #[derive(Debug)]
 enum PlaceOf {
     Nothing,
-    Ring { extents: Vec<Extent>, chunks: Vec<Arc<Chunk>> },
+    Ring { extents: Vec<Extent>, chunks: Vec<Arc<Chunk>>, gather_below_bytes: usize },
     Disk { shared: Arc<Shared>, queue: QueueId, spec: ReadSpec },
 }
 
@@ -85,7 +82,11 @@ impl LogHandle {
                 }
                 Step::Cold => PlaceOf::Disk { shared: Arc::clone(shared), queue, spec },
                 Step::Done if hot.extents.is_empty() => PlaceOf::Nothing,
-                Step::Done => PlaceOf::Ring { extents: hot.extents, chunks: hot.chunks },
+                Step::Done => PlaceOf::Ring {
+                    extents: hot.extents,
+                    chunks: hot.chunks,
+                    gather_below_bytes: shared.config.gather_below_bytes,
+                },
             };
             return Ok(Located { offsets, place });
         }
@@ -138,22 +139,27 @@ impl Shared {
         let Some(place) = known.places.get(number).filter(|_| from < limit) else {
             return Ok((offsets, Step::Done));
         };
-        let ring_start = state.ring.start().unwrap_or(u64::MAX);
+        let hot_from = state.ring.start().unwrap_or(u64::MAX).max(state.opened_at);
         let Some(run) = state.mem_run(place) else {
             return Ok((offsets, if hot.extents.is_empty() { Step::Cold } else { Step::Done }));
         };
         let base_time = base_time_ms(&state, place.segment);
         let first = run.seek(from);
-        let mut taken = 0;
+        let (mut taken, mut expected) = (0, from);
         for entry in run.entries.iter().skip(first).take(ENTRIES_AT_ONCE) {
             let extent = Extent::of(place.segment, base_time, entry);
             if extent.next > limit {
                 return Ok((offsets, Step::Done));
             }
-            if hot.extents.is_empty() && (extent.position < ring_start || extent.base_offset > from)
-            {
+            // Only frames that this run appended are in the ring as they were appended.
+            let is_lost = extent.base_offset > expected;
+            if hot.extents.is_empty() && (extent.position < hot_from || is_lost) {
                 return Ok((offsets, Step::Cold));
             }
+            if is_lost {
+                return Ok((offsets, Step::Done));
+            }
+            expected = extent.next;
             if !spec.takes(hot.size_bytes, extent.length) {
                 return Ok((offsets, Step::Done));
             }
@@ -179,7 +185,7 @@ impl Shared {
     }
 
     fn read_cold(&self, queue: QueueId, spec: ReadSpec) -> Result<Batches, ReadError> {
-        let mut gather = Gather::default();
+        let mut gather = Gather::new(self.config.gather_below_bytes);
         let mut from = spec.from.0;
         let up_to = spec.up_to.map_or(i64::MAX, |up_to| up_to.0);
         let walk = Walk { up_to, min_timestamp: i64::MIN };
@@ -312,7 +318,9 @@ impl Located {
     pub fn load_hot(self) -> Result<Batches, Self> {
         match self.place {
             PlaceOf::Nothing => Ok(Batches::default()),
-            PlaceOf::Ring { extents, chunks } => Ok(from_ring(&extents, &chunks)),
+            PlaceOf::Ring { extents, chunks, gather_below_bytes } => {
+                Ok(from_ring(&extents, &chunks, gather_below_bytes))
+            }
             PlaceOf::Disk { .. } => Err(self),
         }
     }
@@ -324,16 +332,18 @@ impl Located {
     pub fn load(self) -> Result<Batches, ReadError> {
         match self.place {
             PlaceOf::Nothing => Ok(Batches::default()),
-            PlaceOf::Ring { extents, chunks } => Ok(from_ring(&extents, &chunks)),
+            PlaceOf::Ring { extents, chunks, gather_below_bytes } => {
+                Ok(from_ring(&extents, &chunks, gather_below_bytes))
+            }
             PlaceOf::Disk { shared, queue, spec } => shared.read_cold(queue, spec),
         }
     }
 }
 
-fn from_ring(extents: &[Extent], chunks: &[Arc<Chunk>]) -> Batches {
-    let mut gather = Gather::default();
+fn from_ring(extents: &[Extent], chunks: &[Arc<Chunk>], gather_below_bytes: usize) -> Batches {
+    let mut gather = Gather::new(gather_below_bytes);
     for extent in extents {
-        let is_small = (extent.length as usize) < GATHER_BELOW_BYTES;
+        let is_small = (extent.length as usize) < gather_below_bytes;
         let range = extent.payload_start()..extent.payload_end();
         let first = chunks.partition_point(|chunk| chunk.end() <= range.start);
         for chunk in chunks.iter().skip(first).take_while(|chunk| chunk.base() < range.end) {
@@ -352,8 +362,9 @@ fn from_ring(extents: &[Extent], chunks: &[Arc<Chunk>]) -> Batches {
 }
 
 /// Collects batches: small ones by copy, large ones as slices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Gather {
+    gather_below_bytes: usize,
     slices: Vec<Bytes>,
     copied: Vec<u8>,
     size_bytes: usize,
@@ -361,8 +372,13 @@ struct Gather {
 }
 
 impl Gather {
+    fn new(gather_below_bytes: usize) -> Self {
+        let (slices, copied) = (Vec::new(), Vec::new());
+        Self { gather_below_bytes, slices, copied, size_bytes: 0, next_offset: None }
+    }
+
     fn take(&mut self, bytes: &Bytes, range: Range<usize>, next: i64) {
-        if range.len() < GATHER_BELOW_BYTES {
+        if range.len() < self.gather_below_bytes {
             self.copy(&bytes[range]);
         } else {
             self.slice(bytes.slice(range));

@@ -537,6 +537,7 @@ impl Recovery<'_> {
     fn finish_tail(&mut self, tail: u64) -> Result<(), OpenError> {
         let state = &mut self.state;
         state.appended = tail;
+        state.opened_at = tail;
         state.epoch = state.epoch.max(self.lineage.0);
         state.generation = state.generation.max(self.lineage.1);
         let Some(active) = state.segments.values_mut().next_back() else { return Ok(()) };

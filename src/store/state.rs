@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) ring: Ring,
     /// Position behind the last frame.
     pub(super) appended: u64,
+    /// Where this run began to append. What the ring holds below comes from disk, unchecked.
+    pub(super) opened_at: u64,
     pub(super) epoch: i32,
     pub(super) epochs: Vec<(i32, u64)>,
     pub(super) generation: u32,
@@ -135,6 +137,7 @@ impl State {
             index: MemIndex::default(),
             ring,
             appended: 0,
+            opened_at: 0,
             epoch: 0,
             epochs: Vec::new(),
             generation: 0,

@@ -2,5 +2,7 @@
 
 mod basic;
 mod crash;
+mod damage;
+mod faults;
 mod support;
 mod world;

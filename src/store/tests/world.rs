@@ -101,6 +101,7 @@ pub(super) fn random_config(dice: &Dice) -> StoreConfig {
         ring_size_bytes: 4096 << dice.below(4),
         group_size_bytes_max: 4096 << dice.below(3),
         zero_ahead_bytes: 8192 * dice.below(2),
+        gather_below_bytes: 256,
         spare_segments_max: usize::try_from(dice.below(3)).unwrap(),
         ..tiny(&sim_dir())
     }
@@ -250,6 +251,8 @@ impl World {
         let length = match dice.below(10) {
             0 => dice.below(11_000),
             1 | 2 => dice.below(5000),
+            // Frames of 144 bytes, twice a control frame: ends meet the starts of stale ones.
+            3..=6 => 7,
             _ => dice.below(300),
         };
         let records = i32::try_from(1 + dice.below(5)).unwrap();
