@@ -85,6 +85,8 @@ struct Run {
     leaders: BTreeMap<i32, BTreeSet<String>>,
     /// Highest generation anybody was told.
     generation: i32,
+    /// Highest generation of which anybody has an assignment, since the group exists.
+    assigned: i32,
 }
 
 fn is_static(client: u8) -> bool {
@@ -106,6 +108,7 @@ impl Run {
             next: 0,
             leaders: BTreeMap::new(),
             generation: 0,
+            assigned: 0,
         }
     }
 
@@ -252,6 +255,8 @@ impl Run {
         self.leaders.retain(|generation, _| *generation <= durable);
         self.leaders.remove(&durable);
         let described = self.world.shard.describe("g");
+        assert!(durable >= self.assigned || self.durable().is_none(), "an assignment is forgotten");
+        self.assigned = durable;
         match self.durable() {
             None => assert!(described.is_err() || described.unwrap().members.is_empty()),
             Some(value) => is_as_recorded(&described.unwrap(), &value),
@@ -333,6 +338,7 @@ impl Run {
     fn synced(&mut self, client: u8, generation: i32, member_id: &str, assignment: &Bytes) {
         let value = self.durable().expect("an assignment is handed out when it is durable");
         assert_eq!(value.generation, generation, "the assignment is that of the generation");
+        self.assigned = self.assigned.max(generation);
         let stored = value.members.iter().find(|member| &*member.member_id == member_id);
         let stored = stored.unwrap_or_else(|| panic!("client {client} is not in the record"));
         assert_eq!(&stored.assignment, assignment, "what is handed out is what is durable");
