@@ -8,12 +8,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use braid_protocol::ErrorCode;
 use braid_protocol::messages::metadata_request::MetadataRequestTopic;
 use braid_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use braid_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use braid_protocol::{ErrorCode, RequestHeader, feature};
 use braid_raft::image::{MetadataImage, TopicImage};
 use uuid::Uuid;
 
@@ -30,6 +30,7 @@ const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     listener: &str,
+    header: &RequestHeader,
     request: MetadataRequest,
 ) -> MetadataResponse {
     let mut image = broker.metadata.image();
@@ -57,7 +58,8 @@ pub(crate) async fn handle(
             // Named twice is answered once: clients keep the answers in maps.
             let mut seen = HashSet::new();
             let asked = asked.into_iter().filter(|t| seen.insert((t.topic_id, t.name.clone())));
-            asked.map(|asked| one(&image, asked, leader)).collect::<Vec<_>>()
+            let ids = feature::metadata_has_topic_ids(header.api_version);
+            asked.map(|asked| one(&image, asked, ids, leader)).collect::<Vec<_>>()
         }
     };
     let topics = topics.into_iter().map(|t| t.with_topic_authorized_operations(operations));
@@ -91,11 +93,12 @@ fn missing_names(image: &MetadataImage, asked: &[MetadataRequestTopic]) -> Vec<S
 fn one(
     image: &MetadataImage,
     asked: MetadataRequestTopic,
+    by_id: bool,
     leader: BrokerId,
 ) -> MetadataResponseTopic {
     if !asked.topic_id.is_nil() {
-        // Kafka refuses a name beside an id.
-        if asked.name.is_some() {
+        // Kafka refuses a name beside an id, and an id in the versions that only carry it.
+        if asked.name.is_some() || !by_id {
             return failed(ErrorCode::INVALID_REQUEST, asked.name, asked.topic_id);
         }
         return match image.topic_by_id(TopicId(asked.topic_id)) {

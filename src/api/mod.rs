@@ -166,7 +166,7 @@ async fn serve(
         Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
         Request::Fetch(r) => return fetch::handle(b, header, r).await,
         Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
-        Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, r).await),
+        Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, &header, r).await),
         Request::OffsetCommit(r) => {
             Response::OffsetCommit(offset_commit::handle(b, &header, r).await)
         }

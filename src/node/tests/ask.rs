@@ -215,7 +215,8 @@ impl Client {
 
     /// A fresh producer id.
     pub(super) async fn producer_id(&mut self) -> i64 {
-        let response = self.call(4, &InitProducerIdRequest::default()).await;
+        let response =
+            self.call(4, &InitProducerIdRequest::default().with_transactional_id(None)).await;
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
         response.producer_id.0
     }

@@ -3,5 +3,12 @@
 
 mod ask;
 mod client;
+mod configs;
+mod fetch;
+mod groups;
+mod offsets;
+mod produce;
+mod sessions;
+mod topics;
 mod wire;
 mod world;
