@@ -14,6 +14,7 @@ pub mod image;
 pub mod outcome;
 pub mod plan;
 
+mod directory;
 mod dirs;
 mod identity;
 mod keeper;
@@ -28,10 +29,11 @@ mod testing;
 mod types;
 
 pub use delta::MetadataDelta;
+pub use directory::OpenError;
 pub use identity::IdentityError;
 pub use image::MetadataImage;
 pub use log_store::{FrameError, LogError};
-pub use node::{MetadataConfig, MetadataFailed, MetadataNode, OpenError};
+pub use node::{MetadataConfig, MetadataFailed, MetadataNode};
 pub use proposer::{COMMAND_BYTES_MAX, ProposeError};
 pub use snapshot::{SnapshotError, SnapshotFormatError};
 pub use types::BatchDecodeError;

@@ -10,20 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use braid_base::env::Env;
-use braid_base::env::fs::Lock;
 use braid_base::model::BrokerId;
 use openraft::{Raft, ServerState, SnapshotPolicy as RaftSnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{ClusterId, ClusterInit, Command};
-use crate::dirs;
-use crate::identity::{Identity, IdentityError};
+use crate::directory::{self, OpenError};
+use crate::identity::Identity;
 use crate::image::MetadataImage;
 use crate::keeper::{self, Health, SnapshotPolicy};
-use crate::log_store::{Limits, LogError, LogFiles, LogStore};
+use crate::log_store::{Limits, LogError, LogStore};
 use crate::network::Alone;
 use crate::proposer::{self, COMMAND_BYTES_MAX, Pending, ProposeError};
-use crate::snapshot::{Applied, SnapshotError, SnapshotFile};
+use crate::snapshot::SnapshotFile;
 use crate::state_machine::{Shared, StateMachine};
 use crate::types::TypeConfig;
 
@@ -42,83 +41,6 @@ pub struct MetadataConfig {
     pub cluster_id: Option<ClusterId>,
     /// Feature levels that a new cluster begins with.
     pub features: BTreeMap<String, i16>,
-}
-
-/// Why a metadata node did not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory cannot be made or locked.
-    #[error("cannot {operation} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The directory or file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// Another process has it open.
-    #[error("{} is in use by another process", dir.display())]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The metadata log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The snapshot cannot be read.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// The identity file cannot be read or written.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The directory's identity is there but its log is not.
-    #[error(
-        "{} belongs to node {node_id} of cluster {cluster_id}, but its metadata log is gone; \
-         restore it, or start with an empty directory and another node id", dir.display()
-    )]
-    LogLost {
-        /// The directory.
-        dir: PathBuf,
-        /// Whose it is.
-        node_id: BrokerId,
-        /// Its cluster.
-        cluster_id: ClusterId,
-    },
-    /// A node's number is not negative.
-    #[error("node id {0} is negative")]
-    NegativeNodeId(BrokerId),
-    /// The directory is of another node.
-    #[error("{} belongs to node {found}, not to node {wanted}", dir.display())]
-    WrongNode {
-        /// The directory.
-        dir: PathBuf,
-        /// Whose it is.
-        found: BrokerId,
-        /// Who asked.
-        wanted: BrokerId,
-    },
-    /// The directory is of another cluster.
-    #[error("{} belongs to cluster {found}, not to cluster {wanted}", dir.display())]
-    WrongCluster {
-        /// The directory.
-        dir: PathBuf,
-        /// Its cluster.
-        found: ClusterId,
-        /// The cluster wanted.
-        wanted: ClusterId,
-    },
-    /// The metadata log's members do not include this node.
-    #[error("{} is the directory of a metadata quorum without node {node_id}", dir.display())]
-    NotAMember {
-        /// The directory.
-        dir: PathBuf,
-        /// Who asked.
-        node_id: BrokerId,
-    },
-    /// The quorum stopped while it started.
-    #[error("the metadata quorum stopped while starting: {0}")]
-    Stopped(String),
 }
 
 /// The quorum's core died; metadata can no longer be changed, and the process should end.
@@ -148,14 +70,6 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// What a directory holds, read before openraft starts.
-struct Loaded {
-    lock: Box<dyn Lock>,
-    identity: Option<Identity>,
-    log: LogFiles,
-    snapshot: Option<Applied>,
-}
-
 impl MetadataNode {
     /// Opens the node of a directory; forms a new cluster of one in an empty one. When this
     /// returns the node leads, and its image has everything that was ever acknowledged.
@@ -175,10 +89,10 @@ impl MetadataNode {
         let Ok(raft_id) = u64::try_from(config.node_id.0) else {
             return Err(OpenError::NegativeNodeId(config.node_id));
         };
-        let loaded = load(env, &config, limits).await?;
-        let log = LogStore::new(env.spawner.clone(), loaded.log, loaded.lock);
+        let opened = directory::open(env, &config, limits).await?;
+        let log = LogStore::new(env.spawner.clone(), opened.log, opened.lock);
         let file = SnapshotFile::new(&env.fs, &config.dir);
-        let machine = StateMachine::new(env.spawner.clone(), file, loaded.snapshot);
+        let machine = StateMachine::new(env.spawner.clone(), file, opened.snapshot);
         let shared = machine.shared();
         let raft = Raft::new(raft_id, raft_config(), Alone, log.clone(), machine)
             .await
@@ -200,7 +114,7 @@ impl MetadataNode {
                 health,
             }),
         };
-        match node.form(env, &config, loaded.identity).await {
+        match node.form(env, &config, opened.identity).await {
             Ok(()) => Ok(node),
             Err(error) => {
                 node.shutdown().await;
@@ -209,7 +123,7 @@ impl MetadataNode {
         }
     }
 
-    /// Leads the quorum, forming it first if need be, and sees to the directory's identity.
+    /// Leads the quorum, forming it first if need be, and names the cluster if it has no name.
     async fn form(
         &self,
         env: &Env,
@@ -217,25 +131,22 @@ impl MetadataNode {
         identity: Option<Identity>,
     ) -> Result<(), OpenError> {
         self.lead(&config.dir).await?;
-        let cluster_id = match self.image().cluster_id() {
-            Some(id) => id.clone(),
-            None => self.name_cluster(env, config).await?,
+        let wanted = identity.as_ref().map(|identity| &identity.cluster_id);
+        let cluster_id = match (self.image().cluster_id(), wanted) {
+            (Some(found), _) => found.clone(),
+            (None, Some(wanted)) => self.name_cluster(wanted, config).await?,
+            // The identity was taken away between two starts, the first of which was cut short.
+            (None, None) => {
+                let random = || ClusterId::from_uuid(env.rng.next_uuid());
+                let wanted = config.cluster_id.clone().unwrap_or_else(random);
+                self.name_cluster(&wanted, config).await?
+            }
         };
-        check_cluster(config, &cluster_id)?;
-        if let Some(identity) = identity {
-            return if identity.cluster_id == cluster_id {
-                Ok(())
-            } else {
-                let (dir, wanted) = (config.dir.clone(), identity.cluster_id);
-                Err(OpenError::WrongCluster { dir, found: cluster_id, wanted })
-            };
+        directory::check_cluster(&config.dir, wanted.or(config.cluster_id.as_ref()), &cluster_id)?;
+        match identity {
+            Some(_) => Ok(()),
+            None => directory::restore_identity(env, config, cluster_id).await,
         }
-        let (node_id, directory_id) = (config.node_id, env.rng.next_uuid());
-        let identity = Identity { cluster_id, node_id, directory_id };
-        let (fs, dir) = (Arc::clone(&env.fs), config.dir.clone());
-        let write = env.spawner.blocking(move || identity.write(&*fs, &dir)).await;
-        write.map_err(|panic| OpenError::Stopped(panic.to_string()))??;
-        Ok(())
     }
 
     /// Becomes the leader and applies all there is in the log. A quorum of one needs no timeout.
@@ -280,17 +191,13 @@ impl MetadataNode {
 
     async fn name_cluster(
         &self,
-        env: &Env,
+        cluster_id: &ClusterId,
         config: &MetadataConfig,
     ) -> Result<ClusterId, OpenError> {
-        let cluster_id = match &config.cluster_id {
-            Some(id) => id.clone(),
-            None => ClusterId::from_uuid(env.rng.next_uuid()),
-        };
         let features = config.features.clone();
         let init = ClusterInit { cluster_id: cluster_id.clone(), features };
         match self.propose(init).await {
-            Ok(Ok(())) => Ok(cluster_id),
+            Ok(Ok(())) => Ok(cluster_id.clone()),
             Ok(Err(rejection)) => Err(OpenError::Stopped(rejection.to_string())),
             Err(error) => Err(OpenError::Stopped(error.to_string())),
         }
@@ -367,63 +274,6 @@ impl MetadataNode {
             Ok(()) | Err(LogError::Failed) => {}
             Err(error) => tracing::warn!(%error, "the metadata log was not closed in order"),
         }
-    }
-}
-
-fn check_cluster(config: &MetadataConfig, found: &ClusterId) -> Result<(), OpenError> {
-    match &config.cluster_id {
-        Some(wanted) if wanted != found => {
-            let (found, wanted) = (found.clone(), wanted.clone());
-            Err(OpenError::WrongCluster { dir: config.dir.clone(), found, wanted })
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Locks the directory and reads what it holds, off the async workers.
-async fn load(env: &Env, config: &MetadataConfig, limits: Limits) -> Result<Loaded, OpenError> {
-    let (fs, config) = (Arc::clone(&env.fs), config.clone());
-    let load = move || {
-        let dir = &config.dir;
-        let io = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| OpenError::Io { operation, path, source }
-        };
-        dirs::create(&*fs, dir).map_err(io("create", dir))?;
-        let lock_path = dir.join("lock");
-        let lock = match fs.lock(&lock_path) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return Err(OpenError::InUse { dir: dir.clone() });
-            }
-            Err(error) => return Err(io("lock", &lock_path)(error)),
-        };
-        let identity = Identity::read(&*fs, dir)?;
-        if let Some(identity) = &identity {
-            if identity.node_id != config.node_id {
-                let (dir, found, wanted) = (dir.clone(), identity.node_id, config.node_id);
-                return Err(OpenError::WrongNode { dir, found, wanted });
-            }
-            check_cluster(&config, &identity.cluster_id)?;
-        }
-        // A killed process may have renamed a file and not yet made the name durable.
-        fs.sync_dir(dir).map_err(io("sync", dir))?;
-        let snapshot = SnapshotFile::new(&fs, dir).load()?;
-        let log = LogFiles::open(&fs, &dir.join("log"), limits)?;
-        if let Some(identity) = &identity
-            && log.is_pristine()
-        {
-            return Err(OpenError::LogLost {
-                dir: dir.clone(),
-                node_id: identity.node_id,
-                cluster_id: identity.cluster_id.clone(),
-            });
-        }
-        Ok(Loaded { lock, identity, log, snapshot })
-    };
-    match env.spawner.blocking(load).await {
-        Ok(result) => result,
-        Err(panic) => Err(OpenError::Stopped(panic.to_string())),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, allocate_bytes: 256 << 10, spare_bytes: 64 << 10 }
+        Self { segment_bytes: 4 << 20, allocate_bytes: 128 << 10, spare_bytes: 64 << 10 }
     }
 }
 
@@ -92,7 +92,7 @@ impl LogFiles {
     /// # Errors
     /// The file system refuses, or what had been on disk is damaged.
     pub(crate) fn open(fs: &Arc<dyn Fs>, dir: &Path, limits: Limits) -> Result<Self, LogError> {
-        dirs::create(&**fs, dir).map_err(io_error("create", dir))?;
+        let unsynced = dirs::create(&**fs, dir).map_err(io_error("create", dir))?;
         let found = recovery::recover(&**fs, dir)?;
         let mut log = Self {
             fs: Arc::clone(fs),
@@ -101,7 +101,8 @@ impl LogFiles {
             active: found.segments.keys().next_back().copied().unwrap_or(0),
             segments: found.segments,
             end: found.end,
-            allocated: found.allocated,
+            // What was reserved a failed sync may have taken back: the next write reserves anew.
+            allocated: found.end,
             committed_on_disk: found.state.committed,
             state: found.state,
             entries: found.entries,
@@ -114,7 +115,13 @@ impl LogFiles {
                 Err(StartError::Unnamed(error) | StartError::Named(error)) => return Err(error),
             }
         }
+        dirs::sync(&**fs, &unsynced).map_err(io_error("sync", dir))?;
         Ok(log)
+    }
+
+    /// Whether a directory has any segment.
+    pub(crate) fn exist(fs: &dyn Fs, dir: &Path) -> Result<bool, LogError> {
+        recovery::any_segment(fs, dir)
     }
 
     /// Whether nothing was ever voted or written.
@@ -298,7 +305,8 @@ impl LogFiles {
         (bytes, frames)
     }
 
-    /// Reserves room in the last segment.
+    /// Reserves room in the last segment, and writes it once: a synced write over blocks that were
+    /// written before need not wait for the file system's journal.
     fn make_room(&mut self, bytes: u64, room: Room) -> Result<(), LogError> {
         let spare_bytes = match room {
             Room::Ordinary => self.limits.spare_bytes,
@@ -308,9 +316,12 @@ impl LogFiles {
         if wanted > self.allocated {
             let allocated = wanted.next_multiple_of(self.limits.allocate_bytes);
             let path = segment_path(&self.dir, self.active);
-            if let Some(segment) = self.segments.get(&self.active) {
-                segment.file.allocate(allocated).map_err(io_error("reserve room in", &path))?;
-            }
+            let Some(segment) = self.segments.get(&self.active) else {
+                unreachable!("the active segment is open");
+            };
+            segment.file.allocate(allocated).map_err(io_error("reserve room in", &path))?;
+            let blank_from = self.allocated.max(self.end + bytes);
+            write_zeros(&*segment.file, blank_from, allocated).map_err(io_error("fill", &path))?;
             self.allocated = allocated;
         }
         Ok(())
@@ -357,9 +368,15 @@ impl LogFiles {
         let room = self.limits.allocate_bytes.max(head.len() as u64);
         file.allocate(room).map_err(io_error("reserve room in", path))?;
         file.write_at(&[IoSlice::new(head)], 0).map_err(io_error("write to", path))?;
+        write_zeros(&*file, head.len() as u64, room).map_err(io_error("fill", path))?;
         file.sync().map_err(io_error("sync", path))?;
         Ok(file)
     }
+}
+
+fn write_zeros(file: &dyn File, from: u64, end: u64) -> std::io::Result<()> {
+    let count = usize::try_from(end.saturating_sub(from)).map_err(std::io::Error::other)?;
+    if count == 0 { Ok(()) } else { file.write_at(&[IoSlice::new(&vec![0; count])], from) }
 }
 
 /// Where making a segment failed.

@@ -21,10 +21,11 @@ use super::format::{self, FrameError, LogState, MAGIC, Record};
 pub(super) struct Found {
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) end: u64,
-    pub(super) allocated: u64,
     pub(super) state: LogState,
     pub(super) entries: VecDeque<EntryRef>,
     pub(super) next_index: u64,
+    /// Whether the last frame says that the log was closed.
+    pub(super) closed: bool,
     /// Entries below this are in no segment that is here; they must have been purged.
     absent_below: u64,
 }
@@ -59,9 +60,12 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, LogError> {
     }
     if let Some((file, path, bytes, end)) = last {
         found.end = end as u64;
-        found.allocated = prepare_for_writing(&*file, &path, &bytes, end)?;
-        // The last segment's name, too, must be there to stay.
-        fs.sync_dir(dir).map_err(io_error("sync", dir))?;
+        blank_torn_tail(&*file, &path, &bytes, end)?;
+        // A process that was killed may have named the last segment and not yet synced the name.
+        // One that closed the log wrote to the segment, hence had.
+        if !found.closed {
+            fs.sync_dir(dir).map_err(io_error("sync", dir))?;
+        }
     }
     for path in stale {
         fs.remove(&path).map_err(io_error("remove", &path))?;
@@ -69,33 +73,21 @@ pub(super) fn recover(fs: &dyn Fs, dir: &Path) -> Result<Found, LogError> {
     Ok(found)
 }
 
-/// Blanks what follows the last whole frame, since a frame written there later must not be
-/// continued by a leftover, and sees to the file's size and room. Returns the bytes reserved.
-fn prepare_for_writing(
-    file: &dyn File,
-    path: &Path,
-    bytes: &[u8],
-    end: usize,
-) -> Result<u64, LogError> {
+/// Whether the directory has any segment.
+pub(super) fn any_segment(fs: &dyn Fs, dir: &Path) -> Result<bool, LogError> {
+    let (numbers, _) = segment_numbers(fs, dir)?;
+    Ok(!numbers.is_empty())
+}
+
+/// Blanks what follows the last whole frame: a frame written there later must not be continued by
+/// a leftover.
+fn blank_torn_tail(file: &dyn File, path: &Path, bytes: &[u8], end: usize) -> Result<(), LogError> {
     let tail = bytes.get(end..).unwrap_or_default();
-    if let Some(last) = tail.iter().rposition(|&byte| byte != 0) {
-        let (path_shown, position) = (path.display(), end);
-        tracing::warn!(path = %path_shown, position, "cutting the torn tail of the metadata log");
-        let blank = vec![0; last + 1];
-        file.write_at(&[IoSlice::new(&blank)], end as u64).map_err(io_error("cut", path))?;
-    }
-    // A failed sync may have cost the size and the room, too, which only memory then knows.
-    let size = bytes.len() as u64;
-    let reserved = match file.allocate(size).map_err(io_error("reserve room in", path)) {
-        Ok(()) => size,
-        Err(error) if error.is_full() => {
-            file.set_len(size).map_err(io_error("size", path))?;
-            end as u64
-        }
-        Err(error) => return Err(error),
-    };
-    file.sync().map_err(io_error("sync", path))?;
-    Ok(reserved)
+    let Some(last) = tail.iter().rposition(|&byte| byte != 0) else { return Ok(()) };
+    let (shown, position) = (path.display(), end);
+    tracing::warn!(path = %shown, position, "cutting the torn tail of the metadata log");
+    let blank = vec![0; last + 1];
+    file.write_synced_at(&[IoSlice::new(&blank)], end as u64).map_err(io_error("cut", path))
 }
 
 /// The numbers of the last consecutive segments, and the files that are not needed: unfinished
@@ -180,6 +172,7 @@ impl Scan<'_> {
     ) -> Result<(), LogError> {
         let out_of_sequence =
             |what| LogError::OutOfSequence { path: self.path(), position: at as u64, what };
+        found.closed = record == Record::Close;
         match record {
             Record::Segment { state, next_index } => {
                 if at != 0 {

@@ -17,7 +17,8 @@ fn entries(commands: &[MetadataCommand]) -> Vec<Entry> {
 
 fn machine() -> (StateMachine, sim::SimHandles) {
     let (env, handles) = sim::env(1);
-    crate::dirs::create(&*env.fs, std::path::Path::new("/d")).unwrap();
+    let unsynced = crate::dirs::create(&*env.fs, std::path::Path::new("/d")).unwrap();
+    crate::dirs::sync(&*env.fs, &unsynced).unwrap();
     let file = SnapshotFile::new(&env.fs, std::path::Path::new("/d"));
     let snapshot = file.load().unwrap();
     (StateMachine::new(env.spawner, file, snapshot), handles)
