@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use braid_base::env::fs::Fs;
 use bytes::BufMut;
@@ -162,16 +162,19 @@ fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), SnapshotFormat
     Ok((*taken, rest))
 }
 
-/// The snapshot on disk.
+/// The snapshot on disk. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotFile {
     fs: Arc<dyn Fs>,
     path: PathBuf,
+    /// The entry up to which the file is, as far as this process wrote it. Held while writing,
+    /// which only happens off the async workers.
+    written: Arc<Mutex<Option<u64>>>,
 }
 
 impl SnapshotFile {
     pub(crate) fn new(fs: &Arc<dyn Fs>, dir: &Path) -> Self {
-        Self { fs: Arc::clone(fs), path: dir.join("snapshot") }
+        Self { fs: Arc::clone(fs), path: dir.join("snapshot"), written: Arc::default() }
     }
 
     /// The bytes of the snapshot; none when there is none yet.
@@ -192,9 +195,17 @@ impl SnapshotFile {
         }
     }
 
-    /// Replaces the snapshot; it is on disk when this returns.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.fs.replace(&self.path, bytes)
+    /// Replaces the snapshot by that of the entry `last`; it is on disk when this returns. One of
+    /// a later entry stays: the log before it may be gone.
+    pub(crate) fn write(&self, last: Option<LogId>, bytes: &[u8]) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = last.map(|id| id.index);
+        if *written > index {
+            return Ok(());
+        }
+        self.fs.replace(&self.path, bytes)?;
+        *written = index;
+        Ok(())
     }
 
     /// Bytes that unprivileged writers may still use where the snapshot is.

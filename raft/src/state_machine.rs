@@ -81,7 +81,7 @@ impl Shared {
         let shared = Arc::clone(self);
         let write = move || {
             let bytes = snapshot::encode(&applied);
-            shared.file.write(&bytes).map(|()| (applied, bytes))
+            shared.file.write(applied.last, &bytes).map(|()| (applied, bytes))
         };
         let (applied, bytes) = self.spawner.blocking(write).await??;
         self.snapshot_bytes.store(bytes.len() as u64, Ordering::Relaxed);
@@ -198,7 +198,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let applied = snapshot::decode(&bytes).map_err(|error| failed(AnyError::new(&error)))?;
         let file = self.shared.file.clone();
         let size_bytes = bytes.len() as u64;
-        let written = self.shared.spawner.blocking(move || file.write(&bytes)).await;
+        let last = applied.last;
+        let written = self.shared.spawner.blocking(move || file.write(last, &bytes)).await;
         written.and_then(|written| written).map_err(|error| {
             StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error))
         })?;

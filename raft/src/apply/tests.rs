@@ -237,6 +237,7 @@ fn check_invariants(image: &MetadataImage) {
         assert_eq!(image.queue(QueueId(queue)).is_some(), queues.contains(&QueueId(queue)));
     }
     assert_eq!(image.queue(image.next_queue_id()), None);
+    assert_eq!(image.queue(QueueId(u32::MAX)), None);
     for shard in image.shards() {
         assert!(image.broker(shard.leader).is_some());
         assert!(shard.sync_state_set.contains(&shard.leader));

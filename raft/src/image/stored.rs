@@ -12,12 +12,19 @@ use super::{
     BrokerImage, BrokersImage, ClusterImage, Configs, ConfigsImage, MetadataImage, PartitionImage,
     ShardImage, TopicImage, TopicsImage,
 };
+use crate::apply::PARTITIONS_PER_TOPIC_MAX;
 use crate::command::{ClusterId, Endpoint};
 
 /// The snapshot's bytes are not an image this version knows.
 #[derive(Debug, thiserror::Error)]
-#[error("the metadata snapshot is of an unknown version or malformed: {0}")]
-pub struct ImageDecodeError(#[from] postcard::Error);
+pub enum ImageDecodeError {
+    /// Written by a newer version, or damage that the checksum missed.
+    #[error("the image is of an unknown version or malformed: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// A topic with more partitions than it may have, or with queues that were never handed out.
+    #[error("topic {0} has impossible partitions")]
+    Partitions(TopicId),
+}
 
 #[derive(Serialize, Deserialize)]
 enum StoredImage {
@@ -106,7 +113,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
     }
     let mut topics = TopicsImage::default();
     for topic in stored.topics {
-        topics.insert(load_topic(topic));
+        topics.insert(load_topic(topic, stored.next_queue_id)?);
     }
     topics.set_next_queue_id(stored.next_queue_id);
     let configs =
@@ -185,15 +192,48 @@ fn store_topic(topic: &TopicImage) -> TopicV1 {
     }
 }
 
-fn load_topic(topic: TopicV1) -> TopicImage {
-    let partitions = topic.partitions.iter().flat_map(|&(first, shard, count)| {
-        (0..count).map(move |step| PartitionImage { queue: QueueId(first.0 + step), shard })
-    });
-    TopicImage {
+/// A few bytes may claim any number of partitions; only possible ones are made.
+fn load_topic(topic: TopicV1, next: QueueId) -> Result<TopicImage, ImageDecodeError> {
+    let mut partitions = Vec::new();
+    for (first, shard, count) in topic.partitions {
+        let within = first.0.checked_add(count).is_some_and(|end| end <= next.0);
+        if !within || partitions.len() + count as usize > PARTITIONS_PER_TOPIC_MAX as usize {
+            return Err(ImageDecodeError::Partitions(topic.id));
+        }
+        let queues = (first.0..).take(count as usize);
+        partitions.extend(queues.map(|queue| PartitionImage { queue: QueueId(queue), shard }));
+    }
+    Ok(TopicImage {
         id: topic.id,
         name: topic.name.into(),
         created_ms: topic.created_ms,
-        partitions: partitions.collect(),
+        partitions,
         configs: topic.configs,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claimed_partitions_that_cannot_be_are_refused() {
+        for (next_queue_id, partitions) in [
+            (10, vec![(0, 11)]),
+            (10, vec![(u32::MAX, 2)]),
+            (u32::MAX, vec![(0, u32::MAX)]),
+            (u32::MAX, vec![(0, PARTITIONS_PER_TOPIC_MAX), (PARTITIONS_PER_TOPIC_MAX, 1)]),
+        ] {
+            let runs = partitions.iter().map(|&(first, count)| (QueueId(first), ShardId(0), count));
+            let topic = TopicV1 {
+                id: TopicId(Uuid::from_u128(7)),
+                name: "a".to_owned(),
+                created_ms: 0,
+                partitions: runs.collect(),
+                configs: Configs::new(),
+            };
+            let refused = load_topic(topic, QueueId(next_queue_id)).unwrap_err();
+            assert!(matches!(refused, ImageDecodeError::Partitions(_)), "{partitions:?}");
+        }
     }
 }

@@ -113,8 +113,11 @@ impl TopicsImage {
     pub(super) fn queue(&self, queue: QueueId) -> Option<QueueOwner> {
         let (first, run) = self.queue_runs.get_prev(&queue)?;
         let step = queue.0 - first.0;
+        if step >= run.count {
+            return None;
+        }
         let partition = i32::try_from(run.first_partition + step).ok()?;
-        (step < run.count).then_some(QueueOwner { topic: run.topic, partition })
+        Some(QueueOwner { topic: run.topic, partition })
     }
 
     pub(super) fn next_queue_id(&self) -> QueueId {

@@ -99,7 +99,7 @@ fn a_power_cut_while_replacing_leaves_the_old_snapshot_or_the_new() {
     env.fs.create_dir_all(Path::new("/d")).unwrap();
     env.fs.sync_dir(Path::new("/")).unwrap();
     let file = |fs: &Arc<dyn Fs>| SnapshotFile::new(fs, Path::new("/d"));
-    file(&env.fs).write(&old).unwrap();
+    file(&env.fs).write(None, &old).unwrap();
     let (env, machine) = machine.restart();
     let before = machine.fs.operations();
     let mut whole = 0;
@@ -107,7 +107,7 @@ fn a_power_cut_while_replacing_leaves_the_old_snapshot_or_the_new() {
         for seed in 0..16 {
             let (env, machine) = machine.clone().restart();
             machine.fs.cut_at(before + operation);
-            let written = file(&env.fs).write(&new).is_ok();
+            let written = file(&env.fs).write(None, &new).is_ok();
             let (env, _) = machine.reboot(seed);
             let left = file(&env.fs).read().unwrap().unwrap();
             assert!(left == new || (left == old && !written), "cut at {operation}, seed {seed}");
@@ -118,7 +118,33 @@ fn a_power_cut_while_replacing_leaves_the_old_snapshot_or_the_new() {
     assert!(whole > 0);
 }
 
+#[test]
+fn an_older_snapshot_does_not_replace_a_newer_one() {
+    let (env, _machine) = sim::env(1);
+    let file = SnapshotFile::new(&env.fs, Path::new("/"));
+    let id = |index| Some(LogId::new(CommittedLeaderId::new(2, 1), index));
+    file.write(id(7), b"seven").unwrap();
+    file.clone().write(id(6), b"six").unwrap();
+    assert_eq!(file.read().unwrap().unwrap(), b"seven");
+    file.write(id(8), b"eight").unwrap();
+    assert_eq!(file.read().unwrap().unwrap(), b"eight");
+}
+
 proptest! {
+    #[test]
+    fn any_bytes_are_a_snapshot_or_refused(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        whole in any::<bool>(),
+    ) {
+        // Half of them with a good head, so that the content is looked at.
+        if whole && bytes.len() > HEAD_LEN {
+            let sum = crc32fast::hash(&bytes[HEAD_LEN..]);
+            bytes[..8].copy_from_slice(b"BrMS\x00\x01\x00\x00");
+            bytes[8..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        drop(decode(&bytes));
+    }
+
     #[test]
     fn any_image_survives_its_snapshot(commands in proptest::collection::vec(any_command(), 0..40)) {
         let mut image = MetadataImage::default();

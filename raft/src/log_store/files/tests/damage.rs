@@ -1,6 +1,7 @@
 //! What the disk does to files at rest, and what a full or failing disk does to writes.
 
 use braid_base::env::sim::{self, Fault};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -194,4 +195,39 @@ fn on_a_full_disk_a_full_segment_goes_on_while_its_room_lasts() {
     log.append(vec![entry(1, index, 50)]).unwrap();
     let log = LogFiles::open(&env.fs, Path::new(DIR), limits).unwrap();
     assert_eq!(log.last_log_id(), Some(log_id(1, index)));
+}
+
+proptest! {
+    /// Whatever becomes of a log's bytes, it is refused, or what is read is what was written up
+    /// to some point. Of a log that was closed in order that point is the end.
+    #[test]
+    fn no_damage_passes_for_content(
+        damage in prop::collection::vec((0..2u64, any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        closed in any::<bool>(),
+    ) {
+        let (env, _machine) = sim::env(1);
+        let limits = Limits { segment_bytes: 400, allocate_bytes: 512, spare_bytes: 64 };
+        let mut log = LogFiles::open(&env.fs, Path::new(DIR), limits).unwrap();
+        let mut contents = vec![content(&log)];
+        for index in 0..6 {
+            log.append(vec![entry(1, index, 10)]).unwrap();
+            contents.push(content(&log));
+        }
+        if closed {
+            log.close().unwrap();
+        }
+        let end = log.end;
+        for (segment, at, byte) in damage {
+            let path = segment_path(Path::new(DIR), log.active - segment);
+            let file = env.fs.open(&path, Mode::Write).unwrap();
+            let len = if segment == 0 { end } else { file.len().unwrap() };
+            let at = at.index(usize::try_from(len).unwrap()) as u64;
+            file.write_at(&[IoSlice::new(&[byte])], at).unwrap();
+        }
+        if let Ok(log) = LogFiles::open(&env.fs, Path::new(DIR), limits) {
+            let found = content(&log);
+            prop_assert!(contents.contains(&found), "{:?}", found);
+            prop_assert!(!closed || Some(&found) == contents.last(), "{:?}", found);
+        }
+    }
 }
