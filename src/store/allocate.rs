@@ -32,10 +32,9 @@ impl Shared {
             Ok(prepared) => {
                 let mut state = self.state();
                 if state.segments.is_empty() {
+                    // The first of all; the next call makes the one behind it.
                     state.activate(prepared);
-                    drop(state);
-                    drop(allocator);
-                    return self.prepare_segment();
+                    return Ok(false);
                 }
                 state.prepared = Some(prepared);
                 if std::mem::take(&mut state.full) {

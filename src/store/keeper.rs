@@ -398,6 +398,7 @@ pub(super) fn run(shared: &Shared) {
                 return;
             }
             let wait = if retry { RETRY_AFTER } else { Duration::from_secs(3600) };
+            state.keeper_idle = true;
             let Ok((woken, timeout)) = shared.keeper_wake.wait_timeout(state, wait) else {
                 shared.env.spawner.fatal("a panic left the log half changed")
             };

@@ -18,6 +18,7 @@ mod error;
 mod frame;
 mod handle;
 mod index;
+mod inspect;
 mod keeper;
 mod lookup;
 mod open;
@@ -33,6 +34,7 @@ mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod watermark;
 mod width;
 mod writer;
@@ -44,6 +46,7 @@ pub use error::{
     OpenError, ReadError,
 };
 pub use handle::{LogHandle, Offsets, Stats, Subscription};
+pub use inspect::{CheckReport, DumpSpec, Finding, InspectError, Problem, check, dump};
 pub use lookup::{BatchEntry, Retention};
 pub use open::Store;
 pub use read::{Batches, Located, ReadSpec};

@@ -8,7 +8,7 @@ use super::allocate::Allocator;
 use super::checkpoint::{Checkpoint, Meta};
 use super::config::{OnDamage, StoreConfig};
 use super::error::{Damage, IoFailure, LogFailed, MaintainError, OpenError};
-use super::frame::{ACCEPTS_LOSS, Kind};
+use super::frame::{self, ACCEPTS_LOSS, Kind};
 use super::handle::LogHandle;
 use super::keeper;
 use super::recovery::{Listing, recover};
@@ -239,10 +239,8 @@ fn identify(env: &Env, config: &StoreConfig) -> Result<Meta, OpenError> {
 /// the log's end, durable before anything else is appended.
 fn begin_generation(shared: &Arc<Shared>, accepts_loss: bool) -> Result<(), OpenError> {
     forget_clean_stop(shared)?;
-    match shared.prepare_segment() {
-        Ok(_) => {}
-        Err(MaintainError::Io(failure)) => return Err(failure.into()),
-        Err(MaintainError::Failed(failed)) => return Err(failed.into()),
+    if shared.state().room_in_segment() < frame::frame_bytes(0) {
+        prepare(shared)?;
     }
     let moment = shared.moment();
     let mut state = shared.state();
@@ -252,7 +250,11 @@ fn begin_generation(shared: &Arc<Shared>, accepts_loss: bool) -> Result<(), Open
     state.append_control(start, moment)?;
     shared.release(state);
     shared.write_all()?;
-    // The start frame may have taken the prepared segment.
+    // With threads the next segment is made behind the first requests.
+    if shared.threaded { Ok(()) } else { prepare(shared) }
+}
+
+fn prepare(shared: &Shared) -> Result<(), OpenError> {
     match shared.prepare_segment() {
         Ok(_) => Ok(()),
         Err(MaintainError::Io(failure)) => Err(failure.into()),

@@ -1,10 +1,8 @@
 //! Brings a directory back: the newest checkpoint, the sealed indexes, and the frames behind.
 //!
-//! Every frame of a segment without an index file is read. Where no frame is, either the log
-//! ends there — a torn tail, cut by the start frame that the next generation begins with — or what
-//! was there was durable once: then it is damage, which is never cut and never served. Which of
-//! the two is decided by the highest durable watermark known: the checkpoint's, and those that
-//! whole frames further on carry.
+//! Every frame of a segment without an index file is read. Where the log ends in a torn frame it
+//! is cut, by the start frame that the next generation begins with; damage (`walk` says which is
+//! which) is never cut and never served.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,17 +11,18 @@ use std::sync::Arc;
 use braid_protocol::records::BatchHeader;
 
 use super::checkpoint::{Checkpoint, Clean, Meta};
-use super::config::{BLOCK_BYTES, StoreConfig};
+use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
-use super::frame::{ACCEPTS_LOSS, HEADER_BYTES, Header, Kind};
+use super::frame::{ACCEPTS_LOSS, Header, Kind};
 use super::index::{MappedIndex, MemIndex};
 use super::keeper::{Keeper, Leftover};
 use super::queue::Place;
 use super::ring::Ring;
-use super::scan::{Found, Lineage, Scanner};
+use super::scan::{Lineage, Scanner};
 use super::segment::{Segment, SegmentReader, name};
 use super::sequencer::Sequencer;
 use super::state::{Prepared, State, note};
+use super::walk::{Durability, Step};
 use super::width::{index, narrow};
 use crate::env::Env;
 use crate::env::fs::Mode;
@@ -46,6 +45,9 @@ pub(super) struct Listing {
     pub(super) logs: BTreeMap<u64, u64>,
     pub(super) spares: BTreeMap<u64, u64>,
     pub(super) checkpoints: Vec<u64>,
+    indexes: Vec<u64>,
+    /// Files that were being written when a run ended.
+    unfinished: Vec<String>,
 }
 
 impl Listing {
@@ -60,7 +62,11 @@ impl Listing {
                     listing.spares.insert(first, entry.size_bytes);
                 }
                 name::Named::Checkpoint(number) => listing.checkpoints.push(number),
-                name::Named::Index(_) | name::Named::Other => {}
+                name::Named::Index(first) => listing.indexes.push(first),
+                name::Named::Other if entry.name.ends_with(name::UNFINISHED) => {
+                    listing.unfinished.push(entry.name);
+                }
+                name::Named::Other => {}
             }
         }
         listing.checkpoints.sort_unstable();
@@ -129,7 +135,13 @@ pub(super) fn recover(
         env,
         config,
         listing: &listing,
-        known_durable: checkpoint.durable,
+        durability: Durability {
+            fs: Arc::clone(&env.fs),
+            dir: dir.clone(),
+            logs: listing.logs.clone(),
+            log_tag,
+            known: checkpoint.durable,
+        },
         checkpoint: &checkpoint,
         state,
         lineage: (i32::MIN, 0),
@@ -142,7 +154,10 @@ pub(super) fn recover(
     let state = recovery.state;
     let keeper = Keeper::new(numbers);
     let mut recovered = Recovered { state, keeper, spares: Vec::new(), damage, unknown_loss };
-    recovered.sort_files(env, config, &listing)?;
+    let is_final = unknown_loss.is_none() || config.on_damage == OnDamage::AcceptLoss;
+    if is_final {
+        recovered.sort_files(env, config, &listing)?;
+    }
     Ok(recovered)
 }
 
@@ -151,8 +166,7 @@ struct Recovery<'a> {
     config: &'a StoreConfig,
     listing: &'a Listing,
     checkpoint: &'a Checkpoint,
-    /// Everything below was durable once.
-    known_durable: u64,
+    durability: Durability,
     state: State,
     /// Of the last frame seen.
     lineage: Lineage,
@@ -315,51 +329,35 @@ impl Recovery<'_> {
     fn scan(&mut self, scanner: &mut Scanner, path: &Path) -> Result<Ended, OpenError> {
         let io = |source| IoFailure { operation: "read", path: path.to_owned(), source };
         let mut at = self.state.appended;
-        while at + HEADER_BYTES as u64 <= scanner.end() {
+        loop {
             let since = self.since(at);
-            let found = scanner.at(at, since).map_err(io)?;
-            if let Found::Frame(header) = found {
-                let batch = match header.kind {
-                    Kind::Data => scanner.payload(&header).map_err(io)?,
-                    _ => None,
-                };
-                let batch = batch.and_then(|payload| BatchHeader::parse(payload).ok());
-                self.replay(&header, batch.as_ref());
-                if header.kind == Kind::Filler {
-                    return Ok(Ended::Full { closed_at: at + HEADER_BYTES as u64 });
+            let step = self.durability.step(scanner, at, since).map_err(io)?;
+            match step {
+                Step::Frame(header) => {
+                    let batch = match header.kind {
+                        Kind::Data => scanner.payload(&header).map_err(io)?,
+                        _ => None,
+                    };
+                    let batch = batch.and_then(|payload| BatchHeader::parse(payload).ok());
+                    self.replay(&header, batch.as_ref());
                 }
-                at = header.end();
-                continue;
-            }
-            // A group may end within a frame: only as a whole was it durable.
-            let needed = match found {
-                Found::Frame(header) | Found::BentBody(header) => header.end(),
-                Found::Nothing => at + HEADER_BYTES as u64,
-            };
-            if !self.was_durable(scanner, at, needed).map_err(io)? {
-                return Ok(Ended::Tail(at));
-            }
-            at = match found {
-                Found::Frame(header) | Found::BentBody(header) => {
+                Step::Bent(header) => {
                     self.report(path, at, DamageReason::Body);
                     self.replay(&header, None);
-                    header.end()
                 }
-                Found::Nothing => {
+                Step::Lost { .. } | Step::LostTail { .. } => {
                     self.report(path, at, DamageReason::Header);
                     self.unknown_loss.get_or_insert(at);
-                    match scanner.header_from(at + 1, since).map_err(io)? {
-                        Some(header) => header.position,
-                        // What is known to be durable is not written over.
-                        None if self.known_durable < scanner.end() => {
-                            return Ok(Ended::Tail(self.known_durable.next_multiple_of(8)));
-                        }
-                        None => scanner.end(),
-                    }
                 }
-            };
+                Step::Full { .. } | Step::Tail(_) => {}
+            }
+            match step {
+                Step::Full { closed_at } => return Ok(Ended::Full { closed_at }),
+                Step::Tail(tail) | Step::LostTail { tail, .. } => return Ok(Ended::Tail(tail)),
+                Step::Frame(_) | Step::Bent(_) | Step::Lost { .. } => {}
+            }
+            at = step.next().unwrap_or(scanner.end());
         }
-        Ok(Ended::Full { closed_at: at.min(scanner.end()) })
     }
 
     /// The lineage that a frame at a position must have at least.
@@ -369,30 +367,6 @@ impl Recovery<'_> {
         } else {
             self.lineage
         }
-    }
-
-    /// Whether what stood between `at` and `end`, where no whole frame is, had been durable.
-    fn was_durable(&mut self, scanner: &mut Scanner, at: u64, end: u64) -> std::io::Result<bool> {
-        let since = self.since(at);
-        let mut from = at + 1;
-        while self.known_durable < end {
-            let Some(header) = scanner.header_from(from, since)? else { break };
-            self.known_durable = self.known_durable.max(header.durable);
-            from = header.position + 1;
-        }
-        if self.known_durable < end && self.next_segment_began(scanner.end(), since)? {
-            self.known_durable = scanner.end();
-        }
-        Ok(self.known_durable >= end)
-    }
-
-    /// Segments are written strictly in order: a frame in the next one says that this one was
-    /// durable to its end.
-    fn next_segment_began(&self, end: u64, since: Lineage) -> std::io::Result<bool> {
-        let Some(size_bytes) = self.listing.logs.get(&end) else { return Ok(false) };
-        let path = name::log(&self.config.dir, end);
-        let file = self.env.fs.open(&path, Mode::Read)?;
-        Scanner::new(file, end, *size_bytes, self.state.log_tag).begins(since)
     }
 
     fn report(&mut self, path: &Path, at: u64, reason: DamageReason) {
@@ -584,6 +558,13 @@ impl Recovered {
                 let path = name::log(&config.dir, first);
                 env.fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
             }
+        }
+        let orphans = listing.indexes.iter().filter(|first| !listing.logs.contains_key(first));
+        let useless = orphans
+            .map(|first| name::index(&config.dir, *first))
+            .chain(listing.unfinished.iter().map(|name| config.dir.join(name)));
+        for path in useless {
+            env.fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
         }
         for (first, size_bytes) in &listing.spares {
             let path = name::spare(&config.dir, *first);

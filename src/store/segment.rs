@@ -162,6 +162,8 @@ pub(super) mod name {
 
     pub(in crate::store) const LOCK: &str = "lock";
     pub(in crate::store) const META: &str = "meta";
+    /// How the name of a file ends that is being written (see `Fs::replace`).
+    pub(in crate::store) const UNFINISHED: &str = ".new";
     pub(in crate::store) const CLEAN: &str = "clean";
     /// The index of the segment being written, left by a clean stop.
     pub(in crate::store) const TAIL_INDEX: &str = "tail.index";

@@ -95,7 +95,7 @@ impl Shared {
     pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
         self.publish_appended(&state);
         let wake_writer = std::mem::take(&mut state.writer_idle);
-        let wake_keeper = state.keeper_due;
+        let wake_keeper = state.keeper_due && std::mem::take(&mut state.keeper_idle);
         drop(state);
         if wake_writer {
             self.writer_wake.notify_one();

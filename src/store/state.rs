@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) closing: bool,
     /// The writer sleeps and wants to be woken.
     pub(super) writer_idle: bool,
+    /// The keeper sleeps and wants to be woken.
+    pub(super) keeper_idle: bool,
     /// There is something for the keeper to do.
     pub(super) keeper_due: bool,
     /// The last frame is no mark: its durability is recorded nowhere.
@@ -147,6 +149,7 @@ impl State {
             damaged: None,
             closing: false,
             writer_idle: false,
+            keeper_idle: false,
             keeper_due: false,
             unmarked: false,
             to_notify: BinaryHeap::new(),

@@ -19,8 +19,15 @@ use crate::model::Position;
 pub(super) struct Watermark {
     durable: AtomicU64,
     failed: OnceLock<LogFailed>,
-    waiters: Mutex<BinaryHeap<Waiter>>,
+    waiters: Mutex<Waiters>,
     moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    tasks: BinaryHeap<Waiter>,
+    /// Threads that wait by blocking.
+    blocked: usize,
 }
 
 #[derive(Debug)]
@@ -69,18 +76,21 @@ impl Watermark {
         debug_assert!(before <= durable, "the durable watermark went from {before} to {durable}");
         let mut reached = Vec::new();
         let mut waiters = self.waiters();
-        while waiters.peek().is_some_and(|waiter| waiter.position <= durable) {
-            reached.extend(waiters.pop());
+        while waiters.tasks.peek().is_some_and(|waiter| waiter.position <= durable) {
+            reached.extend(waiters.tasks.pop());
         }
+        let blocked = waiters.blocked > 0;
         drop(waiters);
-        self.moved.notify_all();
+        if blocked {
+            self.moved.notify_all();
+        }
         reached.into_iter().for_each(|waiter| waiter.waker.wake());
     }
 
     /// Answers everyone, now and later, with the failure. Only the first counts.
     pub(super) fn fail(&self, failed: LogFailed) {
         if self.failed.set(failed).is_ok() {
-            let all = std::mem::take(&mut *self.waiters());
+            let all = std::mem::take(&mut self.waiters().tasks);
             self.moved.notify_all();
             all.into_iter().for_each(|waiter| waiter.waker.wake());
         }
@@ -100,11 +110,13 @@ impl Watermark {
             if let Some(answer) = self.reached(position) {
                 return answer;
             }
+            waiters.blocked += 1;
             waiters = self.moved.wait(waiters).unwrap_or_else(PoisonError::into_inner);
+            waiters.blocked -= 1;
         }
     }
 
-    fn waiters(&self) -> MutexGuard<'_, BinaryHeap<Waiter>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         // Plain data, valid after any panic of a waker.
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,7 +152,7 @@ impl Future for WaitDurable {
             return Poll::Ready(answer);
         }
         let waker = context.waker().clone();
-        waiters.push(Waiter { position: self.position, waker: waker.clone() });
+        waiters.tasks.push(Waiter { position: self.position, waker: waker.clone() });
         drop(waiters);
         self.registered = Some(waker);
         Poll::Pending

@@ -100,8 +100,9 @@ impl Shared {
     }
 
     fn call_keeper(&self) {
-        self.state().keeper_due = true;
-        self.keeper_wake.notify_one();
+        let mut state = self.state();
+        state.keeper_due = true;
+        self.release(state);
     }
 
     /// Writes until nothing is left.

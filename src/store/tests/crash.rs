@@ -1,8 +1,9 @@
 //! Power cuts at every operation of random lives, and kills in between.
 
-use super::support::sim_dir;
+use super::support::{sim_dir, sim_env};
 use super::world::{Dice, World, random_config};
 use crate::env::sim::SimFs;
+use crate::store::check;
 
 const STEPS: u64 = 120;
 
@@ -29,6 +30,8 @@ fn cut_and_recover(seed: u64, cut: u64) -> u64 {
     fs = if later.below(2) == 0 { fs.reboot(later.below(u64::MAX)) } else { fs.restart() };
     let last = world.live(&fs, &config, &later, 0);
     assert!(last.is_ok(), "{}", fs.dump());
+    let report = check(&sim_env(&fs), &sim_dir()).unwrap();
+    assert_eq!(report.findings, [], "{}", fs.dump());
     cuts
 }
 

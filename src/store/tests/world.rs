@@ -80,16 +80,26 @@ pub(super) struct World {
     pub(super) recorder: Recorder,
 }
 
-/// Random numbers of a test.
-pub(super) struct Dice(SeededRng);
+/// Random numbers of a test: of a seed, or a script that a property test can shrink.
+pub(super) enum Dice {
+    Seed(SeededRng),
+    Script(std::cell::RefCell<std::vec::IntoIter<u64>>),
+}
 
 impl Dice {
     pub(super) fn of(seed: u64) -> Self {
-        Self(SeededRng::from_seed(seed))
+        Self::Seed(SeededRng::from_seed(seed))
+    }
+
+    pub(super) fn scripted(script: Vec<u64>) -> Self {
+        Self::Script(std::cell::RefCell::new(script.into_iter()))
     }
 
     pub(super) fn below(&self, n: u64) -> u64 {
-        self.0.next_u64() % n
+        match self {
+            Self::Seed(rng) => rng.next_u64() % n,
+            Self::Script(script) => script.borrow_mut().next().unwrap_or(0) % n,
+        }
     }
 }
 

@@ -1,0 +1,135 @@
+//! The store with its own threads, on a real disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::support::*;
+use crate::model::{Offset, Position, QueueId};
+use crate::store::{AppendError, LogHandle, Store, StoreConfig};
+
+fn small(dir: &std::path::Path) -> StoreConfig {
+    StoreConfig {
+        segment_size_bytes: 1 << 20,
+        chunk_size_bytes: 64 << 10,
+        ring_size_bytes: 256 << 10,
+        unsynced_size_bytes_max: 256 << 10,
+        reserve_bytes: 0,
+        ..StoreConfig::new(dir.join("shard"), CLUSTER)
+    }
+}
+
+async fn produce(log: LogHandle, queue: u32, count: u32) -> Position {
+    let mut end = Position(0);
+    for i in 0..count {
+        log.room().await;
+        let body = [queue.to_be_bytes(), i.to_be_bytes()].concat().repeat(40);
+        end = loop {
+            match append(&log, queue, 1, &body) {
+                Ok(appended) => break appended.end,
+                Err(AppendError::SegmentNotReady) => log.room().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        if i % 97 == 0 {
+            log.wait_durable(end).await.unwrap();
+        }
+    }
+    log.wait_durable(end).await.unwrap();
+    end
+}
+
+async fn consume(log: LogHandle, queue: u32, count: u32) {
+    let notify = Arc::new(Notify::new());
+    let subscription = log.subscribe(QueueId(queue), &notify).unwrap();
+    let mut next = 0;
+    while next < i64::from(count) {
+        let located = log.locate(QueueId(queue), spec(next)).unwrap();
+        let read = match located.load_hot() {
+            Ok(read) => read,
+            Err(cold) => tokio::task::spawn_blocking(|| cold.load()).await.unwrap().unwrap(),
+        };
+        if read.slices.is_empty() {
+            notify.notified().await;
+            continue;
+        }
+        for batch in parse_batches(&read.slices) {
+            assert_eq!(batch.base_offset, next, "dense and in order");
+            let i = u32::try_from(next).unwrap();
+            assert_eq!(batch.body[..8], [queue.to_be_bytes(), i.to_be_bytes()].concat());
+            next += 1;
+        }
+    }
+    drop(subscription);
+}
+
+#[test]
+fn producers_and_consumers_of_many_queues_see_everything_in_order() {
+    const QUEUES: u32 = 5;
+    const COUNT: u32 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&real_env(), small(dir.path()), Box::new(Recorder::default())).unwrap();
+    let log = store.handle();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for queue in 0..QUEUES {
+            log.open_queue(QueueId(queue));
+            tasks.spawn(consume(log.clone(), queue, COUNT));
+            let log = log.clone();
+            tasks.spawn(async move {
+                produce(log, queue, COUNT).await;
+            });
+        }
+        let retention = {
+            // Frees segments below the others' feet all the time.
+            let (log, done) = (log.clone(), Arc::clone(&done));
+            tokio::task::spawn_blocking(move || {
+                log.open_queue(QueueId(99));
+                while !done.load(Ordering::Relaxed) {
+                    if append(&log, 99, 1, &[9; 5000]).is_ok() {
+                        let offsets = log.offsets(QueueId(99)).unwrap();
+                        log.set_log_start(QueueId(99), offsets.high_watermark).ok();
+                    }
+                    log.recycle().unwrap();
+                }
+            })
+        };
+        while let Some(finished) = tasks.join_next().await {
+            finished.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        retention.await.unwrap();
+    });
+    store.close().unwrap();
+    let store = Store::open(&real_env(), small(dir.path()), Box::new(Recorder::default())).unwrap();
+    for queue in 0..QUEUES {
+        assert_eq!(store.handle().offsets(QueueId(queue)).unwrap().next, Offset(i64::from(COUNT)));
+        assert_eq!(read_all(&store.handle(), queue).unwrap().len(), COUNT as usize);
+    }
+}
+
+#[test]
+fn a_quiet_log_records_how_far_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { mark_after_ms: 1, ..small(dir.path()) };
+    let store = Store::open(&real_env(), config, Box::new(Recorder::default())).unwrap();
+    let log = store.handle();
+    log.open_queue(QueueId(1));
+    let appended = append(&log, 1, 1, b"last words").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Nothing else is appended: only a mark moves the log beyond the batch.
+    runtime.block_on(log.wait_durable(appended.end.plus(72))).unwrap();
+    drop(store);
+    let mut out = Vec::new();
+    let spec = crate::store::DumpSpec { from: appended.end, ..Default::default() };
+    crate::store::dump(&real_env(), &dir.path().join("shard"), spec, &mut out).unwrap();
+    let dumped = String::from_utf8(out).unwrap();
+    assert!(
+        dumped
+            .contains(&format!("mark epoch 0 generation 1 time {NOW_MS} durable {}", appended.end)),
+        "{dumped}"
+    );
+}
