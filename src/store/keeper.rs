@@ -92,7 +92,9 @@ impl Shared {
 
     fn seal_and_checkpoint(&self, keeper: &mut Keeper, asked: bool) -> Result<(), MaintainError> {
         keeper.owed |= self.seal_closed()?;
-        if keeper.owed || asked || self.has_dead_segments(keeper) {
+        // What the last run left can go only when the checkpoint before the newest is written over.
+        let leftovers = !keeper.leftovers.is_empty();
+        if keeper.owed || asked || leftovers || self.has_dead_segments(keeper) {
             self.write_checkpoint(keeper, Purpose::Running)?;
         }
         Ok(())

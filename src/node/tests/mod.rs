@@ -4,8 +4,10 @@
 mod ask;
 mod client;
 mod configs;
+mod disk;
 mod fetch;
 mod groups;
+mod life;
 mod offsets;
 mod produce;
 mod sessions;
