@@ -22,13 +22,23 @@ pub enum ApiKey {
     Heartbeat = 12,
     LeaveGroup = 13,
     SyncGroup = 14,
+    DescribeGroups = 15,
+    ListGroups = 16,
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    DescribeLogDirs = 35,
+    CreatePartitions = 37,
+    DeleteGroups = 42,
+    OffsetDelete = 47,
     DescribeCluster = 60,
+    DescribeProducers = 61,
+    ListConfigResources = 74,
+    DescribeTopicPartitions = 75,
 }
 
 /// How a request is carried out on a connection with pipelined requests.
@@ -117,7 +127,7 @@ pub fn find(code: i16) -> Option<&'static Api> {
 }
 
 /// Every served API, by number.
-pub static SUPPORTED: [Api; 18] = [
+pub static SUPPORTED: [Api; 28] = [
     Api {
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
@@ -163,6 +173,8 @@ pub static SUPPORTED: [Api; 18] = [
     row(ApiKey::Heartbeat, "Heartbeat", 0, 4, 4, "Read on the group"),
     row(ApiKey::LeaveGroup, "LeaveGroup", 0, 5, 4, "Read on the group"),
     row(ApiKey::SyncGroup, "SyncGroup", 0, 5, 4, "Read on the group").two_stages(),
+    row(ApiKey::DescribeGroups, "DescribeGroups", 0, 6, 5, "Describe on the group"),
+    row(ApiKey::ListGroups, "ListGroups", 0, 5, 3, "Describe on the cluster or the group"),
     Api {
         // Version 5 adds to the request, which is decoded by hand in every version.
         generated_request_max: 4,
@@ -171,6 +183,7 @@ pub static SUPPORTED: [Api; 18] = [
     },
     row(ApiKey::CreateTopics, "CreateTopics", 2, 7, 5, "Create on the cluster or the topic"),
     row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, 4, "Delete on the topic"),
+    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, 2, "Delete on the topic"),
     row(
         ApiKey::InitProducerId,
         "InitProducerId",
@@ -188,6 +201,17 @@ pub static SUPPORTED: [Api; 18] = [
         4,
         "DescribeConfigs on the topic, group or cluster",
     ),
+    row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, 2, "Describe on the cluster"),
+    row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2, "Alter on the topic"),
+    row(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2, "Delete on the group"),
+    row(
+        ApiKey::OffsetDelete,
+        "OffsetDelete",
+        0,
+        0,
+        i16::MAX,
+        "Delete on the group, Read on the topic",
+    ),
     row(
         ApiKey::DescribeCluster,
         "DescribeCluster",
@@ -195,6 +219,23 @@ pub static SUPPORTED: [Api; 18] = [
         2,
         0,
         "none; Describe on the cluster for its operations",
+    ),
+    row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, 0, "Read on the topic"),
+    row(
+        ApiKey::ListConfigResources,
+        "ListConfigResources",
+        0,
+        1,
+        0,
+        "DescribeConfigs on the cluster",
+    ),
+    row(
+        ApiKey::DescribeTopicPartitions,
+        "DescribeTopicPartitions",
+        0,
+        0,
+        0,
+        "Describe on the topic",
     ),
 ];
 
@@ -267,7 +308,7 @@ mod tests {
             assert_eq!(api.name, format!("{:?}", api.key));
             assert!(api.advertised_min <= api.accepted_min && api.accepted_min <= api.max);
         }
-        for unknown in [i16::MIN, -1, 4, 7, 15, 17, 61, i16::MAX] {
+        for unknown in [i16::MIN, -1, 4, 7, 17, 36, i16::MAX] {
             assert!(find(unknown).is_none());
         }
     }

@@ -10,8 +10,9 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, DeleteTopicsResponse, DescribeClusterResponse,
-    FindCoordinatorResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, ProduceResponse, ProducerId,
+    DescribeGroupsResponse, FindCoordinatorResponse, InitProducerIdResponse, JoinGroupResponse,
+    LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+    ProduceResponse, ProducerId,
 };
 
 use crate::error_code::ErrorCode;
@@ -34,6 +35,7 @@ pub fn fit(response: &mut Response, version: i16) {
         Response::DeleteTopics(delete) => fit_delete_topics(delete, version),
         Response::InitProducerId(init) => fit_init_producer_id(init, version),
         Response::DescribeCluster(describe) => fit_describe_cluster(describe, version),
+        Response::DescribeGroups(describe) => fit_describe_groups(describe, version),
         // Every field that a version of these lacks is left out without a complaint.
         Response::Fetch(_)
         | Response::OffsetCommit(_)
@@ -41,7 +43,16 @@ pub fn fit(response: &mut Response, version: i16) {
         | Response::SyncGroup(_)
         | Response::CreateTopics(_)
         | Response::OffsetForLeaderEpoch(_)
-        | Response::DescribeConfigs(_) => {}
+        | Response::DescribeConfigs(_)
+        | Response::ListConfigResources(_)
+        | Response::DescribeProducers(_)
+        | Response::DescribeLogDirs(_)
+        | Response::DeleteRecords(_)
+        | Response::CreatePartitions(_)
+        | Response::DescribeTopicPartitions(_)
+        | Response::OffsetDelete(_)
+        | Response::DeleteGroups(_)
+        | Response::ListGroups(_) => {}
     }
 }
 
@@ -205,6 +216,19 @@ fn fit_describe_cluster(response: &mut DescribeClusterResponse, version: i16) {
     if version < 2 {
         for broker in &mut response.brokers {
             broker.is_fenced = false;
+        }
+    }
+}
+
+/// Below version 6 a group that does not exist is no error but a dead group.
+fn fit_describe_groups(response: &mut DescribeGroupsResponse, version: i16) {
+    for group in &mut response.groups {
+        if version < 6 {
+            group.error_message = None;
+            replace(&mut group.error_code, ErrorCode::GROUP_ID_NOT_FOUND, ErrorCode::NONE);
+        }
+        if version < 3 {
+            group.authorized_operations = OPERATIONS_NOT_ASKED;
         }
     }
 }

@@ -12,11 +12,14 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest,
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -96,6 +99,16 @@ requests! {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest, generated),
     DescribeConfigs(DescribeConfigsRequest, generated),
     DescribeCluster(DescribeClusterRequest, generated),
+    ListConfigResources(ListConfigResourcesRequest, generated),
+    DescribeProducers(DescribeProducersRequest, generated),
+    DescribeLogDirs(DescribeLogDirsRequest, generated),
+    DeleteRecords(DeleteRecordsRequest, generated),
+    CreatePartitions(CreatePartitionsRequest, generated),
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest, generated),
+    OffsetDelete(OffsetDeleteRequest, generated),
+    DeleteGroups(DeleteGroupsRequest, generated),
+    DescribeGroups(DescribeGroupsRequest, generated),
+    ListGroups(ListGroupsRequest, generated),
 }
 
 /// Decodes the body that belongs to `header` into the newest shape.
@@ -161,6 +174,7 @@ fn normalise(request: &mut Request, version: i16) {
         Request::JoinGroup(join) => normalise_join_group(join, version),
         Request::LeaveGroup(leave) => normalise_leave_group(leave, version),
         Request::DeleteTopics(delete) => normalise_delete_topics(delete, version),
+        Request::ListConfigResources(list) => normalise_list_config_resources(list, version),
         Request::Produce(_)
         | Request::ListOffsets(_)
         | Request::OffsetCommit(_)
@@ -171,7 +185,16 @@ fn normalise(request: &mut Request, version: i16) {
         | Request::InitProducerId(_)
         | Request::OffsetForLeaderEpoch(_)
         | Request::DescribeConfigs(_)
-        | Request::DescribeCluster(_) => {}
+        | Request::DescribeCluster(_)
+        | Request::DescribeProducers(_)
+        | Request::DescribeLogDirs(_)
+        | Request::DeleteRecords(_)
+        | Request::CreatePartitions(_)
+        | Request::DescribeTopicPartitions(_)
+        | Request::OffsetDelete(_)
+        | Request::DeleteGroups(_)
+        | Request::DescribeGroups(_)
+        | Request::ListGroups(_) => {}
     }
 }
 
@@ -238,6 +261,14 @@ fn normalise_delete_topics(request: &mut DeleteTopicsRequest, version: i16) {
             .into_iter()
             .map(|name| DeleteTopicState::default().with_name(Some(name)))
             .collect();
+    }
+}
+
+/// The first version knew client metrics only.
+fn normalise_list_config_resources(request: &mut ListConfigResourcesRequest, version: i16) {
+    const CLIENT_METRICS: i8 = 16;
+    if version < 1 {
+        request.resource_types = vec![CLIENT_METRICS];
     }
 }
 

@@ -107,13 +107,18 @@ fn place(
     let topics = &broker.config.topics;
     let (default_partitions, default_replication_factor) =
         defaults.unwrap_or((topics.partitions, topics.replication_factor));
-    let limits = Limits {
-        default_partitions,
-        default_replication_factor,
-        partitions_max: PARTITIONS_PER_REQUEST_MAX,
-    };
+    let limits = Limits { default_partitions, default_replication_factor, ..limits(broker) };
     place_topic(&broker.metadata.image(), request, &limits)
         .map_err(|error| (placement_code(&error), error.to_string()))
+}
+
+/// What the broker's configuration says about new partitions.
+pub(super) fn limits(broker: &Broker) -> Limits {
+    Limits {
+        default_partitions: broker.config.topics.partitions,
+        default_replication_factor: broker.config.topics.replication_factor,
+        partitions_max: PARTITIONS_PER_REQUEST_MAX,
+    }
 }
 
 async fn create(

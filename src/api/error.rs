@@ -5,12 +5,12 @@
 use braid_protocol::ErrorCode;
 use braid_protocol::records::{BatchError, ConformError, ErrorClass};
 use braid_raft::ProposeError;
-use braid_raft::outcome::CreateTopicRejection;
+use braid_raft::outcome::{CreatePartitionsRejection, CreateTopicRejection};
 use braid_raft::plan::PlacementError;
 
 use crate::group::GroupError;
 use crate::partition::{FetchError, LookupError};
-use crate::store::{AppendError, ReadError, SequenceRejected};
+use crate::store::{AppendError, LogStartError, ReadError, SequenceRejected};
 
 /// The code of a batch that was refused before it reached the log.
 pub(crate) fn batch_code(error: &ConformError) -> ErrorCode {
@@ -87,6 +87,24 @@ pub(crate) fn create_rejection_code(rejection: &CreateTopicRejection) -> ErrorCo
         CreateTopicRejection::IdInUse(_) => ErrorCode::INVALID_REQUEST,
         CreateTopicRejection::Partitions(_) => ErrorCode::INVALID_PARTITIONS,
         CreateTopicRejection::Replicas(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+    }
+}
+
+/// The code of partitions that the metadata quorum refused to add.
+pub(crate) fn add_rejection_code(rejection: &CreatePartitionsRejection) -> ErrorCode {
+    match rejection {
+        CreatePartitionsRejection::UnknownId(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        CreatePartitionsRejection::CountChanged { .. }
+        | CreatePartitionsRejection::Partitions(_) => ErrorCode::INVALID_PARTITIONS,
+        CreatePartitionsRejection::Replicas(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+    }
+}
+
+/// The code of a log start that could not be moved.
+pub(crate) fn log_start_code(error: &LogStartError) -> ErrorCode {
+    match error {
+        LogStartError::Read(error) => read_code(error),
+        LogStartError::Append(error) => append_code(error),
     }
 }
 

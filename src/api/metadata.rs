@@ -25,7 +25,7 @@ use super::respond::{
 use crate::model::TopicId;
 
 /// Every operation on a topic: there is no authorizer, so everything is allowed.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,

@@ -23,10 +23,18 @@ use crate::group::GroupCoordinator;
 use crate::partition::{Partitions, TopicSettingsCache};
 
 mod api_versions;
+mod create_partitions;
 mod create_topics;
+mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod dispatch;
 mod error;
 mod fetch;
 mod fetch_session;
@@ -35,9 +43,12 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
@@ -148,52 +159,9 @@ pub(crate) fn accept(
         }
         request => {
             let (broker, caller) = (Arc::clone(broker), caller.clone());
-            Accepted::Later(Box::pin(async move { serve(broker, caller, header, request).await }))
+            Accepted::Later(Box::pin(async move {
+                dispatch::serve(broker, caller, header, request).await
+            }))
         }
     })
-}
-
-/// The second stage of every request that is handled alone.
-async fn serve(
-    broker: Arc<Broker>,
-    caller: Caller,
-    header: RequestHeader,
-    request: Request,
-) -> Reply {
-    let (b, listener) = (&broker, &*caller.listener);
-    let response = match request {
-        // Both were answered in the first stage.
-        Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
-        Request::Fetch(r) => return fetch::handle(b, header, r).await,
-        Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
-        Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, &header, r).await),
-        Request::OffsetCommit(r) => {
-            Response::OffsetCommit(offset_commit::handle(b, &header, r).await)
-        }
-        Request::OffsetFetch(r) => Response::OffsetFetch(offset_fetch::handle(b, &header, r).await),
-        Request::FindCoordinator(r) => {
-            Response::FindCoordinator(find_coordinator::handle(b, listener, r).await)
-        }
-        Request::JoinGroup(r) => {
-            Response::JoinGroup(join_group::handle(b, &caller, &header, r).await)
-        }
-        Request::Heartbeat(r) => Response::Heartbeat(heartbeat::handle(b, r).await),
-        Request::LeaveGroup(r) => Response::LeaveGroup(leave_group::handle(b, r).await),
-        Request::SyncGroup(r) => Response::SyncGroup(sync_group::handle(b, r).await),
-        Request::CreateTopics(r) => Response::CreateTopics(create_topics::handle(b, r).await),
-        Request::DeleteTopics(r) => {
-            Response::DeleteTopics(delete_topics::handle(b, &header, r).await)
-        }
-        Request::InitProducerId(r) => {
-            Response::InitProducerId(init_producer_id::handle(b, r).await)
-        }
-        Request::OffsetForLeaderEpoch(r) => {
-            Response::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(b, r))
-        }
-        Request::DescribeConfigs(r) => Response::DescribeConfigs(describe_configs::handle(b, r)),
-        Request::DescribeCluster(r) => {
-            Response::DescribeCluster(describe_cluster::handle(b, listener, &r))
-        }
-    };
-    Reply::Answer(header, response)
 }

@@ -19,6 +19,9 @@ pub(crate) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 /// Every operation on a cluster: there is no authorizer, so everything is allowed.
 pub(crate) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// Kafka's sentence for UNKNOWN_TOPIC_OR_PARTITION.
+pub(crate) const UNKNOWN_TOPIC: &str = "This server does not host this topic-partition.";
+
 const INTERNAL_TOPICS: [&str; 4] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 

@@ -11,8 +11,9 @@ use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
-    AppendError, Appended, BatchEntry, Class, Located, LogFailed, LogHandle, LogStartError,
-    MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
+    ActiveProducer, AppendError, Appended, BatchEntry, Class, Located, LogFailed, LogHandle,
+    LogStartError, MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription,
+    WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -246,8 +247,31 @@ impl Partitions {
     }
 
     /// Moves a queue's log start up to `offset`, whose records before nobody needs any more.
-    pub(crate) fn release(&self, queue: QueueId, offset: Offset) -> Result<(), LogStartError> {
-        self.log.set_log_start(queue, offset).map(|_| ())
+    /// Returns the position from which on that is durable.
+    pub(crate) fn release(
+        &self,
+        queue: QueueId,
+        offset: Offset,
+    ) -> Result<Position, LogStartError> {
+        match self.log.set_log_start(queue, offset) {
+            // Never written to: it is as if the queue were there and empty.
+            Err(LogStartError::Read(ReadError::UnknownQueue(_))) => {
+                self.log.open_queue(queue);
+                self.log.set_log_start(queue, offset)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Bytes of a queue's batches, to the precision of a segment at its beginning.
+    pub(crate) fn size_bytes(&self, queue: QueueId) -> u64 {
+        // A queue without records is not known.
+        self.log.size_bytes(queue).unwrap_or(0)
+    }
+
+    /// The producers remembered for a queue.
+    pub(crate) fn producers(&self, queue: QueueId) -> Vec<ActiveProducer> {
+        self.log.producers(queue)
     }
 
     /// Gives the space of dead segments back; blocking.

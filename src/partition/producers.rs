@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use braid_base::model::{Offset, ProducerId, QueueId};
 
+use crate::store::ActiveProducer;
+
 /// Batches remembered per producer and queue (`NUM_BATCHES_TO_RETAIN` in Kafka).
 const BATCHES_MAX: usize = 5;
 const SNAPSHOT_VERSION: u8 = 1;
@@ -156,6 +158,22 @@ impl Producers {
         });
     }
 
+    /// What is remembered of a queue's producers.
+    pub(crate) fn active(&self, queue: QueueId) -> Vec<ActiveProducer> {
+        let of_queue = (queue, ProducerId(i64::MIN))..=(queue, ProducerId(i64::MAX));
+        let windows = self.windows.range(of_queue);
+        let active = windows.filter_map(|((_, id), window)| {
+            let last = window.batches.back()?;
+            Some(ActiveProducer {
+                id: *id,
+                epoch: window.epoch,
+                last_sequence: last.last_sequence,
+                last_store_time_ms: last.store_time_ms,
+            })
+        });
+        active.collect()
+    }
+
     /// Drops every window of a queue.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         let mut rest = self.windows.split_off(&(queue, ProducerId(i64::MIN)));
@@ -278,6 +296,20 @@ mod tests {
         let producers = appended(&[stamp(0, 0, 3), stamp(0, 3, 1), stamp(0, 4, 2)]);
         let duplicate = Verdict::Duplicate { base_offset: Offset(3) };
         assert_eq!(producers.judge(QUEUE, stamp(0, 3, 1)), Ok(duplicate));
+    }
+
+    #[test]
+    fn active_producers_are_those_of_the_queue_with_their_last_record() {
+        let mut producers = appended(&[stamp(2, 0, 3), stamp(2, 3, 4)]);
+        producers.record(QueueId(8), stamp(0, 0, 1), Offset::ZERO, 1000);
+        let active = producers.active(QUEUE);
+        let expected = ActiveProducer {
+            id: ProducerId(4),
+            epoch: 2,
+            last_sequence: 6,
+            last_store_time_ms: 1000,
+        };
+        assert_eq!(active, [expected]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use braid_protocol::records::BatchHeader;
 
 use super::producers::{Producers, SequenceError, Stamp, Verdict};
 use crate::model::{Offset, ProducerId, QueueId};
-use crate::store::{RestoreError, SequenceRejected, Sequenced, Sequencer};
+use crate::store::{ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer};
 
 /// Appends between two looks for idle producers.
 const EXPIRE_EVERY: u32 = 65_536;
@@ -72,6 +72,10 @@ impl Sequencer for ShardSequencer {
 
     fn forget(&mut self, queue: QueueId) {
         self.producers.forget(queue);
+    }
+
+    fn producers(&self, queue: QueueId) -> Vec<ActiveProducer> {
+        self.producers.active(queue)
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::error::{AppendError, LogFailed, LogStartError, MaintainError, ReadError};
 use super::frame::{self, Kind};
+use super::sequencer::ActiveProducer;
 use super::shared::Shared;
 use super::state::{Appended, Class, Content};
 use super::watermark::WaitDurable;
@@ -203,6 +204,12 @@ impl LogHandle {
         let state = self.shared.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         Ok(known.places.iter().map(|place| u64::from(place.bytes)).sum())
+    }
+
+    /// The producers that the sequencer knows to have appended to a queue.
+    #[must_use]
+    pub fn producers(&self, queue: QueueId) -> Vec<ActiveProducer> {
+        self.shared.state().sequencer.producers(queue)
     }
 
     /// Moves a queue's log start up to `offset`, at most to the high watermark, and forgets what

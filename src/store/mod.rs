@@ -50,6 +50,6 @@ pub use inspect::{CheckReport, DumpSpec, Finding, InspectError, Problem, check, 
 pub use lookup::{BatchEntry, Retention};
 pub use open::Store;
 pub use read::{Batches, Located, ReadSpec};
-pub use sequencer::{RestoreError, SequenceRejected, Sequenced, Sequencer};
+pub use sequencer::{ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer};
 pub use state::{Appended, Class};
 pub use watermark::WaitDurable;

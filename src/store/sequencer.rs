@@ -3,7 +3,7 @@
 
 use braid_protocol::records::BatchHeader;
 
-use crate::model::{Offset, QueueId};
+use crate::model::{Offset, ProducerId, QueueId};
 
 /// Decides at the point of order. Every method runs under the shard's lock: it is total, fast
 /// and performs no I/O. What `sequence` lets pass is appended; nothing can fail in between.
@@ -27,6 +27,9 @@ pub trait Sequencer: Send {
     /// Drops what is known of a queue.
     fn forget(&mut self, queue: QueueId);
 
+    /// The producers that are known to have appended to a queue, by id.
+    fn producers(&self, queue: QueueId) -> Vec<ActiveProducer>;
+
     /// Everything known, for a checkpoint.
     fn snapshot(&self) -> Vec<u8>;
 
@@ -35,6 +38,19 @@ pub trait Sequencer: Send {
     /// # Errors
     /// The bytes are no snapshot of this version.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// A producer that appended to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Who it is.
+    pub id: ProducerId,
+    /// Its newest epoch.
+    pub epoch: i16,
+    /// Sequence of the last record it appended.
+    pub last_sequence: i32,
+    /// Wall time of that append.
+    pub last_store_time_ms: i64,
 }
 
 /// What becomes of a batch.

@@ -147,6 +147,11 @@ impl Walk<'_> {
                 self.payload(length, nullable)?;
             }
             Kind::Struct(fields) => self.structure(fields)?,
+            Kind::NullableStruct(fields) => {
+                if self.reader.take(1)?.first().is_some_and(|byte| byte.cast_signed() >= 0) {
+                    self.structure(fields)?;
+                }
+            }
             Kind::Array { element, memory_bytes } => {
                 let count = self.reader.length(self.flexible)?;
                 self.array(count, nullable, element, *memory_bytes)?;

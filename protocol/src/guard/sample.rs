@@ -102,6 +102,14 @@ impl Sampler {
                 self.letters(length.unwrap_or_default() as usize);
             }
             Kind::Struct(fields) => self.structure(fields),
+            Kind::NullableStruct(fields) => {
+                if self.below(4) == 0 {
+                    self.out.put_i8(-1);
+                } else {
+                    self.out.put_i8(1);
+                    self.structure(fields);
+                }
+            }
             Kind::Array { element, .. } => {
                 let count = if null { None } else { Some(self.below(4)) };
                 self.length(false, count);

@@ -31,6 +31,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::api::ApiKey;
 
+mod admin;
+
 /// How a value's bytes are found.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -42,6 +44,8 @@ pub(super) enum Kind {
     Bytes,
     /// Fields one after another, then tagged ones in flexible versions.
     Struct(&'static [Field]),
+    /// A byte that is negative for null, then a structure.
+    NullableStruct(&'static [Field]),
     /// A count like the length of bytes, then so many elements.
     Array { element: &'static Kind, memory_bytes: usize },
 }
@@ -98,6 +102,7 @@ impl Kind {
                     4
                 }
             }
+            Self::NullableStruct(_) => 1,
             Self::Struct(fields) => {
                 let plain = fields.iter().filter(|field| field.tag.is_none());
                 let plain = plain.filter(|field| field.is_in(version));
@@ -155,6 +160,16 @@ pub(super) fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => DESCRIBE_CONFIGS,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
+        ApiKey::ListConfigResources => admin::LIST_CONFIG_RESOURCES,
+        ApiKey::DescribeProducers => admin::DESCRIBE_PRODUCERS,
+        ApiKey::DescribeLogDirs => admin::DESCRIBE_LOG_DIRS,
+        ApiKey::DeleteRecords => admin::DELETE_RECORDS,
+        ApiKey::CreatePartitions => admin::CREATE_PARTITIONS,
+        ApiKey::DescribeTopicPartitions => admin::DESCRIBE_TOPIC_PARTITIONS,
+        ApiKey::OffsetDelete => admin::OFFSET_DELETE,
+        ApiKey::DeleteGroups => admin::DELETE_GROUPS,
+        ApiKey::DescribeGroups => admin::DESCRIBE_GROUPS,
+        ApiKey::ListGroups => admin::LIST_GROUPS,
     }
 }
 

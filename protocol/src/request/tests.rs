@@ -44,6 +44,16 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsRequest>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterRequest>(version, body),
+        ApiKey::ListConfigResources => round::<ListConfigResourcesRequest>(version, body),
+        ApiKey::DescribeProducers => round::<DescribeProducersRequest>(version, body),
+        ApiKey::DescribeLogDirs => round::<DescribeLogDirsRequest>(version, body),
+        ApiKey::DeleteRecords => round::<DeleteRecordsRequest>(version, body),
+        ApiKey::CreatePartitions => round::<CreatePartitionsRequest>(version, body),
+        ApiKey::DescribeTopicPartitions => round::<DescribeTopicPartitionsRequest>(version, body),
+        ApiKey::OffsetDelete => round::<OffsetDeleteRequest>(version, body),
+        ApiKey::DeleteGroups => round::<DeleteGroupsRequest>(version, body),
+        ApiKey::DescribeGroups => round::<DescribeGroupsRequest>(version, body),
+        ApiKey::ListGroups => round::<ListGroupsRequest>(version, body),
     }
 }
 

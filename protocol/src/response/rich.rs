@@ -42,6 +42,9 @@ use super::*;
 use crate::error_code::ErrorCode;
 use crate::fetch_response;
 
+#[path = "rich/admin.rs"]
+mod admin;
+
 fn text(value: &'static str) -> StrBytes {
     StrBytes::from_static_str(value)
 }
@@ -90,6 +93,20 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         ApiKey::OffsetForLeaderEpoch => Response::OffsetForLeaderEpoch(offset_for_leader_epoch()),
         ApiKey::DescribeConfigs => Response::DescribeConfigs(describe_configs()),
         ApiKey::DescribeCluster => Response::DescribeCluster(describe_cluster()),
+        ApiKey::ListConfigResources => {
+            Response::ListConfigResources(admin::list_config_resources())
+        }
+        ApiKey::DescribeProducers => Response::DescribeProducers(admin::describe_producers()),
+        ApiKey::DescribeLogDirs => Response::DescribeLogDirs(admin::describe_log_dirs()),
+        ApiKey::DeleteRecords => Response::DeleteRecords(admin::delete_records()),
+        ApiKey::CreatePartitions => Response::CreatePartitions(admin::create_partitions()),
+        ApiKey::DescribeTopicPartitions => {
+            Response::DescribeTopicPartitions(admin::describe_topic_partitions())
+        }
+        ApiKey::OffsetDelete => Response::OffsetDelete(admin::offset_delete()),
+        ApiKey::DeleteGroups => Response::DeleteGroups(admin::delete_groups()),
+        ApiKey::DescribeGroups => Response::DescribeGroups(admin::describe_groups()),
+        ApiKey::ListGroups => Response::ListGroups(admin::list_groups()),
     }
 }
 

@@ -85,6 +85,16 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochResponse>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsResponse>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterResponse>(version, body),
+        ApiKey::ListConfigResources => round::<ListConfigResourcesResponse>(version, body),
+        ApiKey::DescribeProducers => round::<DescribeProducersResponse>(version, body),
+        ApiKey::DescribeLogDirs => round::<DescribeLogDirsResponse>(version, body),
+        ApiKey::DeleteRecords => round::<DeleteRecordsResponse>(version, body),
+        ApiKey::CreatePartitions => round::<CreatePartitionsResponse>(version, body),
+        ApiKey::DescribeTopicPartitions => round::<DescribeTopicPartitionsResponse>(version, body),
+        ApiKey::OffsetDelete => round::<OffsetDeleteResponse>(version, body),
+        ApiKey::DeleteGroups => round::<DeleteGroupsResponse>(version, body),
+        ApiKey::DescribeGroups => round::<DescribeGroupsResponse>(version, body),
+        ApiKey::ListGroups => round::<ListGroupsResponse>(version, body),
     }
 }
 
@@ -121,6 +131,16 @@ fn the_newest_version_loses_nothing() {
         OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
         DescribeConfigs(DescribeConfigsResponse),
         DescribeCluster(DescribeClusterResponse),
+        ListConfigResources(ListConfigResourcesResponse),
+        DescribeProducers(DescribeProducersResponse),
+        DescribeLogDirs(DescribeLogDirsResponse),
+        DeleteRecords(DeleteRecordsResponse),
+        CreatePartitions(CreatePartitionsResponse),
+        DescribeTopicPartitions(DescribeTopicPartitionsResponse),
+        OffsetDelete(OffsetDeleteResponse),
+        DeleteGroups(DeleteGroupsResponse),
+        DescribeGroups(DescribeGroupsResponse),
+        ListGroups(ListGroupsResponse),
     );
 }
 

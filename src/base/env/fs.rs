@@ -65,6 +65,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     /// Bytes that unprivileged writers may still use on the file system of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// Bytes that the file system of `dir` has in all.
+    fn volume_bytes(&self, dir: &Path) -> io::Result<u64>;
 
     /// Creates a directory and its parents, durably. Syncs what stood before too: an earlier
     /// process may have been killed between making a name and syncing it.

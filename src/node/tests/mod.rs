@@ -1,6 +1,7 @@
 //! The broker as a whole, from outside: everything goes through its wire. What is expected is what
 //! Apache Kafka does, unless docs/compatibility.md says otherwise.
 
+mod administration;
 mod ask;
 mod client;
 mod configs;

@@ -36,6 +36,16 @@ fn decode_any(key: ApiKey, version: i16, frame: Bytes) {
         ApiKey::OffsetForLeaderEpoch => whole::<OffsetForLeaderEpochResponse>,
         ApiKey::DescribeConfigs => whole::<DescribeConfigsResponse>,
         ApiKey::DescribeCluster => whole::<DescribeClusterResponse>,
+        ApiKey::ListGroups => whole::<ListGroupsResponse>,
+        ApiKey::DescribeGroups => whole::<DescribeGroupsResponse>,
+        ApiKey::DeleteGroups => whole::<DeleteGroupsResponse>,
+        ApiKey::OffsetDelete => whole::<OffsetDeleteResponse>,
+        ApiKey::DescribeTopicPartitions => whole::<DescribeTopicPartitionsResponse>,
+        ApiKey::CreatePartitions => whole::<CreatePartitionsResponse>,
+        ApiKey::DeleteRecords => whole::<DeleteRecordsResponse>,
+        ApiKey::DescribeLogDirs => whole::<DescribeLogDirsResponse>,
+        ApiKey::DescribeProducers => whole::<DescribeProducersResponse>,
+        ApiKey::ListConfigResources => whole::<ListConfigResourcesResponse>,
     };
     decode(frame, version);
 }

@@ -14,8 +14,8 @@ use crate::env::spawn::Blocking;
 use crate::env::{Env, Fs, Spawner};
 use crate::model::{LeaderEpoch, Offset, QueueId};
 use crate::store::{
-    AppendError, Appended, Class, LogHandle, ReadError, ReadSpec, RestoreError, SequenceRejected,
-    Sequenced, Sequencer, Store, StoreConfig,
+    ActiveProducer, AppendError, Appended, Class, LogHandle, ReadError, ReadSpec, RestoreError,
+    SequenceRejected, Sequenced, Sequencer, Store, StoreConfig,
 };
 
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(0);
@@ -183,6 +183,10 @@ impl Sequencer for Recorder {
         let mut seen = self.seen();
         seen.batches.retain(|(known, _, _)| *known != queue.0);
         seen.forgotten.push(queue.0);
+    }
+
+    fn producers(&self, _queue: QueueId) -> Vec<ActiveProducer> {
+        Vec::new()
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -271,6 +271,10 @@ impl Fs for SimFs {
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok((self.running()?.free_pages().saturating_mul(PAGE_BYTES)).min(UNLIMITED_BYTES))
     }
+
+    fn volume_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        self.running().map(|_| UNLIMITED_BYTES)
+    }
 }
 
 #[derive(Debug)]

@@ -1,0 +1,32 @@
+//! DeleteGroups v0–2: removes empty groups with their offsets; answered when that is durable.
+//! Errors: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND.
+
+use std::sync::Arc;
+
+use braid_protocol::ErrorCode;
+use braid_protocol::messages::delete_groups_response::DeletableGroupResult;
+use braid_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+
+use super::Broker;
+use super::error::group_code;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
+    // All are asked before the first is awaited, so that their removals share a sync.
+    let asked: Vec<_> = request
+        .groups_names
+        .into_iter()
+        .map(|id| {
+            let ticket = broker.groups.delete(id.to_string());
+            (id, ticket)
+        })
+        .collect();
+    let mut results = Vec::with_capacity(asked.len());
+    for (id, ticket) in asked {
+        let code = ticket.await.map_or_else(group_code, |()| ErrorCode::NONE);
+        results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code.0));
+    }
+    DeleteGroupsResponse::default().with_results(results)
+}

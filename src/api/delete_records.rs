@@ -1,0 +1,90 @@
+//! DeleteRecords v0–2: moves log starts up; -1 means the high watermark. Answered with the new
+//! log start when it is durable, so that deleted records never come back.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION, OFFSET_OUT_OF_RANGE, POLICY_VIOLATION for topics that are
+//! only compacted, INVALID_TOPIC_EXCEPTION for the broker's own topics.
+
+use std::sync::Arc;
+
+use braid_protocol::ErrorCode;
+use braid_protocol::messages::delete_records_request::DeleteRecordsPartition;
+use braid_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use braid_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use braid_raft::image::TopicImage;
+
+use super::Broker;
+use super::error::log_start_code;
+use super::respond::{is_internal, queue_of};
+use crate::model::{Offset, Position, QueueId};
+
+/// Stands for the high watermark.
+const HIGH_WATERMARK: i64 = -1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let image = broker.metadata.image();
+    // Every log start is moved before the first wait: one sync makes all of them durable.
+    let mut moved = Vec::new();
+    for topic in request.topics {
+        let found = image.topic(&topic.name);
+        let partitions: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|asked| (asked.partition_index, delete(broker, found, asked)))
+            .collect();
+        moved.push((topic.name, partitions));
+    }
+    let mut topics = Vec::with_capacity(moved.len());
+    for (name, partitions) in moved {
+        let mut results = Vec::with_capacity(partitions.len());
+        for (index, outcome) in partitions {
+            let low_watermark = match outcome {
+                Ok((queue, durable_at)) => settled(broker, queue, durable_at).await,
+                Err(code) => Err(code),
+            };
+            results.push(result(index, low_watermark));
+        }
+        topics.push(DeleteRecordsTopicResult::default().with_name(name).with_partitions(results));
+    }
+    DeleteRecordsResponse::default().with_topics(topics)
+}
+
+fn delete(
+    broker: &Broker,
+    topic: Option<&Arc<TopicImage>>,
+    asked: &DeleteRecordsPartition,
+) -> Result<(QueueId, Position), ErrorCode> {
+    let queue = queue_of(topic.map(AsRef::as_ref), asked.partition_index)?;
+    let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if is_internal(&topic.name) {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    let policy = broker.topic_settings.of(topic).config;
+    if policy.compact && !policy.delete {
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
+    let offset = match asked.offset {
+        HIGH_WATERMARK => broker.partitions.offsets(queue).high_watermark,
+        offset => Offset(offset),
+    };
+    let durable_at = broker.partitions.release(queue, offset).map_err(|e| log_start_code(&e))?;
+    Ok((queue, durable_at))
+}
+
+async fn settled(broker: &Broker, queue: QueueId, durable_at: Position) -> Result<i64, ErrorCode> {
+    match broker.partitions.wait_durable(durable_at).await {
+        Ok(()) => Ok(broker.partitions.offsets(queue).log_start.0),
+        Err(_) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+    }
+}
+
+fn result(index: i32, low_watermark: Result<i64, ErrorCode>) -> DeleteRecordsPartitionResult {
+    let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+    match low_watermark {
+        Ok(offset) => result.with_low_watermark(offset),
+        Err(code) => result.with_low_watermark(-1).with_error_code(code.0),
+    }
+}

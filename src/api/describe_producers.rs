@@ -1,0 +1,70 @@
+//! DescribeProducers v0: the idempotent producers a partition remembers, from the windows that
+//! tell retries apart. There are no transactions, so none has one open.
+//! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
+
+use braid_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use braid_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use braid_protocol::{ErrorCode, StrBytes};
+use braid_raft::image::TopicImage;
+
+use super::Broker;
+use super::respond::{UNKNOWN_TOPIC, queue_of};
+use crate::store::ActiveProducer;
+
+pub(crate) fn handle(
+    broker: &Broker,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
+    let image = broker.metadata.image();
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|asked| {
+            let invalid = braid_raft::plan::names::check(&asked.name).err();
+            let topic = image.topic(&asked.name).map(AsRef::as_ref);
+            let partitions = asked
+                .partition_indexes
+                .iter()
+                .map(|index| match &invalid {
+                    Some(error) => {
+                        refused(*index, ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string())
+                    }
+                    None => partition(broker, topic, *index),
+                })
+                .collect();
+            TopicResponse::default().with_name(asked.name).with_partitions(partitions)
+        })
+        .collect();
+    DescribeProducersResponse::default().with_topics(topics)
+}
+
+fn partition(broker: &Broker, topic: Option<&TopicImage>, index: i32) -> PartitionResponse {
+    match queue_of(topic, index) {
+        Ok(queue) => {
+            let producers = broker.partitions.producers(queue).into_iter().map(state).collect();
+            PartitionResponse::default()
+                .with_partition_index(index)
+                .with_active_producers(producers)
+        }
+        Err(code) => refused(index, code, UNKNOWN_TOPIC.to_owned()),
+    }
+}
+
+fn state(producer: ActiveProducer) -> ProducerState {
+    ProducerState::default()
+        .with_producer_id(ProducerId(producer.id.0))
+        .with_producer_epoch(i32::from(producer.epoch))
+        .with_last_sequence(producer.last_sequence)
+        .with_last_timestamp(producer.last_store_time_ms)
+        .with_coordinator_epoch(-1)
+        .with_current_txn_start_offset(-1)
+}
+
+fn refused(index: i32, code: ErrorCode, why: String) -> PartitionResponse {
+    PartitionResponse::default()
+        .with_partition_index(index)
+        .with_error_code(code.0)
+        .with_error_message(Some(StrBytes::from_string(why)))
+}

@@ -1,0 +1,77 @@
+//! From a decoded request to its handler: one arm per API.
+
+use std::sync::Arc;
+
+use braid_protocol::{Request, RequestHeader, Response};
+
+use super::{Broker, Caller, Reply};
+use super::{
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group,
+};
+
+/// The second stage of every request that is handled alone.
+pub(super) async fn serve(
+    broker: Arc<Broker>,
+    caller: Caller,
+    header: RequestHeader,
+    request: Request,
+) -> Reply {
+    let (b, listener) = (&broker, &*caller.listener);
+    let response = match request {
+        // Both were answered in the first stage.
+        Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
+        Request::Fetch(r) => return fetch::handle(b, header, r).await,
+        Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
+        Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, &header, r).await),
+        Request::OffsetCommit(r) => {
+            Response::OffsetCommit(offset_commit::handle(b, &header, r).await)
+        }
+        Request::OffsetFetch(r) => Response::OffsetFetch(offset_fetch::handle(b, &header, r).await),
+        Request::FindCoordinator(r) => {
+            Response::FindCoordinator(find_coordinator::handle(b, listener, r).await)
+        }
+        Request::JoinGroup(r) => {
+            Response::JoinGroup(join_group::handle(b, &caller, &header, r).await)
+        }
+        Request::Heartbeat(r) => Response::Heartbeat(heartbeat::handle(b, r).await),
+        Request::LeaveGroup(r) => Response::LeaveGroup(leave_group::handle(b, r).await),
+        Request::SyncGroup(r) => Response::SyncGroup(sync_group::handle(b, r).await),
+        Request::CreateTopics(r) => Response::CreateTopics(create_topics::handle(b, r).await),
+        Request::DeleteTopics(r) => {
+            Response::DeleteTopics(delete_topics::handle(b, &header, r).await)
+        }
+        Request::InitProducerId(r) => {
+            Response::InitProducerId(init_producer_id::handle(b, r).await)
+        }
+        Request::OffsetForLeaderEpoch(r) => {
+            Response::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(b, r))
+        }
+        Request::DescribeConfigs(r) => Response::DescribeConfigs(describe_configs::handle(b, r)),
+        Request::DescribeCluster(r) => {
+            Response::DescribeCluster(describe_cluster::handle(b, listener, &r))
+        }
+        Request::ListGroups(r) => Response::ListGroups(list_groups::handle(b, r).await),
+        Request::DescribeGroups(r) => Response::DescribeGroups(describe_groups::handle(b, r).await),
+        Request::DeleteGroups(r) => Response::DeleteGroups(delete_groups::handle(b, r).await),
+        Request::OffsetDelete(r) => Response::OffsetDelete(offset_delete::handle(b, r).await),
+        Request::DescribeTopicPartitions(r) => {
+            Response::DescribeTopicPartitions(describe_topic_partitions::handle(b, r))
+        }
+        Request::CreatePartitions(r) => {
+            Response::CreatePartitions(create_partitions::handle(b, r).await)
+        }
+        Request::DeleteRecords(r) => Response::DeleteRecords(delete_records::handle(b, r).await),
+        Request::DescribeLogDirs(r) => Response::DescribeLogDirs(describe_log_dirs::handle(b, r)),
+        Request::DescribeProducers(r) => {
+            Response::DescribeProducers(describe_producers::handle(b, r))
+        }
+        Request::ListConfigResources(r) => {
+            Response::ListConfigResources(list_config_resources::handle(b, listener, &r))
+        }
+    };
+    Reply::Answer(header, response)
+}
