@@ -284,3 +284,18 @@ async fn a_restart_waits_for_the_disk_three_times_after_a_kill_and_twice_after_a
         node.shutdown().await;
     }
 }
+
+/// In time that jumps from timer to timer, each one that fires is a wake-up.
+#[tokio::test(start_paused = true)]
+async fn an_idle_node_wakes_less_than_once_a_minute() {
+    let (env, machine) = sim::env(1);
+    let node = MetadataNode::open(&env, config(Path::new("/data"))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let (parks, operations) = (runtime.worker_park_count(0), machine.fs.operations());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let woken = runtime.worker_park_count(0) - parks;
+    assert!(woken < 60, "woken {woken} times in an hour");
+    assert_eq!(machine.fs.operations(), operations);
+    node.shutdown().await;
+}
