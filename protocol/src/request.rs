@@ -31,6 +31,7 @@ use crate::header::RequestHeader;
 use by_hand::BodyError;
 
 pub(crate) mod by_hand;
+mod produce;
 
 /// Why a request cannot be carried out. The connection is to be closed, as Kafka does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +129,10 @@ pub fn decode(header: &RequestHeader, body: Bytes) -> Result<Request, DecodeErro
     }
     if !api.accepts(version) {
         return Err(DecodeError::UnsupportedVersion { api: api.key, version });
+    }
+    if api.key == ApiKey::Produce {
+        let decoded = produce::decode(version, &body);
+        return decoded.map(Request::Produce).map_err(|error| malformed(error.to_string()));
     }
     guard::check(api.key, version, &body).map_err(|source| DecodeError::Refused {
         api: api.key,

@@ -3,6 +3,8 @@
 //! Handlers fill the newest shape; [`fit`](crate::fit) makes it legal; the frame's length is filled
 //! in last. Several responses may be appended to one [`Outgoing`] before it is written.
 
+mod produce;
+
 use bytes::BufMut;
 use kafka_protocol::messages::{
     ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteGroupsResponse,
@@ -58,6 +60,10 @@ macro_rules! responses {
 
         fn encode_body(response: Response, version: i16, out: &mut Outgoing) -> Result<(), String> {
             match response {
+                Response::Produce(message) if produce::is_plain(&message) => {
+                    produce::encode(&message, version, out.buffer())
+                        .map_err(|error| error.to_string())
+                }
                 $(Response::$api(message) => {
                     let version = version.min(ApiKey::$api.api().generated_response_max);
                     message.encode(out.buffer(), version).map_err(|error| error.to_string())

@@ -73,5 +73,5 @@ pub(super) async fn serve(
             Response::ListConfigResources(list_config_resources::handle(b, listener, &r))
         }
     };
-    Reply::Answer(header, response)
+    Reply::answer(header, response)
 }

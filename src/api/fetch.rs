@@ -56,7 +56,7 @@ pub(crate) async fn handle(
             ..FetchResponse::default()
         },
     };
-    Reply::Answer(header, Response::Fetch(response))
+    Reply::answer(header, Response::Fetch(response))
 }
 
 struct Limits {

@@ -118,12 +118,25 @@ pub(crate) enum CloseReason {
 
 /// What goes back to the client.
 pub(crate) enum Reply {
-    /// An answer in its newest shape, for the request of this header.
-    Answer(RequestHeader, Response),
+    /// An answer in its newest shape, for the request of this header. Boxed, because a line of
+    /// waiting requests is moved about and most of them are small.
+    Answer(Box<(RequestHeader, Response)>),
     /// Nothing: acks=0.
     Nothing,
     /// The connection ends.
     Close(CloseReason),
+}
+
+impl Reply {
+    fn answer(header: RequestHeader, response: Response) -> Self {
+        Self::Answer(Box::new((header, response)))
+    }
+}
+
+/// When a run of requests was read: taken once for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) wall_ms: i64,
 }
 
 /// A request whose place in the order is fixed.
@@ -143,6 +156,7 @@ pub(crate) enum Accepted {
 pub(crate) fn accept(
     broker: &Arc<Broker>,
     caller: &mut Caller,
+    now: Moment,
     frame: Bytes,
 ) -> Result<Accepted, CloseReason> {
     let (header, body) = RequestHeader::parse(frame)?;
@@ -152,10 +166,10 @@ pub(crate) fn accept(
             "closing a connection");
     })?;
     Ok(match request {
-        Request::Produce(request) => produce::submit(broker, header, request),
+        Request::Produce(request) => produce::submit(broker, header, now, request),
         Request::ApiVersions(request) => {
             let response = api_versions::answer(broker, caller, &request);
-            Accepted::Done(Reply::Answer(header, Response::ApiVersions(response)))
+            Accepted::Done(Reply::answer(header, Response::ApiVersions(response)))
         }
         request => {
             let (broker, caller) = (Arc::clone(broker), caller.clone());

@@ -20,7 +20,7 @@ use braid_raft::image::TopicImage;
 
 use super::error::{append_code, batch_code};
 use super::respond::{internal_write_refused, text};
-use super::{Accepted, Broker, CloseReason, Reply};
+use super::{Accepted, Broker, CloseReason, Moment, Reply};
 use crate::model::{Position, TopicId};
 use crate::partition::TopicSettings;
 
@@ -40,6 +40,7 @@ pub(crate) struct Produced {
 pub(crate) fn submit(
     broker: &Arc<Broker>,
     header: RequestHeader,
+    now: Moment,
     request: ProduceRequest,
 ) -> Accepted {
     let acks = request.acks;
@@ -49,7 +50,7 @@ pub(crate) fn submit(
         allow_zstd: feature::produce_has_zstd(header.api_version),
         by_id: feature::produce_has_topic_ids(header.api_version),
         refused: refusal_of_all(&request),
-        now_ms: broker.env.clock.wall_ms(),
+        now_ms: now.wall_ms,
         end: Position(0),
         failed: false,
     };
@@ -206,23 +207,22 @@ fn batch_refused(error: &ConformError) -> Box<PartitionProduceResponse> {
 }
 
 impl Produced {
-    /// The answer, if the bytes are on disk by now.
-    pub(crate) fn poll_now(&mut self, broker: &Broker) -> Option<Reply> {
-        (broker.partitions.durable() >= self.end).then(|| self.answer())
+    /// Whether the answer is true by now.
+    pub(crate) fn is_durable(&self, broker: &Broker) -> bool {
+        broker.partitions.durable() >= self.end
     }
 
     /// Waits until the bytes are on disk or the log has failed. The request's timeout is for
     /// waiting on other replicas, of which there are none. Dropping the future loses nothing.
-    pub(crate) async fn wait(&mut self, broker: &Broker) -> Reply {
+    pub(crate) async fn wait(&mut self, broker: &Broker) {
         if broker.partitions.wait_durable(self.end).await.is_err() {
             self.fail_appended(ErrorCode::KAFKA_STORAGE_ERROR);
         }
-        self.answer()
     }
 
-    fn answer(&mut self) -> Reply {
-        let response = std::mem::take(&mut self.response);
-        Reply::Answer(self.header.clone(), Response::Produce(response))
+    /// The answer, once [`Produced::is_durable`] says so or [`Produced::wait`] has returned.
+    pub(crate) fn into_answer(self) -> (RequestHeader, Response) {
+        (self.header, Response::Produce(self.response))
     }
 
     /// Takes back every success that was only appended.

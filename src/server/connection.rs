@@ -16,12 +16,12 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{self, Accepted, Broker, Caller, CloseReason, Reply};
+use crate::api::{self, Accepted, Broker, Caller, CloseReason, Moment, Reply};
 use crate::env::net::Stream;
 use crate::server::memory::{FREE_FRAME_BYTES, HOLD_MAX, RequestMemory, Share};
 use crate::server::outbox::Outbox;
 use braid_protocol::frame::{self, FrameState};
-use braid_protocol::{Outgoing, response};
+use braid_protocol::{Outgoing, RequestHeader, Response, response};
 
 /// Room made for each read.
 const READ_BYTES: usize = 64 * 1024;
@@ -71,11 +71,12 @@ pub(crate) struct Connection {
     last_active: Instant,
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for a moment")]
 enum Event {
     Read(io::Result<usize>),
     Share(Share),
     Answer(Reply),
+    /// The produce at the head of the line is durable, or failed.
+    Produced,
     Timer,
     Stopping,
 }
@@ -130,6 +131,7 @@ impl Connection {
             let wants = self.accept_frames();
             self.settle();
             if !self.outgoing.is_empty() {
+                self.last_active = Instant::now();
                 self.flush(idle_max).await?;
                 continue;
             }
@@ -157,6 +159,7 @@ impl Connection {
                     self.line.pop_front();
                     self.answer(answer);
                 }
+                Event::Produced => self.answer_produced(),
                 Event::Timer => {
                     let next = self.look_at_the_clock(idle_max)?;
                     timer.as_mut().reset(next);
@@ -169,6 +172,7 @@ impl Connection {
     /// Hands over every whole frame that may be taken now; says what is wanted next.
     fn accept_frames(&mut self) -> Wants {
         let limit = self.broker.limits.frame_size_bytes_max;
+        let mut now = None;
         while self.takes_more() {
             match frame::inspect(&self.buffer, limit) {
                 FrameState::NeedMore(_) if self.eof => return Wants::Nothing,
@@ -182,7 +186,8 @@ impl Connection {
                 }
                 FrameState::Frame(_) | FrameState::TooLarge(_) | FrameState::Negative(_) => {}
             }
-            match self.accept_frame(limit) {
+            let now = *now.get_or_insert_with(|| self.moment());
+            match self.accept_frame(limit, now) {
                 Ok(accepted) => self.line.extend(accepted),
                 Err(ended) => self.last_word = Some(ended),
             }
@@ -191,10 +196,14 @@ impl Connection {
         if reads { Wants::Bytes } else { Wants::Nothing }
     }
 
-    fn accept_frame(&mut self, limit: usize) -> Result<Option<Accepted>, Ended> {
+    fn moment(&self) -> Moment {
+        Moment { wall_ms: self.broker.env.clock.wall_ms() }
+    }
+
+    fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
         let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
         let share = self.share.take();
-        let accepted = api::accept(&self.broker, &mut self.caller, frame)?;
+        let accepted = api::accept(&self.broker, &mut self.caller, now, frame)?;
         drop(share);
         Ok(Some(accepted))
     }
@@ -224,32 +233,45 @@ impl Connection {
                     Some(Accepted::Done(reply)) => reply,
                     Some(Accepted::Produced(_) | Accepted::Later(_)) | None => return,
                 },
-                Some(Accepted::Produced(produced)) => match produced.poll_now(&self.broker) {
-                    Some(reply) => {
-                        self.line.pop_front();
-                        reply
-                    }
-                    None => return,
-                },
-                Some(Accepted::Later(_)) | None => return,
+                Some(Accepted::Produced(produced)) if produced.is_durable(&self.broker) => {
+                    self.answer_produced();
+                    continue;
+                }
+                Some(Accepted::Produced(_) | Accepted::Later(_)) | None => return,
             };
             self.answer(reply);
         }
     }
 
-    fn answer(&mut self, reply: Reply) {
-        self.last_active = Instant::now();
-        let closed = match reply {
-            Reply::Answer(header, response) => {
-                response::encode(&header, response, &mut self.outgoing).err().map(Into::into)
-            }
-            Reply::Nothing => None,
-            Reply::Close(reason) => Some(reason),
-        };
-        if let Some(reason) = closed {
-            self.line.clear();
-            self.last_word = Some(reason.into());
+    /// Answers the produce at the head of the line.
+    fn answer_produced(&mut self) {
+        if let Some(Accepted::Produced(produced)) = self.line.pop_front() {
+            let (header, response) = produced.into_answer();
+            self.encode(&header, response);
         }
+    }
+
+    fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Answer(answer) => {
+                let (header, response) = *answer;
+                self.encode(&header, response);
+            }
+            Reply::Nothing => {}
+            Reply::Close(reason) => self.close(reason),
+        }
+    }
+
+    fn encode(&mut self, header: &RequestHeader, response: Response) {
+        if let Err(error) = response::encode(header, response, &mut self.outgoing) {
+            self.close(error.into());
+        }
+    }
+
+    /// Nothing further is taken or answered; what was answered already still leaves.
+    fn close(&mut self, reason: CloseReason) {
+        self.line.clear();
+        self.last_word = Some(reason.into());
     }
 
     /// Sends what is ready, for as long as the client takes any of it.
@@ -280,8 +302,11 @@ impl Connection {
         let Self { stream, buffer, line, broker, memory, stopping, .. } = self;
         let head = async {
             match line.front_mut() {
-                Some(Accepted::Later(later)) => later.as_mut().await,
-                Some(Accepted::Produced(produced)) => produced.wait(broker).await,
+                Some(Accepted::Later(later)) => Event::Answer(later.as_mut().await),
+                Some(Accepted::Produced(produced)) => {
+                    produced.wait(broker).await;
+                    Event::Produced
+                }
                 Some(Accepted::Done(_)) | None => std::future::pending().await,
             }
         };
@@ -297,7 +322,7 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            answer = head => Event::Answer(answer),
+            event = head => event,
             event = client => event,
             changed = stopping.changed() => match changed {
                 Ok(()) => Event::Stopping,

@@ -28,6 +28,9 @@ pub(crate) enum BodyError {
     /// Bytes where UTF-8 has to be.
     #[error("a string is not UTF-8")]
     NotUtf8,
+    /// Decoding would take more memory than the received bytes justify.
+    #[error("decoding would take more memory than the received bytes justify")]
+    Memory,
 }
 
 /// Reads a body of a flexible version.
