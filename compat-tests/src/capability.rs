@@ -27,11 +27,12 @@ pub enum Capability {
     Idempotence,
     Crashes,
     RealData,
+    ConsoleTools,
 }
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 21] = [
+    pub const ALL: [Capability; 22] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
@@ -53,6 +54,7 @@ impl Capability {
         Capability::Idempotence,
         Capability::Crashes,
         Capability::RealData,
+        Capability::ConsoleTools,
     ];
 
     /// The row's words in the table.
@@ -84,6 +86,7 @@ impl Capability {
             Capability::Idempotence => "idempotent writes: no loss, no duplicate through kill -9",
             Capability::Crashes => "20 × kill -9 under load",
             Capability::RealData => "the main job on real data",
+            Capability::ConsoleTools => "Kafka's console tools",
         }
     }
 
@@ -114,6 +117,10 @@ impl Capability {
             (Capability::RealData, Kind::Kcat) => {
                 Some("lines with arbitrary bytes cannot be told apart")
             }
+            (Capability::Idempotence, Kind::Kcat) => {
+                Some("one process for each write, so nothing to retry")
+            }
+            (Capability::ConsoleTools, kind) if kind != Kind::Java => Some("the tools are Java"),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The clients by name, and the commands of the contract as functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -388,7 +388,7 @@ impl Client {
         if let Some(instance_id) = membership.instance_id {
             command["instance_id"] = json!(instance_id);
         }
-        Ok(Member { kind: self.kind, call: self.driver()?.begin("group", command)?, output })
+        Ok(Member::new(self.kind, self.driver()?.begin("group", command)?, output))
     }
 
     /// Offset and timestamp for each partition; `at` is `earliest`, `latest`, `max-timestamp` or milliseconds.
@@ -565,16 +565,65 @@ impl Production<'_> {
     }
 }
 
-/// A group member at work.
+/// A group member at work, and what it said of its partitions.
 #[derive(Debug)]
 pub struct Member<'a> {
     pub kind: Kind,
-    pub call: Call<'a>,
+    call: Call<'a>,
     /// Where it writes what it reads.
     pub output: PathBuf,
+    /// Topic and partition of all that it owns now.
+    pub owned: BTreeSet<(String, i32)>,
+    /// How often it was given partitions.
+    pub assignments: usize,
+    /// Every partition it ever gave up, in order.
+    pub given_up: Vec<(String, i32)>,
+    /// How many records it wrote to its output.
+    pub received: u64,
+    ended: bool,
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
+    fn new(kind: Kind, call: Call<'a>, output: PathBuf) -> Member<'a> {
+        let (owned, given_up) = (BTreeSet::new(), Vec::new());
+        Member { kind, call, output, owned, assignments: 0, given_up, received: 0, ended: false }
+    }
+
+    /// Takes in what it has said, waiting for the first word at most `timeout`.
+    ///
+    /// # Errors
+    /// When it says what the contract does not know.
+    pub fn listen(&mut self, timeout: Duration) -> Result<()> {
+        let mut event = self.call.event_within(timeout);
+        while let Some(said) = event {
+            self.hear(&said)?;
+            event = self.call.event_within(Duration::ZERO);
+        }
+        self.ended = self.call.has_ended();
+        Ok(())
+    }
+
+    fn hear(&mut self, event: &Value) -> Result<()> {
+        let partitions =
+            || list(&event["partitions"], |p| Ok((text(&p[0])?, i32::try_from(number(&p[1])?)?)));
+        match event["event"].as_str() {
+            Some("assigned") => {
+                self.owned.extend(partitions()?);
+                self.assignments += 1;
+            }
+            Some("revoked") => {
+                let gone = partitions()?;
+                self.owned.retain(|partition| !gone.contains(partition));
+                self.given_up.extend(gone);
+            }
+            Some("received") => {
+                self.received = event["count"].as_u64().context("a count is missing")?
+            }
+            _ => bail!("{} said {event}", self.kind),
+        }
+        Ok(())
+    }
+
     /// Tells it to leave and waits until it has.
     ///
     /// # Errors
@@ -582,5 +631,37 @@ impl Member<'_> {
     pub fn leave(self) -> Result<()> {
         self.call.stop()?;
         self.call.finish(TIMEOUT).map(drop)
+    }
+}
+
+/// Listens to all members until `settled` holds of what they said.
+///
+/// # Errors
+/// When it does not in time, or when a member ends.
+pub fn until<'a>(
+    members: &mut [&mut Member<'a>],
+    timeout: Duration,
+    what: &str,
+    mut settled: impl FnMut(&[&mut Member<'a>]) -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        for member in members.iter_mut() {
+            member.listen(Duration::from_millis(10))?;
+        }
+        if settled(members)? {
+            return Ok(());
+        }
+        if let Some(member) = members.iter().find(|member| member.ended) {
+            bail!("{} ended while waiting for {what}:\n{}", member.kind, member.call.log_tail(30));
+        }
+        if Instant::now() > deadline {
+            let tell = |m: &&mut Member<'_>| {
+                format!("{} owns {:?}, received {}", m.kind, m.owned, m.received)
+            };
+            let told: Vec<String> = members.iter().map(tell).collect();
+            let logs: String = members.iter().map(|m| m.call.log_tail(15)).collect();
+            bail!("{what} did not come about within {timeout:?}: {told:#?}\n{logs}");
+        }
     }
 }

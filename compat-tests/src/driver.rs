@@ -174,17 +174,42 @@ impl Call<'_> {
         )
     }
 
-    /// An event that is already there.
-    pub fn event_if_any(&mut self) -> Option<Value> {
+    /// An event that comes in time; `None` also when the command has ended.
+    pub fn event_within(&mut self, timeout: Duration) -> Option<Value> {
         if self.outcome.is_some() {
             return None;
         }
-        let answer = self.answers.try_recv().ok()?;
-        if answer.get("event").is_some() {
-            return Some(answer);
+        match self.answers.recv_timeout(timeout) {
+            Ok(answer) if answer.get("event").is_some() => Some(answer),
+            Ok(answer) => {
+                self.outcome = Some(answer);
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.outcome =
+                    Some(json!({"error": {"code": 0, "message": "the program has ended"}}));
+                None
+            }
         }
-        self.outcome = Some(answer);
-        None
+    }
+
+    /// Whether the command has ended, well or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Whether the command has ended, passing over events.
+    pub fn has_ended_by_now(&mut self) -> bool {
+        while self.event_within(Duration::ZERO).is_some() {}
+        self.has_ended()
+    }
+
+    /// The last lines of the program's log.
+    #[must_use]
+    pub fn log_tail(&self, count: usize) -> String {
+        self.driver.log.tail(count)
     }
 
     /// Passes over the remaining events and gives the answer.

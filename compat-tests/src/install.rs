@@ -55,6 +55,16 @@ pub fn scratch() -> Result<PathBuf> {
     Ok(scratch)
 }
 
+/// Where the brokers' whole logs of the last run lie.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn logs() -> Result<PathBuf> {
+    let logs = root()?.join("logs");
+    std::fs::create_dir_all(&logs)?;
+    Ok(logs)
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

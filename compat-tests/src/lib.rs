@@ -15,6 +15,7 @@
 
 pub mod capability;
 pub mod client;
+pub mod dataset;
 pub mod driver;
 pub mod install;
 pub mod kcat;

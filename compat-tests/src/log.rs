@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,14 @@ impl Log {
         let lines = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = lines.kept.len().saturating_sub(count);
         lines.kept.iter().skip(skipped).map(|line| format!("    {line}\n")).collect()
+    }
+
+    /// Writes all that is kept into a file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        Ok(std::fs::write(path, self.tail(LINES_MAX))?)
     }
 
     fn change(&self, by: impl FnOnce(&mut Lines)) {

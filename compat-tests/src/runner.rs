@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::capability::Capability;
-use crate::client::Kind;
+use crate::client::{Client, Kind};
 use crate::install;
 use crate::server::{self, Server};
 
@@ -153,6 +153,10 @@ impl Suite {
             return ExitCode::SUCCESS;
         }
         println!("\nrunning {} scenarios against {:?}", wanted.len(), server::kind());
+        if let Ok(logs) = install::logs() {
+            // Only the last run's are kept.
+            let _removed = std::fs::remove_dir_all(logs);
+        }
         let world = World::default();
         let begun = Instant::now();
         let (alone, together): (Vec<&Case>, Vec<&Case>) =
@@ -205,7 +209,10 @@ fn run_all(cases: &[&Case], threads: usize, world: &World) -> Vec<String> {
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let (false, Some(Ok(server))) = (failed.is_empty(), world.server.get()) {
-        println!("the shared broker's last lines:\n{}", server.log_tail(60));
+        println!(
+            "the shared broker's last lines (all are in target/compat/logs):\n{}",
+            server.log_tail(30)
+        );
     }
     failed
 }
@@ -223,10 +230,12 @@ fn report(world: &World, whole: bool) -> Report {
     let mut text = String::from("\nverified facts by client:\n");
     let mut problems = Vec::new();
     for client in Kind::ALL {
+        let version =
+            client.shared().and_then(Client::version).unwrap_or_else(|error| format!("{error:#}"));
         let counts =
             Capability::ALL.map(|capability| (capability, world.count(client, capability)));
         let total: usize = counts.iter().map(|(_, count)| count).sum();
-        let _written = writeln!(text, "  {:14}{total:9}", client.name());
+        let _written = writeln!(text, "  {:14}{total:9}  (version {version})", client.name());
         for (capability, count) in counts {
             if count > 0 {
                 let _written = writeln!(text, "    {count:10}  {}", capability.title());
@@ -244,7 +253,7 @@ fn report(world: &World, whole: bool) -> Report {
     Report { text, problems }
 }
 
-/// Compares the table in docs/compatibility.md, or writes it when `BRAID_UPDATE_DOCS` is set.
+/// Compares the table in docs/compatibility.md, or writes it when `UPDATE` is set.
 fn hold_table() -> Result<()> {
     let path: PathBuf = install::package_dir().join("../docs/compatibility.md");
     let page =
@@ -256,14 +265,11 @@ fn hold_table() -> Result<()> {
     if found == table {
         return Ok(());
     }
-    if std::env::var_os("BRAID_UPDATE_DOCS").is_some() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, format!("{before}{TABLE_START}{table}{TABLE_END}{after}"))?;
         return Ok(());
     }
-    anyhow::bail!(
-        "the clients table in {} is stale; run again with BRAID_UPDATE_DOCS=1",
-        path.display()
-    )
+    anyhow::bail!("the clients table in {} is stale; run again with UPDATE=1", path.display())
 }
 
 /// The table that a run without failures has shown.
@@ -276,7 +282,13 @@ fn table() -> Result<String> {
     table += &"---|".repeat(Kind::ALL.len());
     table += "\n| version |";
     for client in Kind::ALL {
-        let _written = write!(table, " {} |", client.shared()?.version()?);
+        // kcat alone is not pinned: it is the one that the system has.
+        let version = if client == Kind::Kcat {
+            "Debian 12's".to_owned()
+        } else {
+            client.shared()?.version()?
+        };
+        let _written = write!(table, " {version} |");
     }
     let mut notes: Vec<&str> = Vec::new();
     for capability in Capability::ALL {

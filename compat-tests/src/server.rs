@@ -258,6 +258,10 @@ impl Drop for Server {
             // It may have ended already; then there is nothing to end.
             let _ended = child.kill().and_then(|()| child.wait());
         }
+        if let (Ok(logs), Some(name)) = (install::logs(), self.dir.path().file_name()) {
+            // A log that cannot be kept is no reason to fail.
+            let _kept = self.log.save(&logs.join(name).with_extension("log"));
+        }
     }
 }
 

@@ -51,16 +51,15 @@ type command struct {
 	Op        string `json:"op"`
 	Bootstrap string `json:"bootstrap"`
 
-	Input             string        `json:"input"`
-	Numbers           *numbersInput `json:"numbers"`
-	AcksOutput        string        `json:"acks_output"`
-	Acks              string        `json:"acks"`
-	Codec             string        `json:"codec"`
-	Idempotent        bool          `json:"idempotent"`
-	LingerMs          *int          `json:"linger_ms"`
-	DeliveryTimeoutMs int           `json:"delivery_timeout_ms"`
-	MaxRequestBytes   int32         `json:"max_request_bytes"`
-	Window            int           `json:"window"`
+	Input           string        `json:"input"`
+	Numbers         *numbersInput `json:"numbers"`
+	AcksOutput      string        `json:"acks_output"`
+	Acks            string        `json:"acks"`
+	Codec           string        `json:"codec"`
+	Idempotent      bool          `json:"idempotent"`
+	LingerMs        *int          `json:"linger_ms"`
+	MaxRequestBytes int32         `json:"max_request_bytes"`
+	Window          int           `json:"window"`
 
 	Topics           json.RawMessage `json:"topics"`
 	FromOffset       *int64          `json:"from_offset"`
@@ -316,10 +315,6 @@ func produce(c *command) facts {
 		"": kgo.NoCompression(), "none": kgo.NoCompression(), "gzip": kgo.GzipCompression(),
 		"snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[c.Codec]
-	timeout := 60 * time.Second
-	if c.DeliveryTimeoutMs > 0 {
-		timeout = time.Duration(c.DeliveryTimeoutMs) * time.Millisecond
-	}
 	linger := 5
 	if c.LingerMs != nil {
 		linger = *c.LingerMs
@@ -327,7 +322,8 @@ func produce(c *command) facts {
 	acks := map[string]kgo.Acks{"": kgo.AllISRAcks(), "all": kgo.AllISRAcks(), "1": kgo.LeaderAck(), "0": kgo.NoAck()}[c.Acks]
 	options := []kgo.Opt{
 		kgo.RequiredAcks(acks), kgo.ProducerBatchCompression(codec), kgo.RecordPartitioner(chosen()),
-		kgo.RecordDeliveryTimeout(timeout), kgo.ProducerLinger(time.Duration(linger) * time.Millisecond),
+		// No RecordDeliveryTimeout: it counts from a record's own timestamp, which may be long past.
+		kgo.ProducerLinger(time.Duration(linger) * time.Millisecond),
 		kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(3), kgo.MaxBufferedRecords(100_000),
 		kgo.ProduceRequestTimeout(10 * time.Second),
 	}

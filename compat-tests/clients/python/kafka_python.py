@@ -8,7 +8,7 @@ from kafka.admin import ConfigResource
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from kafka.errors import BrokerResponseError, KafkaError
+from kafka.errors import BrokerResponseError, KafkaConnectionError, KafkaError
 
 import contract
 from contract import LOCAL_ERROR, Acks, event, on_stop, records, write_record
@@ -156,7 +156,13 @@ def group(command):
     count = 0
     with open(command["output"], "wb", buffering=1 << 20) as output:
         while not stopped.is_set():
-            batches = client.poll(timeout_ms=200)
+            try:
+                batches = client.poll(timeout_ms=200)
+            except KafkaConnectionError as lost:
+                # It gives a lost connection to the caller, who is to go on.
+                print("poll failed:", lost, file=contract.sys.stderr)
+                stopped.wait(0.1)
+                continue
             for batch in batches.values():
                 for record in batch:
                     write(output, record)

@@ -196,7 +196,8 @@ def list_offsets(command):
     spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest, "max-timestamp": OffsetSpec.max_timestamp}
     wanted = spec[at]() if at in spec else OffsetSpec.for_timestamp(int(at))
     asked = {TopicPartition(command["topic"], p): wanted for p in command["partitions"]}
-    found = admin(command).list_offsets(asked, request_timeout=30)
+    client = admin(command)
+    found = client.list_offsets(asked, request_timeout=30)
     results = {p.partition: future.result() for p, future in found.items()}
     return {"offsets": [
         {"partition": p, "offset": results[p].offset, "timestamp": results[p].timestamp} for p in command["partitions"]
@@ -230,6 +231,7 @@ def committed(command):
 
 
 def admin(command):
+    """The caller holds it until its futures are done: its end is theirs."""
     return AdminClient({"bootstrap.servers": command["bootstrap"]})
 
 
@@ -254,7 +256,8 @@ def create_topics(command):
 
 
 def delete_topics(command):
-    return {"results": {name: outcome(future) for name, future in admin(command).delete_topics(command["topics"]).items()}}
+    client = admin(command)
+    return {"results": {name: outcome(future) for name, future in client.delete_topics(command["topics"]).items()}}
 
 
 def list_topics(command):
@@ -276,12 +279,14 @@ def describe_topics(command):
 
 def describe_configs(command):
     resource = ConfigResource(command["kind"], command["name"])
-    (future,) = admin(command).describe_configs([resource]).values()
+    client = admin(command)
+    (future,) = client.describe_configs([resource]).values()
     return {"configs": {entry.name: entry.value for entry in future.result().values()}}
 
 
 def describe_cluster(command):
-    cluster = admin(command).describe_cluster(request_timeout=30).result()
+    client = admin(command)
+    cluster = client.describe_cluster(request_timeout=30).result()
     return {
         "cluster_id": cluster.cluster_id,
         "controller": cluster.controller.id if cluster.controller else -1,
