@@ -138,6 +138,7 @@ impl Node {
                 FETCH_SESSION_EVICTION_MS,
             )),
             producer_ids: ProducerIds::default(),
+            config_changes: tokio::sync::Semaphore::new(1),
             topic_settings: Arc::clone(&topic_settings),
             config,
         });

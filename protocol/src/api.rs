@@ -30,13 +30,23 @@ pub enum ApiKey {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    DescribeAcls = 29,
     DescribeConfigs = 32,
+    AlterConfigs = 33,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
+    ElectLeaders = 43,
+    IncrementalAlterConfigs = 44,
+    AlterPartitionReassignments = 45,
+    ListPartitionReassignments = 46,
     OffsetDelete = 47,
+    DescribeClientQuotas = 48,
+    DescribeQuorum = 55,
+    UpdateFeatures = 57,
     DescribeCluster = 60,
     DescribeProducers = 61,
+    UnregisterBroker = 64,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
@@ -127,7 +137,7 @@ pub fn find(code: i16) -> Option<&'static Api> {
 }
 
 /// Every served API, by number.
-pub static SUPPORTED: [Api; 28] = [
+pub static SUPPORTED: [Api; 38] = [
     Api {
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
@@ -193,6 +203,7 @@ pub static SUPPORTED: [Api; 28] = [
         "Write on the transactional id; IdempotentWrite on the cluster",
     ),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4, "Describe on the topic"),
+    row(ApiKey::DescribeAcls, "DescribeAcls", 1, 3, 2, "Describe on the cluster"),
     row(
         ApiKey::DescribeConfigs,
         "DescribeConfigs",
@@ -201,9 +212,35 @@ pub static SUPPORTED: [Api; 28] = [
         4,
         "DescribeConfigs on the topic, group or cluster",
     ),
+    row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, 2, "AlterConfigs on the topic or cluster"),
     row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, 2, "Describe on the cluster"),
     row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2, "Alter on the topic"),
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2, "Delete on the group"),
+    row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, 2, "Alter on the cluster"),
+    row(
+        ApiKey::IncrementalAlterConfigs,
+        "IncrementalAlterConfigs",
+        0,
+        1,
+        1,
+        "AlterConfigs on the topic or cluster",
+    ),
+    row(
+        ApiKey::AlterPartitionReassignments,
+        "AlterPartitionReassignments",
+        0,
+        1,
+        0,
+        "Alter on the cluster",
+    ),
+    row(
+        ApiKey::ListPartitionReassignments,
+        "ListPartitionReassignments",
+        0,
+        0,
+        0,
+        "Describe on the cluster",
+    ),
     row(
         ApiKey::OffsetDelete,
         "OffsetDelete",
@@ -213,6 +250,16 @@ pub static SUPPORTED: [Api; 28] = [
         "Delete on the group, Read on the topic",
     ),
     row(
+        ApiKey::DescribeClientQuotas,
+        "DescribeClientQuotas",
+        0,
+        1,
+        1,
+        "DescribeConfigs on the cluster",
+    ),
+    row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, 0, "Describe on the cluster"),
+    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, 0, "Alter on the cluster"),
+    row(
         ApiKey::DescribeCluster,
         "DescribeCluster",
         0,
@@ -221,6 +268,7 @@ pub static SUPPORTED: [Api; 28] = [
         "none; Describe on the cluster for its operations",
     ),
     row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, 0, "Read on the topic"),
+    row(ApiKey::UnregisterBroker, "UnregisterBroker", 0, 0, 0, "Alter on the cluster"),
     row(
         ApiKey::ListConfigResources,
         "ListConfigResources",

@@ -10,9 +10,9 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, DeleteTopicsResponse, DescribeClusterResponse,
-    DescribeGroupsResponse, FindCoordinatorResponse, InitProducerIdResponse, JoinGroupResponse,
-    LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
-    ProduceResponse, ProducerId,
+    DescribeGroupsResponse, DescribeQuorumResponse, ElectLeadersResponse, FindCoordinatorResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
+    MetadataResponse, OffsetFetchResponse, ProduceResponse, ProducerId,
 };
 
 use crate::error_code::ErrorCode;
@@ -36,6 +36,8 @@ pub fn fit(response: &mut Response, version: i16) {
         Response::InitProducerId(init) => fit_init_producer_id(init, version),
         Response::DescribeCluster(describe) => fit_describe_cluster(describe, version),
         Response::DescribeGroups(describe) => fit_describe_groups(describe, version),
+        Response::ElectLeaders(elect) => fit_elect_leaders(elect, version),
+        Response::DescribeQuorum(describe) => fit_describe_quorum(describe, version),
         // Every field that a version of these lacks is left out without a complaint.
         Response::Fetch(_)
         | Response::OffsetCommit(_)
@@ -44,6 +46,14 @@ pub fn fit(response: &mut Response, version: i16) {
         | Response::CreateTopics(_)
         | Response::OffsetForLeaderEpoch(_)
         | Response::DescribeConfigs(_)
+        | Response::UpdateFeatures(_)
+        | Response::UnregisterBroker(_)
+        | Response::DescribeClientQuotas(_)
+        | Response::DescribeAcls(_)
+        | Response::AlterPartitionReassignments(_)
+        | Response::ListPartitionReassignments(_)
+        | Response::AlterConfigs(_)
+        | Response::IncrementalAlterConfigs(_)
         | Response::ListConfigResources(_)
         | Response::DescribeProducers(_)
         | Response::DescribeLogDirs(_)
@@ -229,6 +239,25 @@ fn fit_describe_groups(response: &mut DescribeGroupsResponse, version: i16) {
         }
         if version < 3 {
             group.authorized_operations = OPERATIONS_NOT_ASKED;
+        }
+    }
+}
+
+/// The first version has no place for an error of the whole request.
+fn fit_elect_leaders(response: &mut ElectLeadersResponse, version: i16) {
+    if version < 1 {
+        response.error_code = 0;
+    }
+}
+
+fn fit_describe_quorum(response: &mut DescribeQuorumResponse, version: i16) {
+    if version >= 2 {
+        return;
+    }
+    response.nodes.clear();
+    for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        for replica in partition.current_voters.iter_mut().chain(&mut partition.observers) {
+            replica.replica_directory_id = uuid::Uuid::nil();
         }
     }
 }

@@ -12,14 +12,17 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -100,6 +103,16 @@ requests! {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest, generated),
     DescribeConfigs(DescribeConfigsRequest, generated),
     DescribeCluster(DescribeClusterRequest, generated),
+    UnregisterBroker(UnregisterBrokerRequest, generated),
+    UpdateFeatures(UpdateFeaturesRequest, generated),
+    DescribeClientQuotas(DescribeClientQuotasRequest, generated),
+    DescribeAcls(DescribeAclsRequest, generated),
+    DescribeQuorum(DescribeQuorumRequest, generated),
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest, generated),
+    ListPartitionReassignments(ListPartitionReassignmentsRequest, generated),
+    ElectLeaders(ElectLeadersRequest, generated),
+    AlterConfigs(AlterConfigsRequest, generated),
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest, generated),
     ListConfigResources(ListConfigResourcesRequest, generated),
     DescribeProducers(DescribeProducersRequest, generated),
     DescribeLogDirs(DescribeLogDirsRequest, generated),
@@ -180,6 +193,7 @@ fn normalise(request: &mut Request, version: i16) {
         Request::LeaveGroup(leave) => normalise_leave_group(leave, version),
         Request::DeleteTopics(delete) => normalise_delete_topics(delete, version),
         Request::ListConfigResources(list) => normalise_list_config_resources(list, version),
+        Request::UpdateFeatures(update) => normalise_update_features(update, version),
         Request::Produce(_)
         | Request::ListOffsets(_)
         | Request::OffsetCommit(_)
@@ -191,6 +205,15 @@ fn normalise(request: &mut Request, version: i16) {
         | Request::OffsetForLeaderEpoch(_)
         | Request::DescribeConfigs(_)
         | Request::DescribeCluster(_)
+        | Request::UnregisterBroker(_)
+        | Request::DescribeClientQuotas(_)
+        | Request::DescribeAcls(_)
+        | Request::DescribeQuorum(_)
+        | Request::AlterPartitionReassignments(_)
+        | Request::ListPartitionReassignments(_)
+        | Request::ElectLeaders(_)
+        | Request::AlterConfigs(_)
+        | Request::IncrementalAlterConfigs(_)
         | Request::DescribeProducers(_)
         | Request::DescribeLogDirs(_)
         | Request::DeleteRecords(_)
@@ -274,6 +297,18 @@ fn normalise_list_config_resources(request: &mut ListConfigResourcesRequest, ver
     const CLIENT_METRICS: i8 = 16;
     if version < 1 {
         request.resource_types = vec![CLIENT_METRICS];
+    }
+}
+
+/// The first version allowed downgrades by a flag.
+fn normalise_update_features(request: &mut UpdateFeaturesRequest, version: i16) {
+    const SAFE_DOWNGRADE: i8 = 2;
+    if version < 1 {
+        for update in &mut request.feature_updates {
+            if std::mem::take(&mut update.allow_downgrade) {
+                update.upgrade_type = SAFE_DOWNGRADE;
+            }
+        }
     }
 }
 

@@ -254,6 +254,12 @@ impl MetadataNode {
         i32::try_from(leader).ok().map(BrokerId)
     }
 
+    /// The term of the quorum: grows with every election.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.inner.raft.metrics().borrow().current_term
+    }
+
     /// Waits until the node fails. Never returns while it runs, nor after [`Self::shutdown`].
     pub async fn failed(&self) -> MetadataFailed {
         let mut health = self.inner.health.clone();

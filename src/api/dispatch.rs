@@ -6,11 +6,14 @@ use braid_protocol::{Request, RequestHeader, Response};
 
 use super::{Broker, Caller, Reply};
 use super::{
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id, join_group,
-    leave_group, list_config_resources, list_groups, list_offsets, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group,
+    alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_groups,
+    delete_records, delete_topics, describe_acls, describe_client_quotas, describe_cluster,
+    describe_configs, describe_groups, describe_log_dirs, describe_producers, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group, unregister_broker,
+    update_features,
 };
 
 /// The second stage of every request that is handled alone.
@@ -53,6 +56,26 @@ pub(super) async fn serve(
         Request::DescribeConfigs(r) => Response::DescribeConfigs(describe_configs::handle(b, r)),
         Request::DescribeCluster(r) => {
             Response::DescribeCluster(describe_cluster::handle(b, listener, &r))
+        }
+        Request::IncrementalAlterConfigs(r) => {
+            Response::IncrementalAlterConfigs(incremental_alter_configs::handle(b, r).await)
+        }
+        Request::AlterConfigs(r) => Response::AlterConfigs(alter_configs::handle(b, r).await),
+        Request::ElectLeaders(r) => Response::ElectLeaders(elect_leaders::handle(b, r)),
+        Request::ListPartitionReassignments(_) => {
+            Response::ListPartitionReassignments(list_partition_reassignments::handle())
+        }
+        Request::AlterPartitionReassignments(r) => {
+            Response::AlterPartitionReassignments(alter_partition_reassignments::handle(b, r))
+        }
+        Request::DescribeQuorum(r) => Response::DescribeQuorum(describe_quorum::handle(b, r)),
+        Request::DescribeAcls(_) => Response::DescribeAcls(describe_acls::handle()),
+        Request::DescribeClientQuotas(r) => {
+            Response::DescribeClientQuotas(describe_client_quotas::handle(&r))
+        }
+        Request::UpdateFeatures(r) => Response::UpdateFeatures(update_features::handle(b, r)),
+        Request::UnregisterBroker(r) => {
+            Response::UnregisterBroker(unregister_broker::handle(b, &r))
         }
         Request::ListGroups(r) => Response::ListGroups(list_groups::handle(b, r).await),
         Request::DescribeGroups(r) => Response::DescribeGroups(describe_groups::handle(b, r).await),

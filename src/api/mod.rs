@@ -22,30 +22,39 @@ use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::partition::{Partitions, TopicSettingsCache};
 
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
+mod config_change;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod dispatch;
+mod elect_leaders;
 mod error;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -54,6 +63,8 @@ mod offset_for_leader_epoch;
 mod produce;
 mod respond;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 
 pub(crate) use api_versions::METADATA_VERSION;
 pub(crate) use create_topics::OFFSETS_TOPIC;
@@ -84,6 +95,8 @@ pub(crate) struct Broker {
     pub(crate) groups: GroupCoordinator,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,
+    /// One permit: settings are worked out from those that stand, so one change at a time.
+    pub(crate) config_changes: tokio::sync::Semaphore,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
 }
 

@@ -41,3 +41,14 @@ pub(super) fn perhaps(name: &str) -> Option<&'static str> {
         .filter(|(distance, _)| *distance <= 3)
         .map(|(_, near)| near)
 }
+
+/// A topic key whose name differs from a wrong one by a slip of the hand.
+#[must_use]
+pub fn nearest_topic_key(name: &str) -> Option<&'static str> {
+    topic::TOPIC_KEYS
+        .iter()
+        .map(|key| (strsim::damerau_levenshtein(key.name, name), key.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, near)| near)
+}

@@ -32,7 +32,7 @@ mod tests;
 pub use describe::{ConfigSource, ConfigSynonym, Described};
 pub use fault::{Fault, LoadError, Located, Warning};
 pub use key::{Check, Effect, Key, Kind, Synonym, Update};
-pub use keys_by_name::{broker_key, broker_keys, topic_keys};
+pub use keys_by_name::{broker_key, broker_keys, nearest_topic_key, topic_keys};
 pub use listener::{ListenerConfig, ListenerError};
 pub use load::Config;
 pub use parts::{

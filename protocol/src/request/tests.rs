@@ -44,6 +44,20 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsRequest>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterRequest>(version, body),
+        ApiKey::UnregisterBroker => round::<UnregisterBrokerRequest>(version, body),
+        ApiKey::UpdateFeatures => round::<UpdateFeaturesRequest>(version, body),
+        ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasRequest>(version, body),
+        ApiKey::DescribeAcls => round::<DescribeAclsRequest>(version, body),
+        ApiKey::DescribeQuorum => round::<DescribeQuorumRequest>(version, body),
+        ApiKey::AlterPartitionReassignments => {
+            round::<AlterPartitionReassignmentsRequest>(version, body)
+        }
+        ApiKey::ListPartitionReassignments => {
+            round::<ListPartitionReassignmentsRequest>(version, body)
+        }
+        ApiKey::ElectLeaders => round::<ElectLeadersRequest>(version, body),
+        ApiKey::AlterConfigs => round::<AlterConfigsRequest>(version, body),
+        ApiKey::IncrementalAlterConfigs => round::<IncrementalAlterConfigsRequest>(version, body),
         ApiKey::ListConfigResources => round::<ListConfigResourcesRequest>(version, body),
         ApiKey::DescribeProducers => round::<DescribeProducersRequest>(version, body),
         ApiKey::DescribeLogDirs => round::<DescribeLogDirsRequest>(version, body),

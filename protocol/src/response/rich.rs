@@ -93,6 +93,24 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         ApiKey::OffsetForLeaderEpoch => Response::OffsetForLeaderEpoch(offset_for_leader_epoch()),
         ApiKey::DescribeConfigs => Response::DescribeConfigs(describe_configs()),
         ApiKey::DescribeCluster => Response::DescribeCluster(describe_cluster()),
+        ApiKey::UnregisterBroker => Response::UnregisterBroker(admin::unregister_broker()),
+        ApiKey::UpdateFeatures => Response::UpdateFeatures(admin::update_features()),
+        ApiKey::DescribeClientQuotas => {
+            Response::DescribeClientQuotas(admin::describe_client_quotas())
+        }
+        ApiKey::DescribeAcls => Response::DescribeAcls(admin::describe_acls()),
+        ApiKey::DescribeQuorum => Response::DescribeQuorum(admin::describe_quorum()),
+        ApiKey::AlterPartitionReassignments => {
+            Response::AlterPartitionReassignments(admin::alter_partition_reassignments())
+        }
+        ApiKey::ListPartitionReassignments => {
+            Response::ListPartitionReassignments(admin::list_partition_reassignments())
+        }
+        ApiKey::ElectLeaders => Response::ElectLeaders(admin::elect_leaders()),
+        ApiKey::AlterConfigs => Response::AlterConfigs(admin::alter_configs()),
+        ApiKey::IncrementalAlterConfigs => {
+            Response::IncrementalAlterConfigs(admin::incremental_alter_configs())
+        }
         ApiKey::ListConfigResources => {
             Response::ListConfigResources(admin::list_config_resources())
         }

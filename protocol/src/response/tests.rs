@@ -85,6 +85,20 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochResponse>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsResponse>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterResponse>(version, body),
+        ApiKey::UnregisterBroker => round::<UnregisterBrokerResponse>(version, body),
+        ApiKey::UpdateFeatures => round::<UpdateFeaturesResponse>(version, body),
+        ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasResponse>(version, body),
+        ApiKey::DescribeAcls => round::<DescribeAclsResponse>(version, body),
+        ApiKey::DescribeQuorum => round::<DescribeQuorumResponse>(version, body),
+        ApiKey::AlterPartitionReassignments => {
+            round::<AlterPartitionReassignmentsResponse>(version, body)
+        }
+        ApiKey::ListPartitionReassignments => {
+            round::<ListPartitionReassignmentsResponse>(version, body)
+        }
+        ApiKey::ElectLeaders => round::<ElectLeadersResponse>(version, body),
+        ApiKey::AlterConfigs => round::<AlterConfigsResponse>(version, body),
+        ApiKey::IncrementalAlterConfigs => round::<IncrementalAlterConfigsResponse>(version, body),
         ApiKey::ListConfigResources => round::<ListConfigResourcesResponse>(version, body),
         ApiKey::DescribeProducers => round::<DescribeProducersResponse>(version, body),
         ApiKey::DescribeLogDirs => round::<DescribeLogDirsResponse>(version, body),
@@ -131,6 +145,15 @@ fn the_newest_version_loses_nothing() {
         OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
         DescribeConfigs(DescribeConfigsResponse),
         DescribeCluster(DescribeClusterResponse),
+        UnregisterBroker(UnregisterBrokerResponse),
+        DescribeClientQuotas(DescribeClientQuotasResponse),
+        DescribeAcls(DescribeAclsResponse),
+        DescribeQuorum(DescribeQuorumResponse),
+        AlterPartitionReassignments(AlterPartitionReassignmentsResponse),
+        ListPartitionReassignments(ListPartitionReassignmentsResponse),
+        ElectLeaders(ElectLeadersResponse),
+        AlterConfigs(AlterConfigsResponse),
+        IncrementalAlterConfigs(IncrementalAlterConfigsResponse),
         ListConfigResources(ListConfigResourcesResponse),
         DescribeProducers(DescribeProducersResponse),
         DescribeLogDirs(DescribeLogDirsResponse),

@@ -13,7 +13,7 @@ use super::world::World;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-async fn describe(
+pub(super) async fn describe(
     client: &mut Client,
     version: i16,
     kind: i8,

@@ -2,6 +2,8 @@
 //! Apache Kafka does, unless docs/compatibility.md says otherwise.
 
 mod administration;
+mod alone;
+mod alterations;
 mod ask;
 mod client;
 mod configs;

@@ -1,12 +1,15 @@
 //! The requests of administrators: groups, topics, configurations, and the cluster itself.
 
 use kafka_protocol::messages::{
-    create_partitions_request, delete_records_request, describe_log_dirs_request,
-    describe_producers_request, describe_topic_partitions_request, offset_delete_request,
+    alter_configs_request, alter_partition_reassignments_request, create_partitions_request,
+    delete_records_request, describe_client_quotas_request, describe_log_dirs_request,
+    describe_producers_request, describe_quorum_request, describe_topic_partitions_request,
+    elect_leaders_request, incremental_alter_configs_request, list_partition_reassignments_request,
+    offset_delete_request, update_features_request,
 };
 
 use super::{
-    BOOL, Field, INT8, INT32, INT32_ARRAY, INT64, Kind, STRING, STRING_ARRAY, array, since,
+    BOOL, Field, INT8, INT16, INT32, INT32_ARRAY, INT64, Kind, STRING, STRING_ARRAY, array, since,
 };
 
 pub(super) const LIST_GROUPS: &[Field] = &[
@@ -138,4 +141,166 @@ const DESCRIBE_PRODUCERS_TOPIC_REQUEST: &[Field] = &[
 
 pub(super) const LIST_CONFIG_RESOURCES: &[Field] = &[
     since(1, array::<i8>(&INT8)), // resource types
+];
+
+pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
+    since(
+        0,
+        array::<incremental_alter_configs_request::AlterConfigsResource>(&Kind::Struct(
+            INCREMENTAL_ALTER_CONFIGS_ALTER_CONFIGS_RESOURCE,
+        )),
+    ), // resources
+    since(0, BOOL), // validate only
+];
+const INCREMENTAL_ALTER_CONFIGS_ALTER_CONFIGS_RESOURCE: &[Field] = &[
+    since(0, INT8),   // resource type
+    since(0, STRING), // resource name
+    since(
+        0,
+        array::<incremental_alter_configs_request::AlterableConfig>(&Kind::Struct(
+            INCREMENTAL_ALTER_CONFIGS_CONFIG,
+        )),
+    ), // configs
+];
+const INCREMENTAL_ALTER_CONFIGS_CONFIG: &[Field] = &[
+    since(0, STRING),             // name
+    since(0, INT8),               // config operation
+    since(0, STRING).nullable(0), // value
+];
+
+pub(super) const ALTER_CONFIGS: &[Field] = &[
+    since(
+        0,
+        array::<alter_configs_request::AlterConfigsResource>(&Kind::Struct(ALTER_CONFIGS_RESOURCE)),
+    ), // resources
+    since(0, BOOL), // validate only
+];
+const ALTER_CONFIGS_RESOURCE: &[Field] = &[
+    since(0, INT8),   // resource type
+    since(0, STRING), // resource name
+    since(0, array::<alter_configs_request::AlterableConfig>(&Kind::Struct(ALTER_CONFIGS_CONFIG))), // configs
+];
+const ALTER_CONFIGS_CONFIG: &[Field] = &[
+    since(0, STRING),             // name
+    since(0, STRING).nullable(0), // value
+];
+
+pub(super) const ELECT_LEADERS: &[Field] = &[
+    since(1, INT8), // election type
+    since(
+        0,
+        array::<elect_leaders_request::TopicPartitions>(&Kind::Struct(
+            ELECT_LEADERS_TOPIC_PARTITIONS,
+        )),
+    )
+    .nullable(0), // topic partitions
+    since(0, INT32), // timeout ms
+];
+const ELECT_LEADERS_TOPIC_PARTITIONS: &[Field] = &[
+    since(0, STRING),      // topic
+    since(0, INT32_ARRAY), // partitions
+];
+
+pub(super) const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    since(0, INT32), // timeout ms
+    since(
+        0,
+        array::<list_partition_reassignments_request::ListPartitionReassignmentsTopics>(
+            &Kind::Struct(LIST_PARTITION_REASSIGNMENTS_TOPICS),
+        ),
+    )
+    .nullable(0), // topics
+];
+const LIST_PARTITION_REASSIGNMENTS_TOPICS: &[Field] = &[
+    since(0, STRING),      // name
+    since(0, INT32_ARRAY), // partition indexes
+];
+
+pub(super) const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    since(0, INT32), // timeout ms
+    since(1, BOOL),  // allow replication factor change
+    since(
+        0,
+        array::<alter_partition_reassignments_request::ReassignableTopic>(&Kind::Struct(
+            ALTER_PARTITION_REASSIGNMENTS_TOPIC,
+        )),
+    ), // topics
+];
+const ALTER_PARTITION_REASSIGNMENTS_TOPIC: &[Field] = &[
+    since(0, STRING), // name
+    since(
+        0,
+        array::<alter_partition_reassignments_request::ReassignablePartition>(&Kind::Struct(
+            ALTER_PARTITION_REASSIGNMENTS_PARTITION,
+        )),
+    ), // partitions
+];
+const ALTER_PARTITION_REASSIGNMENTS_PARTITION: &[Field] = &[
+    since(0, INT32),                   // partition index
+    since(0, INT32_ARRAY).nullable(0), // replicas
+];
+
+pub(super) const DESCRIBE_QUORUM: &[Field] = &[
+    since(
+        0,
+        array::<describe_quorum_request::TopicData>(&Kind::Struct(DESCRIBE_QUORUM_TOPIC_DATA)),
+    ), // topics
+];
+const DESCRIBE_QUORUM_TOPIC_DATA: &[Field] = &[
+    since(0, STRING), // topic name
+    since(
+        0,
+        array::<describe_quorum_request::PartitionData>(&Kind::Struct(
+            DESCRIBE_QUORUM_PARTITION_DATA,
+        )),
+    ), // partitions
+];
+const DESCRIBE_QUORUM_PARTITION_DATA: &[Field] = &[
+    since(0, INT32), // partition index
+];
+
+pub(super) const DESCRIBE_ACLS: &[Field] = &[
+    since(0, INT8),               // resource type filter
+    since(0, STRING).nullable(0), // resource name filter
+    since(1, INT8),               // pattern type filter
+    since(0, STRING).nullable(0), // principal filter
+    since(0, STRING).nullable(0), // host filter
+    since(0, INT8),               // operation
+    since(0, INT8),               // permission type
+];
+
+pub(super) const DESCRIBE_CLIENT_QUOTAS: &[Field] = &[
+    since(
+        0,
+        array::<describe_client_quotas_request::ComponentData>(&Kind::Struct(
+            DESCRIBE_CLIENT_QUOTAS_COMPONENT_DATA,
+        )),
+    ), // components
+    since(0, BOOL), // strict
+];
+const DESCRIBE_CLIENT_QUOTAS_COMPONENT_DATA: &[Field] = &[
+    since(0, STRING),             // entity type
+    since(0, INT8),               // match type
+    since(0, STRING).nullable(0), // match
+];
+
+pub(super) const UPDATE_FEATURES: &[Field] = &[
+    since(0, INT32), // timeout ms
+    since(
+        0,
+        array::<update_features_request::FeatureUpdateKey>(&Kind::Struct(
+            UPDATE_FEATURES_FEATURE_UPDATE_KEY,
+        )),
+    ), // feature updates
+    since(1, BOOL),  // validate only
+];
+const UPDATE_FEATURES_FEATURE_UPDATE_KEY: &[Field] = &[
+    since(0, STRING),        // feature
+    since(0, INT16),         // max version level
+    since(0, BOOL).until(0), // allow downgrade
+    since(1, INT8),          // upgrade type
+];
+
+pub(super) const UNREGISTER_BROKER: &[Field] = &[
+    since(0, INT32), // broker id
 ];

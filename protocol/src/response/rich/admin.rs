@@ -1,12 +1,19 @@
 //! The answers to administrators, with every field set.
 
 use kafka_protocol::messages::{
-    CreatePartitionsResponse, DeleteGroupsResponse, DeleteRecordsResponse, DescribeGroupsResponse,
-    DescribeLogDirsResponse, DescribeProducersResponse, DescribeTopicPartitionsResponse,
-    ListConfigResourcesResponse, ListGroupsResponse, OffsetDeleteResponse,
-    create_partitions_response, delete_groups_response, delete_records_response,
+    AlterConfigsResponse, AlterPartitionReassignmentsResponse, CreatePartitionsResponse,
+    DeleteGroupsResponse, DeleteRecordsResponse, DescribeAclsResponse,
+    DescribeClientQuotasResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
+    DescribeProducersResponse, DescribeQuorumResponse, DescribeTopicPartitionsResponse,
+    ElectLeadersResponse, IncrementalAlterConfigsResponse, ListConfigResourcesResponse,
+    ListGroupsResponse, ListPartitionReassignmentsResponse, OffsetDeleteResponse,
+    UnregisterBrokerResponse, UpdateFeaturesResponse, alter_configs_response,
+    alter_partition_reassignments_response, create_partitions_response, delete_groups_response,
+    delete_records_response, describe_acls_response, describe_client_quotas_response,
     describe_groups_response, describe_log_dirs_response, describe_producers_response,
-    describe_topic_partitions_response, list_config_resources_response, list_groups_response,
+    describe_quorum_response, describe_topic_partitions_response, elect_leaders_response,
+    incremental_alter_configs_response, list_config_resources_response, list_groups_response,
+    list_partition_reassignments_response, update_features_response,
 };
 
 use super::{BrokerId, Bytes, GroupId, ProducerId, TOPIC_ID, text, topic};
@@ -135,4 +142,182 @@ pub(super) fn list_config_resources() -> ListConfigResourcesResponse {
                 .with_resource_name(text("resource name"))
                 .with_resource_type(4),
         ])
+}
+
+pub(super) fn incremental_alter_configs() -> IncrementalAlterConfigsResponse {
+    IncrementalAlterConfigsResponse::default().with_throttle_time_ms(11).with_responses(vec![
+        incremental_alter_configs_response::AlterConfigsResourceResponse::default()
+            .with_error_code(14)
+            .with_error_message(Some(text("error message")))
+            .with_resource_type(20)
+            .with_resource_name(text("resource name")),
+    ])
+}
+
+pub(super) fn alter_configs() -> AlterConfigsResponse {
+    AlterConfigsResponse::default().with_throttle_time_ms(19).with_responses(vec![
+        alter_configs_response::AlterConfigsResourceResponse::default()
+            .with_error_code(22)
+            .with_error_message(Some(text("error message")))
+            .with_resource_type(28)
+            .with_resource_name(text("resource name")),
+    ])
+}
+
+pub(super) fn elect_leaders() -> ElectLeadersResponse {
+    ElectLeadersResponse::default()
+        .with_throttle_time_ms(27)
+        .with_error_code(28)
+        .with_replica_election_results(vec![
+            elect_leaders_response::ReplicaElectionResult::default()
+                .with_topic(topic("t"))
+                .with_partition_result(vec![
+                    elect_leaders_response::PartitionResult::default()
+                        .with_partition_id(34)
+                        .with_error_code(35)
+                        .with_error_message(Some(text("error message"))),
+                ]),
+        ])
+}
+
+pub(super) fn list_partition_reassignments() -> ListPartitionReassignmentsResponse {
+    ListPartitionReassignmentsResponse::default()
+        .with_throttle_time_ms(38)
+        .with_error_code(39)
+        .with_error_message(Some(text("error message")))
+        .with_topics(vec![
+            list_partition_reassignments_response::OngoingTopicReassignment::default()
+                .with_name(topic("t"))
+                .with_partitions(vec![
+                    list_partition_reassignments_response::OngoingPartitionReassignment::default()
+                        .with_partition_index(47)
+                        .with_replicas(vec![BrokerId(49)])
+                        .with_adding_replicas(vec![BrokerId(51)])
+                        .with_removing_replicas(vec![BrokerId(53)]),
+                ]),
+        ])
+}
+
+pub(super) fn alter_partition_reassignments() -> AlterPartitionReassignmentsResponse {
+    AlterPartitionReassignmentsResponse::default()
+        .with_throttle_time_ms(54)
+        .with_allow_replication_factor_change(true)
+        .with_error_code(56)
+        .with_error_message(Some(text("error message")))
+        .with_responses(vec![
+            alter_partition_reassignments_response::ReassignableTopicResponse::default()
+                .with_name(topic("t"))
+                .with_partitions(vec![
+                    alter_partition_reassignments_response::ReassignablePartitionResponse::default(
+                    )
+                    .with_partition_index(64)
+                    .with_error_code(65)
+                    .with_error_message(Some(text("error message"))),
+                ]),
+        ])
+}
+
+pub(super) fn describe_quorum() -> DescribeQuorumResponse {
+    DescribeQuorumResponse::default()
+        .with_error_code(68)
+        .with_error_message(Some(text("error message")))
+        .with_topics(vec![
+            describe_quorum_response::TopicData::default()
+                .with_topic_name(topic("t"))
+                .with_partitions(vec![
+                    describe_quorum_response::PartitionData::default()
+                        .with_partition_index(76)
+                        .with_error_code(77)
+                        .with_error_message(Some(text("error message")))
+                        .with_leader_id(BrokerId(80))
+                        .with_leader_epoch(81)
+                        .with_high_watermark(82)
+                        .with_current_voters(vec![
+                            describe_quorum_response::ReplicaState::default()
+                                .with_replica_id(BrokerId(85))
+                                .with_replica_directory_id(TOPIC_ID)
+                                .with_log_end_offset(87)
+                                .with_last_fetch_timestamp(88)
+                                .with_last_caught_up_timestamp(89),
+                        ])
+                        .with_observers(vec![
+                            describe_quorum_response::ReplicaState::default()
+                                .with_replica_id(BrokerId(92))
+                                .with_replica_directory_id(TOPIC_ID)
+                                .with_log_end_offset(94)
+                                .with_last_fetch_timestamp(95)
+                                .with_last_caught_up_timestamp(96),
+                        ]),
+                ]),
+        ])
+        .with_nodes(vec![
+            describe_quorum_response::Node::default().with_node_id(BrokerId(99)).with_listeners(
+                vec![
+                    describe_quorum_response::Listener::default()
+                        .with_name(text("name"))
+                        .with_host(text("host"))
+                        .with_port(104),
+                ],
+            ),
+        ])
+}
+
+pub(super) fn describe_acls() -> DescribeAclsResponse {
+    DescribeAclsResponse::default()
+        .with_throttle_time_ms(105)
+        .with_error_code(106)
+        .with_error_message(Some(text("error message")))
+        .with_resources(vec![
+            describe_acls_response::DescribeAclsResource::default()
+                .with_resource_type(24)
+                .with_resource_name(text("resource name"))
+                .with_pattern_type(26)
+                .with_acls(vec![
+                    describe_acls_response::AclDescription::default()
+                        .with_principal(text("principal"))
+                        .with_host(text("host"))
+                        .with_operation(31)
+                        .with_permission_type(32),
+                ]),
+        ])
+}
+
+pub(super) fn describe_client_quotas() -> DescribeClientQuotasResponse {
+    DescribeClientQuotasResponse::default()
+        .with_throttle_time_ms(120)
+        .with_error_code(121)
+        .with_error_message(Some(text("error message")))
+        .with_entries(Some(vec![
+            describe_client_quotas_response::EntryData::default()
+                .with_entity(vec![
+                    describe_client_quotas_response::EntityData::default()
+                        .with_entity_type(text("entity type"))
+                        .with_entity_name(Some(text("entity name"))),
+                ])
+                .with_values(vec![
+                    describe_client_quotas_response::ValueData::default()
+                        .with_key(text("key"))
+                        .with_value(135.5),
+                ]),
+        ]))
+}
+
+pub(super) fn update_features() -> UpdateFeaturesResponse {
+    UpdateFeaturesResponse::default()
+        .with_throttle_time_ms(136)
+        .with_error_code(137)
+        .with_error_message(Some(text("error message")))
+        .with_results(vec![
+            update_features_response::UpdatableFeatureResult::default()
+                .with_feature(text("feature"))
+                .with_error_code(143)
+                .with_error_message(Some(text("error message"))),
+        ])
+}
+
+pub(super) fn unregister_broker() -> UnregisterBrokerResponse {
+    UnregisterBrokerResponse::default()
+        .with_throttle_time_ms(146)
+        .with_error_code(147)
+        .with_error_message(Some(text("error message")))
 }

@@ -1,0 +1,54 @@
+//! ElectLeaders v0–2: there is one broker, and it leads everything already.
+//! Errors: ELECTION_NOT_NEEDED, UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for an unknown kind of
+//! election. Asked about all partitions the answer is empty: only those that need one are told.
+
+use braid_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
+use braid_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use braid_protocol::{ErrorCode, StrBytes};
+use braid_raft::image::TopicImage;
+
+use super::Broker;
+use super::respond::text;
+
+const PREFERRED: i8 = 0;
+const UNCLEAN: i8 = 1;
+
+pub(crate) fn handle(broker: &Broker, request: ElectLeadersRequest) -> ElectLeadersResponse {
+    let answer = ElectLeadersResponse::default();
+    if !matches!(request.election_type, PREFERRED | UNCLEAN) {
+        return answer.with_error_code(ErrorCode::INVALID_REQUEST.0);
+    }
+    let image = broker.metadata.image();
+    let results = request
+        .topic_partitions
+        .unwrap_or_default()
+        .into_iter()
+        .map(|asked| {
+            let topic = image.topic(&asked.topic).map(AsRef::as_ref);
+            let name = asked.topic.as_str();
+            let results = asked.partitions.iter().map(|index| elect(topic, name, *index)).collect();
+            ReplicaElectionResult::default().with_topic(asked.topic).with_partition_result(results)
+        })
+        .collect();
+    answer.with_replica_election_results(results)
+}
+
+fn elect(topic: Option<&TopicImage>, name: &str, index: i32) -> PartitionResult {
+    let (code, why) = match topic {
+        None => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such topic as {name}")),
+        Some(topic) if topic.partition(index).is_none() => {
+            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such partition as {name}-{index}"))
+        }
+        Some(_) => {
+            let result = PartitionResult::default().with_partition_id(index);
+            let message = ErrorCode::ELECTION_NOT_NEEDED.message().map(text);
+            return result
+                .with_error_code(ErrorCode::ELECTION_NOT_NEEDED.0)
+                .with_error_message(message);
+        }
+    };
+    PartitionResult::default()
+        .with_partition_id(index)
+        .with_error_code(code.0)
+        .with_error_message(Some(StrBytes::from_string(why)))
+}

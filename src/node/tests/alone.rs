@@ -1,0 +1,177 @@
+//! What is asked about a cluster, answered by the one broker there is.
+
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use kafka_protocol::messages::*;
+
+use super::ask::{text, topic_name};
+use super::client::Client;
+use super::world::World;
+
+async fn world_with_topic() -> (World, Client) {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.create("t", 2, &[]).await;
+    (world, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_election_is_needed() {
+    let (_world, mut client) = world_with_topic().await;
+    let named = |name: &str, partitions: &[i32]| {
+        TopicPartitions::default().with_topic(topic_name(name)).with_partitions(partitions.into())
+    };
+    let topics = vec![named("t", &[0, 1, 2]), named("nope", &[0])];
+    for version in 0..=2 {
+        let request = ElectLeadersRequest::default().with_topic_partitions(Some(topics.clone()));
+        let answer = client.call(version, &request).await;
+        assert_eq!(answer.error_code, 0);
+        let codes: Vec<Vec<i16>> = answer
+            .replica_election_results
+            .iter()
+            .map(|topic| topic.partition_result.iter().map(|p| p.error_code).collect())
+            .collect();
+        assert_eq!(codes, [vec![84, 84, 3], vec![3]], "version {version}");
+        let all = ElectLeadersRequest::default().with_topic_partitions(None);
+        assert!(client.call(version, &all).await.replica_election_results.is_empty());
+    }
+    let unknown = ElectLeadersRequest::default().with_topic_partitions(None).with_election_type(7);
+    assert_eq!(client.call(2, &unknown).await.error_code, 42);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_moves_nowhere_but_to_where_it_is() {
+    let (_world, mut client) = world_with_topic().await;
+    let listed = ListPartitionReassignmentsRequest::default().with_topics(None);
+    let answer = client.call(0, &listed).await;
+    assert_eq!((answer.error_code, answer.topics.len()), (0, 0));
+    for (name, index, replicas, code) in [
+        ("t", 0, Some(&[1][..]), 0),
+        ("t", 1, Some(&[2]), 39),
+        ("t", 1, Some(&[1, 1]), 39),
+        ("t", 1, Some(&[]), 39),
+        ("t", 1, None, 85),
+        ("t", 2, Some(&[1]), 3),
+        ("nope", 0, None, 3),
+    ] {
+        let replicas = replicas.map(|ids| ids.iter().map(|id| BrokerId(*id)).collect());
+        let partition =
+            ReassignablePartition::default().with_partition_index(index).with_replicas(replicas);
+        let topic = ReassignableTopic::default()
+            .with_name(topic_name(name))
+            .with_partitions(vec![partition]);
+        let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
+        for version in 0..=1 {
+            let answer = client.call(version, &request).await;
+            let told = &answer.responses[0].partitions[0];
+            assert_eq!((answer.error_code, told.error_code), (0, code), "{name} {index}");
+            assert_eq!(told.error_message.is_some(), code != 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_quorum_is_one_voter_that_leads() {
+    let (world, mut client) = world_with_topic().await;
+    let ask = |name: &str, partition: i32| {
+        let partition = PartitionData::default().with_partition_index(partition);
+        let topic =
+            TopicData::default().with_topic_name(topic_name(name)).with_partitions(vec![partition]);
+        DescribeQuorumRequest::default().with_topics(vec![topic])
+    };
+    let mut end = 0;
+    for version in 0..=2 {
+        let answer = client.call(version, &ask("__cluster_metadata", 0)).await;
+        let partition = &answer.topics[0].partitions[0];
+        assert_eq!((answer.error_code, partition.error_code), (0, 0));
+        assert_eq!(partition.leader_id, BrokerId(1));
+        assert!(partition.leader_epoch >= 1);
+        let [voter] = &partition.current_voters[..] else { panic!("one voter") };
+        assert_eq!(
+            (voter.replica_id, voter.log_end_offset),
+            (BrokerId(1), partition.high_watermark)
+        );
+        assert!(partition.observers.is_empty());
+        assert_eq!(voter.last_caught_up_timestamp > 0, version >= 1);
+        if version >= 2 {
+            let listener = &answer.nodes[0].listeners[0];
+            assert_eq!(listener.port, world.node.addresses()[0].port());
+        }
+        assert!(partition.high_watermark > end, "every change is one entry");
+        end = partition.high_watermark;
+        client.create(&format!("more-{version}"), 1, &[]).await;
+    }
+    for (name, partition) in [("t", 0), ("__cluster_metadata", 1)] {
+        let answer = client.call(2, &ask(name, partition)).await;
+        assert_eq!(answer.topics[0].partitions[0].error_code, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_acls_and_no_quotas() {
+    let (_world, mut client) = world_with_topic().await;
+    for version in 1..=3 {
+        let request = DescribeAclsRequest::default()
+            .with_resource_type_filter(1)
+            .with_operation(1)
+            .with_permission_type(1);
+        let answer = client.call(version, &request).await;
+        assert_eq!((answer.error_code, answer.resources.len()), (54, 0));
+        let why = answer.error_message.as_deref();
+        assert_eq!(why, Some("No Authorizer is configured on the broker"));
+    }
+    for (kinds, code) in [
+        (&[][..], 0),
+        (&["user", "client-id"], 0),
+        (&["user", "user"], 42),
+        (&[""], 42),
+        (&["planet"], 35),
+    ] {
+        let components =
+            kinds.iter().map(|kind| ComponentData::default().with_entity_type(text(kind)));
+        let request = DescribeClientQuotasRequest::default().with_components(components.collect());
+        for version in 0..=1 {
+            let answer = client.call(version, &request).await;
+            assert_eq!(answer.error_code, code, "{kinds:?}");
+            assert_eq!(answer.entries.map(|entries| entries.len()), (code == 0).then_some(0));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn features_keep_their_levels_and_the_broker_its_registration() {
+    let (_world, mut client) = world_with_topic().await;
+    let level = crate::api::METADATA_VERSION;
+    for (feature, wanted, upgrade_type, refused) in [
+        ("metadata.version", level, 1, None),
+        ("metadata.version", level + 1, 1, Some("only supports versions")),
+        ("metadata.version", level + 1, 2, Some("Can't downgrade to a newer version.")),
+        ("metadata.version", level - 1, 1, Some("without setting the upgrade type")),
+        ("metadata.version", level - 1, 2, Some("only supports versions")),
+        ("metadata.version", -1, 1, Some("cannot be less than 0")),
+        ("flying.version", 1, 1, Some("does not support this feature")),
+    ] {
+        let update = FeatureUpdateKey::default()
+            .with_feature(text(feature))
+            .with_max_version_level(wanted)
+            .with_upgrade_type(upgrade_type);
+        let request = UpdateFeaturesRequest::default().with_feature_updates(vec![update]);
+        for version in 1..=2 {
+            let answer = client.call(version, &request).await;
+            let code = if refused.is_some() { 95 } else { 0 };
+            assert_eq!(answer.error_code, code, "{feature} {wanted}");
+            let why = answer.error_message.as_deref().unwrap_or_default();
+            assert!(why.contains(refused.unwrap_or_default()), "{why}");
+            assert_eq!(answer.results.len(), usize::from(code == 0 && version < 2));
+        }
+    }
+    for (id, code) in [(1, 42), (9, 102)] {
+        let request = UnregisterBrokerRequest::default().with_broker_id(BrokerId(id));
+        assert_eq!(client.call(0, &request).await.error_code, code);
+    }
+}
