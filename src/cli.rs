@@ -3,6 +3,8 @@
 //! Arguments only name settings; their meaning and checks are [`crate::config`]'s. Configuration
 //! errors end with exit code 2 and are printed as `error: …` with a `hint: …` below.
 
+mod log;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +14,10 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, LoadError, Sources};
 use crate::env::Fs;
+use crate::model::{Position, QueueId};
+use crate::store::DumpSpec;
+
+pub use log::{check as check_log, dump as dump_log};
 
 /// Exit code for a configuration that cannot be used; clap ends with the same on wrong arguments.
 pub const EXIT_BAD_CONFIG: u8 = 2;
@@ -25,8 +31,10 @@ pub enum Command {
     CheckConfig(Sources),
     /// Print the content of a data directory that no broker has open.
     LogDump {
-        /// The data directory.
+        /// The data directory, or the log's own.
         dir: PathBuf,
+        /// Which frames.
+        spec: DumpSpec,
     },
     /// Verify a data directory that no broker has open.
     LogCheck {
@@ -71,8 +79,17 @@ enum Subcommands {
 enum LogCommand {
     /// Print every frame of the CommitLog.
     Dump {
-        /// The data directory.
+        /// The data directory of a stopped broker
         dir: PathBuf,
+        /// Only this queue
+        #[arg(long)]
+        queue: Option<u32>,
+        /// Only from this position on
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Only so many frames
+        #[arg(long)]
+        max: Option<u64>,
     },
     /// Verify checksums, positions and offsets; exit code 1 when something is wrong.
     Check {
@@ -99,7 +116,10 @@ pub fn parse() -> Command {
 
 fn command(arguments: Arguments, environment: Vec<(String, String)>) -> Command {
     match arguments.command {
-        Some(Subcommands::Log(LogCommand::Dump { dir })) => return Command::LogDump { dir },
+        Some(Subcommands::Log(LogCommand::Dump { dir, queue, from, max })) => {
+            let spec = DumpSpec { queue: queue.map(QueueId), from: Position(from), count_max: max };
+            return Command::LogDump { dir, spec };
+        }
         Some(Subcommands::Log(LogCommand::Check { dir })) => return Command::LogCheck { dir },
         None => {}
     }

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
             Ok(config) => run(env, config),
             Err(code) => return code,
         },
-        Command::LogDump { .. } | Command::LogCheck { .. } => return ExitCode::FAILURE,
+        Command::LogDump { dir, spec } => return cli::dump_log(&env, &dir, spec),
+        Command::LogCheck { dir } => return cli::check_log(&env, &dir),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,6 +27,9 @@ use crate::store::{self, Driver, Store, StoreConfig};
 /// (`min.incremental.fetch.session.eviction.ms`).
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 
+/// Where the CommitLog lies below the data directory.
+pub const COMMITLOG_DIR: &str = "commitlog";
+
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -103,7 +106,7 @@ impl Node {
         let config = Arc::new(config);
         let dir = &config.storage.dir;
         env.fs
-            .create_dir_all(dir)
+            .create_dir_synced(dir)
             .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
         let metadata = MetadataNode::open(&env, metadata_config(&config)).await?;
         let store = open_store(&env, &config, &metadata.image())?;
@@ -218,7 +221,7 @@ fn open_store(
     let store_config = StoreConfig {
         segment_size_bytes: config.storage.segment_size_bytes,
         ring_size_bytes: config.storage.ring_size_bytes,
-        ..StoreConfig::new(config.storage.dir.join("commitlog"), cluster_uuid(image))
+        ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };
     let sequencer = Box::new(ShardSequencer::new(expire_after_ms));
     if env.spawner.is_inline() {

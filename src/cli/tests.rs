@@ -62,9 +62,8 @@ fn conveniences_are_settings_and_x_is_stronger() {
 
 #[test]
 fn log_commands_name_a_directory() {
-    assert!(
-        matches!(ask(&["log", "dump", "d"]), Command::LogDump { dir } if dir.as_os_str() == "d")
-    );
+    assert!(matches!(ask(&["log", "dump", "d"]), Command::LogDump { dir, spec }
+            if dir.as_os_str() == "d" && spec == DumpSpec::default()));
     assert!(
         matches!(ask(&["log", "check", "d"]), Command::LogCheck { dir } if dir.as_os_str() == "d")
     );
