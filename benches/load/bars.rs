@@ -33,7 +33,7 @@ async fn run_on(broker: &Broker, shape: &Produce) -> Figures {
 }
 
 /// Runs every bar and prints the table. The program must be pinned to the other processor.
-pub(crate) async fn run(program: &Path, dir: &Path, rounds: usize) {
+pub(crate) async fn run(program: &Path, dir: &Path, rounds: usize, stored_gib: f64) {
     let data = dir.join(format!("braid-bars-{}", std::process::id()));
     std::fs::create_dir_all(&data).unwrap();
     println!("| bar | measured | limit in this run | ratio |");
@@ -41,6 +41,8 @@ pub(crate) async fn run(program: &Path, dir: &Path, rounds: usize) {
     start_and_memory(program, &data).await;
     throughput(program, &data, rounds).await;
     latency(program, &data, dir, rounds).await;
+    recovery(program, &data, stored_gib).await;
+    partitions(program, &data).await;
     std::fs::remove_dir_all(&data).unwrap();
 }
 
@@ -110,4 +112,59 @@ async fn latency(program: &Path, data: &Path, dir: &Path, rounds: usize) {
          1.3 x synced 4 KiB write + 25 us) | {:.2} |",
         p50 / bar
     );
+}
+
+/// kill -9 with much stored, to the first acknowledged message.
+async fn recovery(program: &Path, data: &Path, stored_gib: f64) {
+    let dir = data.join("recovery");
+    let broker = Broker::start(program, &dir, None);
+    let mut stored = 0.0;
+    let shape = Produce { partitions: 12, seconds: 1.0, ..shape(4, 2, 900, 1024) };
+    while stored < stored_gib * (1_u64 << 30) as f64 {
+        let figures = run_on(&broker, &shape).await;
+        stored += figures.bytes_per_second() * figures.elapsed.as_secs_f64();
+    }
+    broker.kill();
+    let (seconds, broker) = seconds_to_first_ack(program, &dir).await;
+    println!(
+        "| kill -9 with {:.1} GiB stored to first acknowledged message | {:.0} ms | 1,000 ms | |",
+        stored / (1_u64 << 30) as f64,
+        seconds * 1e3
+    );
+    broker.kill();
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Many partitions created, written and restarted.
+async fn partitions(program: &Path, data: &Path) {
+    const PARTITIONS: i32 = 100_000;
+    let dir = data.join("partitions");
+    let broker = Broker::start(program, &dir, None);
+    let start = std::time::Instant::now();
+    let mut shape = Produce {
+        to: broker.address.clone(),
+        partitions: PARTITIONS,
+        seconds: 0.0001,
+        ..shape(1, 64, 1, 100)
+    };
+    client::create_topic(&shape).await;
+    let created = start.elapsed();
+    // Every partition in turn, until each has been written.
+    shape.seconds = 1.0;
+    let mut written = 0;
+    while written < 2 * PARTITIONS as u64 {
+        written += client::produce(&shape).await.requests;
+    }
+    let peak = broker.memory_bytes("VmHWM");
+    broker.kill();
+    let (seconds, broker) = seconds_to_first_ack(program, &dir).await;
+    println!(
+        "| {PARTITIONS} partitions: created in {:.2} s, written, killed and restarted in {:.2} s | peak \
+         {:.0} MB, after restart {:.0} MB | 512 MB | |",
+        created.as_secs_f64(),
+        seconds,
+        peak as f64 / 1e6,
+        broker.memory_bytes("VmHWM") as f64 / 1e6
+    );
+    broker.kill();
 }

@@ -63,6 +63,9 @@ enum Command {
         /// Rounds; the median counts.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+        /// GiB stored before the kill of the recovery bar.
+        #[arg(long, default_value_t = 10.0)]
+        stored_gib: f64,
     },
 }
 
@@ -114,7 +117,9 @@ fn main() {
                 println!("{}", client::produce(&shape).await);
             }
             Command::Limits { dir } => println!("{}", limits::measure(&dir).await),
-            Command::Bars { broker, dir, rounds } => bars::run(&broker, &dir, rounds).await,
+            Command::Bars { broker, dir, rounds, stored_gib } => {
+                bars::run(&broker, &dir, rounds, stored_gib).await;
+            }
         }
     });
 }
