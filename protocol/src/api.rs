@@ -42,6 +42,7 @@ pub enum ApiKey {
     ListPartitionReassignments = 46,
     OffsetDelete = 47,
     DescribeClientQuotas = 48,
+    DescribeUserScramCredentials = 50,
     DescribeQuorum = 55,
     UpdateFeatures = 57,
     DescribeCluster = 60,
@@ -137,7 +138,7 @@ pub fn find(code: i16) -> Option<&'static Api> {
 }
 
 /// Every served API, by number.
-pub static SUPPORTED: [Api; 38] = [
+pub static SUPPORTED: [Api; 39] = [
     Api {
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
@@ -256,6 +257,14 @@ pub static SUPPORTED: [Api; 38] = [
         1,
         1,
         "DescribeConfigs on the cluster",
+    ),
+    row(
+        ApiKey::DescribeUserScramCredentials,
+        "DescribeUserScramCredentials",
+        0,
+        0,
+        0,
+        "Describe on the cluster",
     ),
     row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, 0, "Describe on the cluster"),
     row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, 0, "Alter on the cluster"),

@@ -46,6 +46,7 @@ pub fn fit(response: &mut Response, version: i16) {
         | Response::CreateTopics(_)
         | Response::OffsetForLeaderEpoch(_)
         | Response::DescribeConfigs(_)
+        | Response::DescribeUserScramCredentials(_)
         | Response::UpdateFeatures(_)
         | Response::UnregisterBroker(_)
         | Response::DescribeClientQuotas(_)

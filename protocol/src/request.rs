@@ -17,9 +17,9 @@ use kafka_protocol::messages::{
     DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
     DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
     ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
     UnregisterBrokerRequest, UpdateFeaturesRequest,
@@ -103,6 +103,7 @@ requests! {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest, generated),
     DescribeConfigs(DescribeConfigsRequest, generated),
     DescribeCluster(DescribeClusterRequest, generated),
+    DescribeUserScramCredentials(DescribeUserScramCredentialsRequest, generated),
     UnregisterBroker(UnregisterBrokerRequest, generated),
     UpdateFeatures(UpdateFeaturesRequest, generated),
     DescribeClientQuotas(DescribeClientQuotasRequest, generated),
@@ -205,6 +206,7 @@ fn normalise(request: &mut Request, version: i16) {
         | Request::OffsetForLeaderEpoch(_)
         | Request::DescribeConfigs(_)
         | Request::DescribeCluster(_)
+        | Request::DescribeUserScramCredentials(_)
         | Request::UnregisterBroker(_)
         | Request::DescribeClientQuotas(_)
         | Request::DescribeAcls(_)

@@ -9,11 +9,11 @@ use super::{
     alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_groups,
     delete_records, delete_topics, describe_acls, describe_client_quotas, describe_cluster,
     describe_configs, describe_groups, describe_log_dirs, describe_producers, describe_quorum,
-    describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group, unregister_broker,
-    update_features,
+    describe_topic_partitions, describe_user_scram_credentials, elect_leaders, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments,
+    metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, sync_group,
+    unregister_broker, update_features,
 };
 
 /// The second stage of every request that is handled alone.
@@ -76,6 +76,9 @@ pub(super) async fn serve(
         Request::UpdateFeatures(r) => Response::UpdateFeatures(update_features::handle(b, r)),
         Request::UnregisterBroker(r) => {
             Response::UnregisterBroker(unregister_broker::handle(b, &r))
+        }
+        Request::DescribeUserScramCredentials(r) => {
+            Response::DescribeUserScramCredentials(describe_user_scram_credentials::handle(r))
         }
         Request::ListGroups(r) => Response::ListGroups(list_groups::handle(b, r).await),
         Request::DescribeGroups(r) => Response::DescribeGroups(describe_groups::handle(b, r).await),

@@ -40,6 +40,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 mod dispatch;
 mod elect_leaders;
 mod error;

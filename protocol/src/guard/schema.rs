@@ -160,6 +160,7 @@ pub(super) fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => DESCRIBE_CONFIGS,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
+        ApiKey::DescribeUserScramCredentials => admin::DESCRIBE_USER_SCRAM_CREDENTIALS,
         ApiKey::UnregisterBroker => admin::UNREGISTER_BROKER,
         ApiKey::UpdateFeatures => admin::UPDATE_FEATURES,
         ApiKey::DescribeClientQuotas => admin::DESCRIBE_CLIENT_QUOTAS,

@@ -44,6 +44,9 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsRequest>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterRequest>(version, body),
+        ApiKey::DescribeUserScramCredentials => {
+            round::<DescribeUserScramCredentialsRequest>(version, body)
+        }
         ApiKey::UnregisterBroker => round::<UnregisterBrokerRequest>(version, body),
         ApiKey::UpdateFeatures => round::<UpdateFeaturesRequest>(version, body),
         ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasRequest>(version, body),

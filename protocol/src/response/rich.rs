@@ -93,6 +93,9 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         ApiKey::OffsetForLeaderEpoch => Response::OffsetForLeaderEpoch(offset_for_leader_epoch()),
         ApiKey::DescribeConfigs => Response::DescribeConfigs(describe_configs()),
         ApiKey::DescribeCluster => Response::DescribeCluster(describe_cluster()),
+        ApiKey::DescribeUserScramCredentials => {
+            Response::DescribeUserScramCredentials(admin::describe_user_scram_credentials())
+        }
         ApiKey::UnregisterBroker => Response::UnregisterBroker(admin::unregister_broker()),
         ApiKey::UpdateFeatures => Response::UpdateFeatures(admin::update_features()),
         ApiKey::DescribeClientQuotas => {

@@ -85,6 +85,9 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::OffsetForLeaderEpoch => round::<OffsetForLeaderEpochResponse>(version, body),
         ApiKey::DescribeConfigs => round::<DescribeConfigsResponse>(version, body),
         ApiKey::DescribeCluster => round::<DescribeClusterResponse>(version, body),
+        ApiKey::DescribeUserScramCredentials => {
+            round::<DescribeUserScramCredentialsResponse>(version, body)
+        }
         ApiKey::UnregisterBroker => round::<UnregisterBrokerResponse>(version, body),
         ApiKey::UpdateFeatures => round::<UpdateFeaturesResponse>(version, body),
         ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasResponse>(version, body),
@@ -145,6 +148,7 @@ fn the_newest_version_loses_nothing() {
         OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
         DescribeConfigs(DescribeConfigsResponse),
         DescribeCluster(DescribeClusterResponse),
+        DescribeUserScramCredentials(DescribeUserScramCredentialsResponse),
         UnregisterBroker(UnregisterBrokerResponse),
         DescribeClientQuotas(DescribeClientQuotasResponse),
         DescribeAcls(DescribeAclsResponse),

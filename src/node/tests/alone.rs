@@ -5,6 +5,7 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
 };
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::*;
@@ -113,7 +114,7 @@ async fn the_quorum_is_one_voter_that_leads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_are_no_acls_and_no_quotas() {
+async fn there_are_no_acls_no_users_and_no_quotas() {
     let (_world, mut client) = world_with_topic().await;
     for version in 1..=3 {
         let request = DescribeAclsRequest::default()
@@ -124,6 +125,13 @@ async fn there_are_no_acls_and_no_quotas() {
         assert_eq!((answer.error_code, answer.resources.len()), (54, 0));
         let why = answer.error_message.as_deref();
         assert_eq!(why, Some("No Authorizer is configured on the broker"));
+    }
+    let users = ["a", "b", "a"].map(|name| UserName::default().with_name(text(name)));
+    for (asked, codes) in [(None, vec![]), (Some(users.into()), vec![92, 91])] {
+        let request = DescribeUserScramCredentialsRequest::default().with_users(asked);
+        let answer = client.call(0, &request).await;
+        let told: Vec<_> = answer.results.iter().map(|r| r.error_code).collect();
+        assert_eq!((answer.error_code, told), (0, codes));
     }
     for (kinds, code) in [
         (&[][..], 0),

@@ -36,6 +36,7 @@ fn decode_any(key: ApiKey, version: i16, frame: Bytes) {
         ApiKey::OffsetForLeaderEpoch => whole::<OffsetForLeaderEpochResponse>,
         ApiKey::DescribeConfigs => whole::<DescribeConfigsResponse>,
         ApiKey::DescribeCluster => whole::<DescribeClusterResponse>,
+        ApiKey::DescribeUserScramCredentials => whole::<DescribeUserScramCredentialsResponse>,
         ApiKey::IncrementalAlterConfigs => whole::<IncrementalAlterConfigsResponse>,
         ApiKey::AlterConfigs => whole::<AlterConfigsResponse>,
         ApiKey::ElectLeaders => whole::<ElectLeadersResponse>,

@@ -4,8 +4,9 @@ use kafka_protocol::messages::{
     alter_configs_request, alter_partition_reassignments_request, create_partitions_request,
     delete_records_request, describe_client_quotas_request, describe_log_dirs_request,
     describe_producers_request, describe_quorum_request, describe_topic_partitions_request,
-    elect_leaders_request, incremental_alter_configs_request, list_partition_reassignments_request,
-    offset_delete_request, update_features_request,
+    describe_user_scram_credentials_request, elect_leaders_request,
+    incremental_alter_configs_request, list_partition_reassignments_request, offset_delete_request,
+    update_features_request,
 };
 
 use super::{
@@ -303,4 +304,17 @@ const UPDATE_FEATURES_FEATURE_UPDATE_KEY: &[Field] = &[
 
 pub(super) const UNREGISTER_BROKER: &[Field] = &[
     since(0, INT32), // broker id
+];
+
+pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: &[Field] = &[
+    since(
+        0,
+        array::<describe_user_scram_credentials_request::UserName>(&Kind::Struct(
+            DESCRIBE_USER_SCRAM_CREDENTIALS_USER_NAME,
+        )),
+    )
+    .nullable(0), // users
+];
+const DESCRIBE_USER_SCRAM_CREDENTIALS_USER_NAME: &[Field] = &[
+    since(0, STRING), // name
 ];

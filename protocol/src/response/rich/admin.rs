@@ -5,13 +5,14 @@ use kafka_protocol::messages::{
     DeleteGroupsResponse, DeleteRecordsResponse, DescribeAclsResponse,
     DescribeClientQuotasResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
     DescribeProducersResponse, DescribeQuorumResponse, DescribeTopicPartitionsResponse,
-    ElectLeadersResponse, IncrementalAlterConfigsResponse, ListConfigResourcesResponse,
-    ListGroupsResponse, ListPartitionReassignmentsResponse, OffsetDeleteResponse,
-    UnregisterBrokerResponse, UpdateFeaturesResponse, alter_configs_response,
+    DescribeUserScramCredentialsResponse, ElectLeadersResponse, IncrementalAlterConfigsResponse,
+    ListConfigResourcesResponse, ListGroupsResponse, ListPartitionReassignmentsResponse,
+    OffsetDeleteResponse, UnregisterBrokerResponse, UpdateFeaturesResponse, alter_configs_response,
     alter_partition_reassignments_response, create_partitions_response, delete_groups_response,
     delete_records_response, describe_acls_response, describe_client_quotas_response,
     describe_groups_response, describe_log_dirs_response, describe_producers_response,
-    describe_quorum_response, describe_topic_partitions_response, elect_leaders_response,
+    describe_quorum_response, describe_topic_partitions_response,
+    describe_user_scram_credentials_response, elect_leaders_response,
     incremental_alter_configs_response, list_config_resources_response, list_groups_response,
     list_partition_reassignments_response, update_features_response,
 };
@@ -320,4 +321,22 @@ pub(super) fn unregister_broker() -> UnregisterBrokerResponse {
         .with_throttle_time_ms(146)
         .with_error_code(147)
         .with_error_message(Some(text("error message")))
+}
+
+pub(super) fn describe_user_scram_credentials() -> DescribeUserScramCredentialsResponse {
+    DescribeUserScramCredentialsResponse::default()
+        .with_throttle_time_ms(11)
+        .with_error_code(12)
+        .with_error_message(Some(text("error message")))
+        .with_results(vec![
+            describe_user_scram_credentials_response::DescribeUserScramCredentialsResult::default()
+                .with_user(text("user"))
+                .with_error_code(18)
+                .with_error_message(Some(text("error message")))
+                .with_credential_infos(vec![
+                    describe_user_scram_credentials_response::CredentialInfo::default()
+                        .with_mechanism(26)
+                        .with_iterations(24),
+                ]),
+        ])
 }
