@@ -78,6 +78,7 @@ pub struct Node {
     partitions: Partitions,
     groups: GroupCoordinator,
     census: Arc<Census>,
+    memory: Arc<RequestMemory>,
     stopping: watch::Sender<bool>,
     /// Yields `None` once every listener and connection has ended.
     open: mpsc::Receiver<()>,
@@ -148,7 +149,7 @@ impl Node {
         reconciler.spawn(stopped.clone());
         let (open, all_closed) = mpsc::channel(1);
         let census = Arc::new(Census::default());
-        let common = Common { broker, census: Arc::clone(&census), memory };
+        let common = Common { broker, census: Arc::clone(&census), memory: Arc::clone(&memory) };
         let mut addresses = Vec::new();
         for (name, listener, address) in listeners {
             addresses.push(address);
@@ -159,7 +160,7 @@ impl Node {
             tracing::info!("listening on {address}");
         }
         let open = all_closed;
-        Ok(Self { addresses, metadata, store, partitions, groups, census, stopping, open })
+        Ok(Self { addresses, metadata, store, partitions, groups, census, memory, stopping, open })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -172,6 +173,12 @@ impl Node {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.census.count()
+    }
+
+    /// Bytes of the request memory that no request under way holds.
+    #[must_use]
+    pub fn free_request_memory_bytes(&self) -> usize {
+        self.memory.free_bytes()
     }
 
     /// Resolves when a part fails that the broker cannot go on without. The process then has to

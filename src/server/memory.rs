@@ -67,7 +67,6 @@ impl RequestMemory {
     }
 
     /// Bytes that nobody holds.
-    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         self.free.available_permits()
     }

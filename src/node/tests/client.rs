@@ -100,6 +100,14 @@ impl Client {
         self.receive_as(version).await
     }
 
+    /// As [`Client::receive`]; none once the broker has hung up.
+    pub(super) async fn try_receive<R: Request>(&mut self, version: i16) -> Option<R::Response> {
+        let (correlation_id, answer) = decoded(self.receive_frame().await?, version);
+        assert_eq!(correlation_id, self.next_answer, "answers come in request order");
+        self.next_answer += 1;
+        Some(answer)
+    }
+
     pub(super) async fn receive_as<T>(&mut self, version: i16) -> T
     where
         T: Decodable + HeaderVersion + Message,

@@ -17,7 +17,7 @@ use super::ask::{text, topic_name};
 use super::client::Client;
 use super::world::World;
 
-fn group(name: &str) -> GroupId {
+pub(super) fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
@@ -47,7 +47,7 @@ fn join_request(name: &str, member: &str) -> JoinGroupRequest {
         .with_protocols(vec![protocol])
 }
 
-fn join_as(version: i16, name: &str, member: &str) -> JoinGroupRequest {
+pub(super) fn join_as(version: i16, name: &str, member: &str) -> JoinGroupRequest {
     let request = join_request(name, member);
     if version >= 1 { request.with_rebalance_timeout_ms(60_000) } else { request }
 }
@@ -65,7 +65,7 @@ async fn join(client: &mut Client, version: i16, name: &str) -> JoinGroupRespons
     answer
 }
 
-fn sync_request(name: &str, joined: &JoinGroupResponse) -> SyncGroupRequest {
+pub(super) fn sync_request(name: &str, joined: &JoinGroupResponse) -> SyncGroupRequest {
     let assignments = joined.members.iter().map(|member| {
         SyncGroupRequestAssignment::default()
             .with_member_id(member.member_id.clone())
@@ -78,7 +78,7 @@ fn sync_request(name: &str, joined: &JoinGroupResponse) -> SyncGroupRequest {
         .with_assignments(assignments.collect())
 }
 
-fn heartbeat(name: &str, joined: &JoinGroupResponse) -> HeartbeatRequest {
+pub(super) fn heartbeat(name: &str, joined: &JoinGroupResponse) -> HeartbeatRequest {
     HeartbeatRequest::default()
         .with_group_id(group(name))
         .with_generation_id(joined.generation_id)
@@ -117,6 +117,13 @@ pub(super) async fn committed(client: &mut Client, name: &str) -> i64 {
     let part = &answer.groups[0].topics[0].partitions[0];
     assert_eq!(part.error_code, 0);
     part.committed_offset
+}
+
+/// Whether the coordinator has read back the partition of a group.
+pub(super) async fn are_loaded(client: &mut Client, name: &str) -> bool {
+    let asked = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    client.call(8, &request).await.groups[0].error_code == 0
 }
 
 fn commit_code(answer: &OffsetCommitResponse) -> i16 {

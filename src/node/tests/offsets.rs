@@ -12,7 +12,7 @@ use super::ask::{NOW_MS, batch, batch_with, topic_name};
 use super::client::Client;
 use super::world::World;
 
-fn ask(topic: &str, partition: i32, timestamp: i64) -> ListOffsetsRequest {
+pub(super) fn ask(topic: &str, partition: i32, timestamp: i64) -> ListOffsetsRequest {
     let part = ListOffsetsPartition::default()
         .with_partition_index(partition)
         .with_timestamp(timestamp)
