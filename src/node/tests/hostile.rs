@@ -86,16 +86,7 @@ fn meaningful(key: ApiKey, version: i16, id: Uuid, chance: &Chance) -> Option<By
             body(&InitProducerIdRequest::default().with_transactional_id(None), version)
         }
         ApiKey::Metadata => body(&MetadataRequest::default().with_topics(Some(vec![])), version),
-        ApiKey::ListOffsets
-        | ApiKey::OffsetCommit
-        | ApiKey::FindCoordinator
-        | ApiKey::LeaveGroup
-        | ApiKey::DeleteTopics
-        | ApiKey::OffsetFetch
-        | ApiKey::ApiVersions
-        | ApiKey::OffsetForLeaderEpoch
-        | ApiKey::DescribeConfigs
-        | ApiKey::DescribeCluster => return None,
+        _ => return None,
     })
 }
 
