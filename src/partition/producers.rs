@@ -352,6 +352,26 @@ mod tests {
     }
 
     #[test]
+    fn the_snapshot_is_what_the_formats_page_says() {
+        let mut producers = Producers::default();
+        producers.record(QUEUE, stamp(2, 5, 3), Offset(9), 0x0102);
+        let bytes = producers.encode();
+        let expected: &[&[u8]] = &[
+            &[1],
+            &[0, 0, 0, 7],
+            &[0, 0, 0, 0, 0, 0, 0, 4],
+            &[0, 2],
+            &[1],
+            &[0, 0, 0, 5],
+            &[0, 0, 0, 7],
+            &[0, 0, 0, 0, 0, 0, 0, 9],
+            &[0, 0, 0, 0, 0, 0, 1, 2],
+        ];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(Producers::decode(&[2]), Err(1), "another version");
+    }
+
+    #[test]
     fn an_unknown_producer_may_start_anywhere() {
         assert_eq!(Producers::default().judge(QUEUE, stamp(3, 17, 1)), Ok(Verdict::New));
     }
