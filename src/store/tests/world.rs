@@ -82,13 +82,13 @@ pub(super) struct World {
 
 /// Random numbers of a test: of a seed, or a script that a property test can shrink.
 pub(super) enum Dice {
-    Seed(SeededRng),
+    Seed(Box<SeededRng>),
     Script(std::cell::RefCell<std::vec::IntoIter<u64>>),
 }
 
 impl Dice {
     pub(super) fn of(seed: u64) -> Self {
-        Self::Seed(SeededRng::from_seed(seed))
+        Self::Seed(Box::new(SeededRng::from_seed(seed)))
     }
 
     pub(super) fn scripted(script: Vec<u64>) -> Self {
