@@ -8,6 +8,7 @@ use braid_compat_tests::tools::run;
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("console::an_operator_makes_fills_reads_and_removes_a_topic", operator);
+    suite.add("console::an_operator_sees_and_moves_a_group", group);
 }
 
 fn operator(world: &World) -> Result<()> {
@@ -58,5 +59,58 @@ fn operator(world: &World) -> Result<()> {
     let said = topics(&["--list"])?;
     ensure!(!said.lines().any(|line| line == "console"), "{said}");
     world.shown(Kind::Java, Capability::ConsoleTools, 7);
+    Ok(())
+}
+
+/// A group read half of a topic and left: it is listed, described, set back and removed.
+fn group(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "console-group";
+    Kind::Java.shared()?.new_topic(server, topic, 1, &[])?;
+    let lines: String = (0..100).map(|i| format!("line {i}\n")).collect();
+    run(server, "ConsoleProducer", &["--topic", topic], &lines)?;
+    let read = [
+        "--topic",
+        topic,
+        "--group",
+        topic,
+        "--from-beginning",
+        "--max-messages",
+        "40",
+        "--timeout-ms",
+        "30000",
+    ];
+    let said = run(server, "consumer.ConsoleConsumer", &read, "")?;
+    ensure!(said.lines().eq(lines.lines().take(40)), "{said}");
+
+    let groups =
+        |arguments: &[&str]| run(server, "consumer.group.ConsumerGroupCommand", arguments, "");
+    let said = groups(&["--list"])?;
+    ensure!(said.lines().any(|line| line == topic), "{said}");
+    // Columns: group, topic, partition, current offset, end, lag, and three of the member, which is gone.
+    let described = |said: &str| -> Option<Vec<String>> {
+        let row = said.lines().find(|line| line.split_whitespace().take(2).eq([topic, topic]))?;
+        Some(row.split_whitespace().skip(2).take(4).map(str::to_owned).collect())
+    };
+    let said = groups(&["--describe", "--group", topic])?;
+    ensure!(described(&said).is_some_and(|row| row == ["0", "40", "100", "60"]), "{said}");
+    let said = groups(&["--describe", "--group", topic, "--state"])?;
+    ensure!(said.contains("Empty"), "{said}");
+    groups(&[
+        "--reset-offsets",
+        "--group",
+        topic,
+        "--topic",
+        topic,
+        "--to-offset",
+        "7",
+        "--execute",
+    ])?;
+    let said = groups(&["--describe", "--group", topic])?;
+    ensure!(described(&said).is_some_and(|row| row == ["0", "7", "100", "93"]), "{said}");
+    groups(&["--delete", "--group", topic])?;
+    let said = groups(&["--list"])?;
+    ensure!(!said.lines().any(|line| line == topic), "{said}");
+    world.shown(Kind::Java, Capability::ConsoleTools, 6);
     Ok(())
 }
