@@ -168,7 +168,7 @@ impl Appending<'_> {
         let appended = self
             .broker
             .partitions
-            .append(partition.queue, &batch.batch, &batch.header)
+            .append(self.now_ms, partition.queue, &batch.batch, &batch.header)
             .map_err(|error| refused(append_code(&error), Some(&error.to_string())))?;
         self.end = self.end.max(appended.end);
         let log_append_time_ms =

@@ -56,11 +56,12 @@ impl Partitions {
     /// `durable` reaches the end it was given.
     pub(crate) fn append(
         &self,
+        now_ms: i64,
         queue: QueueId,
         batch: &Bytes,
         header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
-        self.append_as(Class::Data, queue, batch, header)
+        self.append_as(now_ms, Class::Data, queue, (batch, header))
     }
 
     /// Appends a batch of the broker's own, which goes on when the disk is full.
@@ -70,21 +71,21 @@ impl Partitions {
         batch: &Bytes,
         header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
-        self.append_as(Class::System, queue, batch, header)
+        self.append_as(self.env.clock.wall_ms(), Class::System, queue, (batch, header))
     }
 
     fn append_as(
         &self,
+        now_ms: i64,
         class: Class,
         queue: QueueId,
-        batch: &Bytes,
-        header: &BatchHeader,
+        batch: (&[u8], &BatchHeader),
     ) -> Result<Appended, AppendError> {
-        match self.log.append(queue, SHARD_EPOCH, class, batch, header) {
+        match self.log.append_at(now_ms, queue, SHARD_EPOCH, class, batch) {
             // The image names the queue, so this is its first use.
             Err(AppendError::UnknownQueue(_)) => {
                 self.log.open_queue(queue);
-                self.log.append(queue, SHARD_EPOCH, class, batch, header)
+                self.log.append_at(now_ms, queue, SHARD_EPOCH, class, batch)
             }
             outcome => outcome,
         }

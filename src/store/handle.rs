@@ -10,7 +10,7 @@ use super::error::{AppendError, LogFailed, LogStartError, MaintainError, ReadErr
 use super::frame::{self, Kind};
 use super::sequencer::ActiveProducer;
 use super::shared::Shared;
-use super::state::{Appended, Class, Content};
+use super::state::{Appended, Class, Content, Moment};
 use super::watermark::WaitDurable;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 
@@ -65,6 +65,22 @@ impl LogHandle {
         batch: &[u8],
         header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
+        let now_ms = self.shared.moment().now_ms;
+        self.append_at(now_ms, queue, epoch, class, (batch, header))
+    }
+
+    /// As [`LogHandle::append`], by a caller that took the wall time for several appends at once.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: nothing was appended.
+    pub fn append_at(
+        &self,
+        now_ms: i64,
+        queue: QueueId,
+        epoch: LeaderEpoch,
+        class: Class,
+        (batch, header): (&[u8], &BatchHeader),
+    ) -> Result<Appended, AppendError> {
         if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
             let said = header.size_bytes();
             return Err(AppendError::NotTheBatch { said, got: batch.len() });
@@ -75,7 +91,7 @@ impl LogHandle {
         // The checksum of a large batch is not computed under the lock.
         let body_crc = frame::body_crc(batch);
         let mut state = self.shared.state();
-        let moment = self.shared.moment();
+        let moment = Moment { now_ms, durable: self.shared.watermark.durable() };
         let appended = state.append(queue, epoch, class, (batch, header, body_crc), moment);
         self.shared.release(state);
         appended
