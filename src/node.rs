@@ -99,7 +99,7 @@ impl Node {
     /// Opens the data directory, recovers, and serves.
     ///
     /// # Errors
-    /// A part did not start; what was started is dropped with it.
+    /// A part did not start; what was started is stopped.
     pub async fn start(env: Env, config: Config) -> Result<Self, StartError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -110,6 +110,19 @@ impl Node {
             .create_dir_synced(dir)
             .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
         let metadata = MetadataNode::open(&env, metadata_config(&config)).await?;
+        let started = Self::start_on(env, config, metadata.clone()).await;
+        if started.is_err() {
+            // Its tasks would outlive this attempt, with its files open.
+            metadata.shutdown().await;
+        }
+        started
+    }
+
+    async fn start_on(
+        env: Env,
+        config: Arc<Config>,
+        metadata: MetadataNode,
+    ) -> Result<Self, StartError> {
         let store = open_store(&env, &config, &metadata.image())?;
         if env.spawner.is_inline() {
             drop(env.spawner.critical("log", drive(store.driver())));

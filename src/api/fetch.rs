@@ -160,18 +160,40 @@ async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -
         .filter_map(|partition| broker.partitions.subscribe(partition.queue, &news))
         .collect();
     let mut stopping = broker.stopping.clone();
-    loop {
-        let reads = read_all(broker, plan, limits).await;
-        let is_over = enough(&reads)
-            || tokio::select! {
-                woken = tokio::time::timeout_at(deadline, news.notified()) => woken.is_err(),
-                _ = stopping.wait_for(|stopping| *stopping) => true,
-            };
+    // What is there is not read again and again while it grows.
+    while !is_worth_reading(broker, plan, limits) {
+        let is_over = tokio::select! {
+            woken = tokio::time::timeout_at(deadline, news.notified()) => woken.is_err(),
+            _ = stopping.wait_for(|stopping| *stopping) => true,
+        };
         if is_over {
-            drop(subscriptions);
-            return reads;
+            break;
         }
     }
+    drop(subscriptions);
+    read_all(broker, plan, limits).await
+}
+
+/// Whether a read would end the wait: there is enough, or an error to tell. Looks at no record.
+fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
+    let image = broker.metadata.image();
+    let mut size_bytes = 0;
+    for ((key, index), wanted) in &plan.partitions {
+        let queue = topic_of(&image, key).and_then(|topic| queue_of(Some(topic), *index));
+        let (Ok(queue), Ok(())) = (queue, check_epoch(wanted.current_leader_epoch)) else {
+            return true;
+        };
+        let size_bytes_max = usize::try_from(wanted.size_bytes_max).unwrap_or(0);
+        match broker.partitions.readable(queue, wanted.fetch_offset, size_bytes_max) {
+            Ok(Some(readable)) => size_bytes += readable,
+            // On disk: a reader that far behind need not wait.
+            Ok(None) | Err(_) => return true,
+        }
+        if size_bytes >= limits.size_bytes_min {
+            return true;
+        }
+    }
+    false
 }
 
 async fn read_all(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> Vec<Read> {

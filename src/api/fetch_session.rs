@@ -78,10 +78,17 @@ struct Session {
     last_used_ms: i64,
 }
 
+/// Partitions that all sessions together may remember. Beyond, clients go without a session, so
+/// that what a few of them name does not fill the memory.
+const PARTITIONS_MAX: usize = 500_000;
+
 /// All sessions of a broker.
 #[derive(Debug)]
 pub(crate) struct FetchSessions {
     slots_max: usize,
+    partitions_max: usize,
+    /// Partitions in all sessions.
+    partitions: usize,
     evict_after_ms: i64,
     sessions: HashMap<i32, Session>,
 }
@@ -92,7 +99,9 @@ const FINAL_EPOCH: i32 = -1;
 impl FetchSessions {
     /// A cache of `slots_max` sessions; one unused for `evict_after_ms` may be replaced.
     pub(crate) fn new(slots_max: usize, evict_after_ms: i64) -> Self {
-        Self { slots_max, evict_after_ms, sessions: HashMap::new() }
+        let partitions_max = PARTITIONS_MAX;
+        let sessions = HashMap::new();
+        Self { slots_max, partitions_max, partitions: 0, evict_after_ms, sessions }
     }
 
     /// Decides what a fetch reads. `fresh_id` is a random positive number for a new session.
@@ -104,11 +113,11 @@ impl FetchSessions {
     ) -> Result<Plan, SessionError> {
         match request.session_epoch {
             FINAL_EPOCH => {
-                self.sessions.remove(&request.session_id);
+                self.close(request.session_id);
                 Ok(Plan { session_id: 0, incremental: false, partitions: request.partitions })
             }
             INITIAL_EPOCH => {
-                self.sessions.remove(&request.session_id);
+                self.close(request.session_id);
                 Ok(self.open(now_ms, request, fresh_id))
             }
             _ => self.resume(now_ms, request),
@@ -123,7 +132,8 @@ impl FetchSessions {
     ) -> Plan {
         let partitions = request.partitions;
         // Kafka opens no session for a fetch of nothing.
-        if partitions.is_empty() || !self.make_room(now_ms) {
+        let fits = self.partitions.saturating_add(partitions.len()) <= self.partitions_max;
+        if partitions.is_empty() || !fits || !self.make_room(now_ms) {
             return Plan { session_id: 0, incremental: false, partitions };
         }
         let mut session_id = fresh_id();
@@ -136,8 +146,15 @@ impl FetchSessions {
             partitions: partitions.iter().map(|(k, w)| (k.clone(), (*w, NEVER_TOLD))).collect(),
             last_used_ms: now_ms,
         };
+        self.partitions += session.partitions.len();
         self.sessions.insert(session_id, session);
         Plan { session_id, incremental: false, partitions }
+    }
+
+    fn close(&mut self, session_id: i32) {
+        if let Some(session) = self.sessions.remove(&session_id) {
+            self.partitions -= session.partitions.len();
+        }
     }
 
     fn resume(&mut self, now_ms: i64, request: SessionRequest) -> Result<Plan, SessionError> {
@@ -150,22 +167,28 @@ impl FetchSessions {
         }
         session.next_epoch = session.next_epoch.checked_add(1).unwrap_or(1);
         session.last_used_ms = now_ms;
+        let before = session.partitions.len();
         for key in &request.forgotten {
             session.partitions.shift_remove(key);
         }
         for (key, wanted) in request.partitions {
             session.partitions.entry(key).or_insert((wanted, NEVER_TOLD)).0 = wanted;
         }
-        if session.partitions.is_empty() {
-            // Kafka closes a session that has nothing left to say.
-            self.sessions.remove(&request.session_id);
-            return Ok(Plan { session_id: 0, incremental: false, partitions: Vec::new() });
+        let after = session.partitions.len();
+        self.partitions = self.partitions - before + after;
+        if after > before && self.partitions > self.partitions_max {
+            // The client begins anew, and goes without a session then.
+            self.close(request.session_id);
+            return Err(SessionError::NotFound);
         }
-        Ok(Plan {
-            session_id: request.session_id,
-            incremental: true,
-            partitions: session.partitions.iter().map(|(k, (w, _))| (k.clone(), *w)).collect(),
-        })
+        let partitions: Vec<_> =
+            session.partitions.iter().map(|(k, (w, _))| (k.clone(), *w)).collect();
+        if partitions.is_empty() {
+            // Kafka closes a session that has nothing left to say.
+            self.close(request.session_id);
+            return Ok(Plan { session_id: 0, incremental: false, partitions });
+        }
+        Ok(Plan { session_id: request.session_id, incremental: true, partitions })
     }
 
     /// Notes what a partition is about to be told; says whether that is news to the client.
@@ -204,7 +227,7 @@ impl FetchSessions {
             return false;
         };
         if stale {
-            self.sessions.remove(&id);
+            self.close(id);
         }
         stale
     }
@@ -277,6 +300,18 @@ mod tests {
         assert_eq!(sessions.begin(0, request(0, 0, &[(0, 0)]), || 1).unwrap().session_id, 1);
         assert_eq!(sessions.begin(900, request(0, 0, &[(0, 0)]), || 2).unwrap().session_id, 0);
         assert_eq!(sessions.begin(1001, request(0, 0, &[(0, 0)]), || 2).unwrap().session_id, 2);
+    }
+
+    #[test]
+    fn what_all_sessions_remember_together_is_bounded() {
+        let mut sessions = FetchSessions { partitions_max: 3, ..FetchSessions::new(10, 1_000_000) };
+        let two = [(0, 0), (1, 0)];
+        assert_eq!(sessions.begin(0, request(0, 0, &two), || 1).unwrap().session_id, 1);
+        assert_eq!(sessions.begin(0, request(0, 0, &two), || 2).unwrap().session_id, 0);
+        assert!(sessions.begin(0, request(1, 1, &[(2, 0)]), || 2).is_ok());
+        let more = sessions.begin(0, request(1, 2, &[(3, 0)]), || 2);
+        assert_eq!(more, Err(SessionError::NotFound), "it begins anew");
+        assert_eq!(sessions.begin(0, request(0, 0, &two), || 2).unwrap().session_id, 2);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use braid_protocol::{Request, RequestHeader, Response, header, request, response};
+use braid_protocol::request::DecodeError;
+use braid_protocol::{ApiKey, Request, RequestHeader, Response, header, request, response};
 use braid_raft::MetadataNode;
 
 use crate::config::Config;
@@ -123,7 +124,7 @@ pub(crate) enum CloseReason {
     #[error("the request's header cannot be read: {0}")]
     Header(#[from] header::HeaderError),
     #[error(transparent)]
-    Request(#[from] request::DecodeError),
+    Request(#[from] DecodeError),
     #[error(transparent)]
     Encode(#[from] response::EncodeError),
     #[error("an acks=0 produce failed, which the client can only learn from a closed connection")]
@@ -163,6 +164,11 @@ pub(crate) enum Accepted {
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
+/// Whether a frame's content is a request that appends a client's records.
+pub(crate) fn appends(frame: &[u8]) -> bool {
+    frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
+}
+
 /// Takes one frame's content: the first stage of every request.
 ///
 /// # Errors
@@ -176,8 +182,16 @@ pub(crate) fn accept(
     let (header, body) = RequestHeader::parse(frame)?;
     let request = request::decode(&header, body).inspect_err(|error| {
         let client_id = header.client_id.as_ref().map_or("", |id| id.as_str());
-        tracing::info!(%error, client_id, software = ?caller.software, peer = %caller.peer,
-            "closing a connection");
+        let (software, peer) = (&caller.software, &caller.peer);
+        match error {
+            // An honest client that is too old or too new: somebody will ask why it fails.
+            DecodeError::UnknownApi { .. } | DecodeError::UnsupportedVersion { .. } => {
+                tracing::info!(%error, client_id, ?software, %peer, "closing a connection");
+            }
+            DecodeError::Refused { .. } | DecodeError::Malformed { .. } => {
+                tracing::debug!(%error, client_id, ?software, %peer, "closing a connection");
+            }
+        }
     })?;
     Ok(match request {
         Request::Produce(request) => produce::submit(broker, header, now, request),

@@ -91,10 +91,15 @@ impl Partitions {
         }
     }
 
-    /// Waits until the log takes more bytes. Awaited before a request is read, so that appending
-    /// never has to wait.
+    /// Waits until the log takes more bytes. Awaited before a batch is handed over, so that
+    /// appending never has to wait.
     pub(crate) async fn room(&self) {
         self.log.room().await;
+    }
+
+    /// Whether the log takes more bytes now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.log.has_room()
     }
 
     /// Everything below is on disk.
@@ -134,22 +139,37 @@ impl Partitions {
         at_least_one: bool,
     ) -> Result<Fetched, FetchError> {
         let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one };
-        let located = match self.log.locate(queue, spec) {
-            Ok(located) => located,
-            // Never written: the log is empty and starts at zero.
-            Err(ReadError::UnknownQueue(_)) if from == Offset::ZERO => {
-                return Ok(Fetched { offsets: NO_RECORDS, batches: Vec::new() });
-            }
-            Err(ReadError::UnknownQueue(_)) => {
-                let zero = Offset::ZERO;
-                let (log_start, high_watermark) = (zero, zero);
-                return Err(ReadError::OutOfRange { asked: from, log_start, high_watermark }.into());
-            }
-            Err(error) => return Err(error.into()),
+        let Some(located) = self.locate(queue, spec)? else {
+            return Ok(Fetched { offsets: NO_RECORDS, batches: Vec::new() });
         };
         let offsets = located.offsets();
         let batches = self.load(located).await?;
         Ok(Fetched { offsets, batches })
+    }
+
+    /// Bytes that a read would give, found without reading them; none if they are on disk.
+    pub(crate) fn readable(
+        &self,
+        queue: QueueId,
+        from: Offset,
+        size_bytes_max: usize,
+    ) -> Result<Option<usize>, FetchError> {
+        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one: true };
+        Ok(self.locate(queue, spec)?.map_or(Some(0), |located| located.size_bytes()))
+    }
+
+    /// Finds batches; none in a queue that was never written to, whose log starts at zero.
+    fn locate(&self, queue: QueueId, spec: ReadSpec) -> Result<Option<Located>, FetchError> {
+        match self.log.locate(queue, spec) {
+            Ok(located) => Ok(Some(located)),
+            Err(ReadError::UnknownQueue(_)) if spec.from == Offset::ZERO => Ok(None),
+            Err(ReadError::UnknownQueue(_)) => {
+                let Offsets { log_start, high_watermark, .. } = NO_RECORDS;
+                let asked = spec.from;
+                Err(ReadError::OutOfRange { asked, log_start, high_watermark }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The batch that holds `from` and those after it, on a thread that may block.

@@ -25,6 +25,8 @@ use braid_protocol::{Outgoing, RequestHeader, Response, response};
 
 /// Room made for each read.
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes of batches handed over before the log is asked again whether it has room.
+const ROOM_BYTES: usize = 16 * 1024;
 /// Answers in line before reading pauses: far above any client's in-flight limit.
 const IN_LINE_MAX: usize = 1024;
 
@@ -64,6 +66,8 @@ pub(crate) struct Connection {
     outgoing: Outgoing,
     outbox: Outbox,
     eof: bool,
+    /// Bytes of batches that the log is known to take.
+    room_bytes: usize,
     /// Share of the request memory held for the large frame being read, and since when.
     share: Option<(Share, Instant)>,
     /// Why nothing more is read: the connection ends when what is in line is answered.
@@ -74,6 +78,7 @@ pub(crate) struct Connection {
 enum Event {
     Read(io::Result<usize>),
     Share(Share),
+    Room,
     Answer(Reply),
     /// The produce at the head of the line is durable, or failed.
     Produced,
@@ -88,6 +93,8 @@ enum Wants {
     Bytes,
     /// Memory for a frame of this size, before its bytes.
     Memory(usize),
+    /// Room in the log, before the batch at hand is handed over.
+    Room,
 }
 
 impl Connection {
@@ -109,6 +116,7 @@ impl Connection {
             outgoing: Outgoing::new(),
             outbox: Outbox::default(),
             eof: false,
+            room_bytes: 0,
             share: None,
             last_word: None,
             last_active: Instant::now(),
@@ -127,7 +135,6 @@ impl Connection {
         let timer = tokio::time::sleep(idle_max);
         tokio::pin!(timer);
         loop {
-            self.broker.partitions.room().await;
             let wants = self.accept_frames();
             self.settle();
             if !self.outgoing.is_empty() {
@@ -155,6 +162,7 @@ impl Connection {
                     self.share = Some((share, now));
                     timer.as_mut().reset(now + HOLD_MAX);
                 }
+                Event::Room => {}
                 Event::Answer(answer) => {
                     self.line.pop_front();
                     self.answer(answer);
@@ -184,7 +192,12 @@ impl Connection {
                         Wants::Bytes
                     };
                 }
-                FrameState::Frame(_) | FrameState::TooLarge(_) | FrameState::Negative(_) => {}
+                FrameState::Frame(size_bytes) => {
+                    if !self.takes_room(size_bytes) {
+                        return Wants::Room;
+                    }
+                }
+                FrameState::TooLarge(_) | FrameState::Negative(_) => {}
             }
             let now = *now.get_or_insert_with(|| self.moment());
             match self.accept_frame(limit, now) {
@@ -200,8 +213,30 @@ impl Connection {
         Moment { wall_ms: self.broker.env.clock.wall_ms() }
     }
 
+    /// Whether the log has room for the frame at hand. Only batches need any: whoever reads is
+    /// not held up by a slow disk.
+    fn takes_room(&mut self, size_bytes: usize) -> bool {
+        let content = self.buffer.get(frame::LENGTH_SIZE_BYTES..).unwrap_or_default();
+        if !api::appends(content) {
+            return true;
+        }
+        if self.room_bytes == 0 {
+            if !self.broker.partitions.has_room() {
+                return false;
+            }
+            self.room_bytes = ROOM_BYTES;
+        }
+        self.room_bytes = self.room_bytes.saturating_sub(size_bytes);
+        true
+    }
+
     fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
         let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
+        if frame.len() > FREE_FRAME_BYTES {
+            // What is left of a large allocation would keep all of it for as long as the
+            // connection lives.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
         let share = self.share.take();
         let accepted = api::accept(&self.broker, &mut self.caller, now, frame)?;
         drop(share);
@@ -317,6 +352,10 @@ impl Connection {
                     Event::Read(stream.read_buf(buffer).await)
                 }
                 Wants::Memory(size_bytes) => Event::Share(memory.share(size_bytes).await),
+                Wants::Room => {
+                    broker.partitions.room().await;
+                    Event::Room
+                }
                 Wants::Nothing => std::future::pending().await,
             }
         };

@@ -126,6 +126,15 @@ impl LogHandle {
         }
     }
 
+    /// Whether [`LogHandle::room`] would return at once.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let shared = &self.shared;
+        let unsynced = shared.appended().saturating_sub(shared.watermark.durable());
+        shared.watermark.failed().is_some()
+            || unsynced <= shared.config.unsynced_size_bytes_max && !self.lacks_segment()
+    }
+
     /// Whether the active segment is nearly full and the next one is still being made.
     fn lacks_segment(&self) -> bool {
         let state = self.shared.state();

@@ -311,6 +311,18 @@ impl Located {
         }
     }
 
+    /// Bytes of the batches, if that is known without reading an index file.
+    #[must_use]
+    pub fn size_bytes(&self) -> Option<usize> {
+        match &self.place {
+            PlaceOf::Nothing => Some(0),
+            PlaceOf::Ring { extents, .. } => {
+                Some(extents.iter().map(|extent| extent.length as usize).sum())
+            }
+            PlaceOf::Disk { .. } => None,
+        }
+    }
+
     /// The batches, if all of them are in memory.
     ///
     /// # Errors

@@ -1,10 +1,13 @@
 //! A disk that is full, and one that fails.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceRequest;
 
-use super::ask::{batch, create_topics, new_topic, produce, produce_all, produced, stamped};
+use super::ask::{
+    batch, create_topics, new_topic, produce, produce_all, produced, records, stamped,
+};
 use super::client::Client;
 use super::groups::{commit, committed, find};
 use super::life::{delete, fill};
@@ -150,6 +153,46 @@ async fn a_failed_sync_acknowledges_nothing_and_ends_the_broker() {
         let rest: Vec<_> = read[1..].iter().map(|(_, value)| value.as_str()).collect();
         assert!(["0", "1", "2"].starts_with(&rest), "{rest:?}");
     }
+}
+
+/// The file of the CommitLog that holds these bytes, and where in it they are.
+fn find_bytes(world: &World, wanted: &[u8]) -> (PathBuf, u64) {
+    let dir = Path::new("/data/commitlog");
+    let fs = &world.env.fs;
+    for entry in fs.list(dir).unwrap().iter().filter(|entry| entry.name.ends_with(".log")) {
+        let path = dir.join(&entry.name);
+        let bytes = fs.read_all(&path).unwrap();
+        if let Some(at) = bytes.windows(wanted.len()).position(|window| window == wanted) {
+            return (path, u64::try_from(at).unwrap());
+        }
+    }
+    panic!("{wanted:?} is nowhere on the disk")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_not_served_and_all_others_are() {
+    let mut config = config(&[]);
+    config.storage.segment_size_bytes = 64 << 10;
+    config.storage.ring_size_bytes = 64 << 10;
+    let world = World::start_as(config).await;
+    let mut client = world.client().await;
+    client.create("t", 1, &[]).await;
+    client.create("u", 1, &[]).await;
+    for value in ["before", "damaged here", "behind"] {
+        client.produce("t", 0, batch(&[value])).await;
+    }
+    fill(&mut client, "u", 4_000).await;
+    let (path, at) = find_bytes(&world, b"damaged here");
+    world.sim.fs.flip_bit(&path, at, 0).unwrap();
+    drop(client);
+    // Maps of before the damage go with the process.
+    let world = world.kill_and_restart().await;
+    let mut client = world.client().await;
+    assert_eq!(records(&client.fetch("t", 0, 0).await), [(0, "before".to_owned())]);
+    assert_eq!(client.fetch("t", 0, 1).await.error_code, 2, "CORRUPT_MESSAGE");
+    assert_eq!(records(&client.fetch("t", 0, 2).await), [(2, "behind".to_owned())]);
+    assert_eq!(client.read("u", 0, 0).await.len(), 400);
+    assert_eq!(client.produce("t", 0, batch(&["next"])).await, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -306,6 +306,32 @@ async fn a_client_that_vanishes_at_any_byte_leaves_nothing() {
     assert_eq!(client.fetch("t", 0, 0).await.error_code, 0);
 }
 
+#[test]
+fn a_large_request_leaves_no_memory_with_its_connection() {
+    const CLIENTS: usize = 40;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap();
+    let world = runtime.block_on(World::start());
+    let mut clients = Vec::new();
+    let kept = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            let large =
+                frame_of(0, 9, &produce("nowhere", 0, batch(&["x".repeat(900_000).as_str()])));
+            for _ in 0..CLIENTS {
+                let mut client = world.client().await;
+                client.send_bytes(&large).await;
+                assert!(client.receive_frame().await.is_some());
+                clients.push(client);
+            }
+        });
+    });
+    assert_eq!(world.node.connections(), CLIENTS);
+    let each = kept.bytes_current / i64::try_from(CLIENTS).unwrap();
+    // Two pipes of 64 KiB, and as much room for the next request.
+    assert!(each < 400_000, "{each} bytes for each idle connection");
+}
+
 #[tokio::test(start_paused = true)]
 async fn lengths_that_cannot_be_end_the_connection() {
     let world = World::start().await;

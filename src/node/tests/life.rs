@@ -234,6 +234,9 @@ async fn an_address_that_is_taken_is_named() {
     let other = config(&[("log.dir", "/other"), ("listeners", &listeners)]);
     let error = Node::start(world.env.clone(), other).await.unwrap_err().to_string();
     assert!(error.contains(&world.address()), "{error}");
+    // The attempt left nothing behind that is in the way of the next one.
+    let other = config(&[("log.dir", "/other")]);
+    Node::start(world.env.clone(), other).await.unwrap().stop().await;
 }
 
 #[tokio::test(start_paused = true)]

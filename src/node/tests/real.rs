@@ -17,7 +17,7 @@ use crate::env::{Env, Rng, real};
 use crate::node::Node;
 
 const CLIENTS: usize = 4;
-const FLIGHTS: usize = 5;
+const FLIGHTS: usize = 15;
 const FLIGHT: usize = 40;
 
 struct Machine {
@@ -32,7 +32,7 @@ impl Machine {
         let path = dir.path().to_str().unwrap();
         // The records of the tests are stamped with a time long ago.
         let mut config = config(&[("log.dir", path), ("log.retention.ms", "-1")]);
-        config.storage.segment_size_bytes = 256 << 10;
+        config.storage.segment_size_bytes = 1 << 20;
         Self { env: real::env(), config, _dir: dir }
     }
 

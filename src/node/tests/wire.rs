@@ -3,7 +3,7 @@
 use braid_protocol::ApiKey;
 use braid_protocol::api::SUPPORTED;
 use braid_protocol::guard::sample;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Message};
@@ -145,6 +145,47 @@ async fn api_versions_tells_what_is_served_and_nothing_else() {
             SUPPORTED.iter().map(|a| (a.key.code(), a.advertised_min, a.max)).collect();
         assert_eq!(told, served);
         assert_eq!(told[0], (0, 0, 13), "old clients take a higher minimum for an old broker");
+    }
+}
+
+/// A body of ApiVersions 5, which the codec of the tests does not know: the client says whom it
+/// means to speak to.
+fn api_versions_5(software: &str, cluster_id: Option<&str>, node_id: i32) -> BytesMut {
+    let mut body = BytesMut::new();
+    let string = |body: &mut BytesMut, s: &str| {
+        body.put_u8(u8::try_from(s.len() + 1).unwrap());
+        body.put_slice(s.as_bytes());
+    };
+    string(&mut body, software);
+    string(&mut body, "1.0");
+    match cluster_id {
+        Some(id) => string(&mut body, id),
+        None => body.put_u8(0),
+    }
+    body.put_i32(node_id);
+    body.put_u8(0);
+    body
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_means_another_broker_is_told_to_look_again() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    let none = MetadataRequest::default().with_topics(Some(vec![]));
+    let own = client.call(12, &none).await.cluster_id.unwrap();
+    let own = Some(own.as_str());
+    for (software, cluster_id, node_id, code) in [
+        ("test", None, -1, 0),
+        ("test", own, 1, 0),
+        ("test", own, 2, 129),
+        ("test", Some("AAAAAAAAAAAAAAAAAAAAAA"), 1, 129),
+        ("test", own, -1, 42),
+        ("test", None, 1, 42),
+        ("no spaces", None, -1, 42),
+    ] {
+        let body = api_versions_5(software, cluster_id, node_id);
+        let answer = client.call_body::<ApiVersionsRequest>(5, &body).await;
+        assert_eq!(answer.error_code, code, "{software} {cluster_id:?} {node_id}");
     }
 }
 
