@@ -83,20 +83,22 @@ impl Shared {
             let full = std::io::ErrorKind::StorageFull.into();
             return Err(IoFailure::of("allocate", path)(full));
         }
-        // Left by an attempt that found no room.
-        if fs.size(path).map_err(IoFailure::of("look up", path))?.is_some() {
-            fs.remove(path).map_err(IoFailure::of("remove", path))?;
+        // The name comes last: whatever has it is whole and on disk, also for the next run.
+        let unfinished = path.with_extension(&name::UNFINISHED[1..]);
+        if fs.size(&unfinished).map_err(IoFailure::of("look up", &unfinished))?.is_some() {
+            fs.remove(&unfinished).map_err(IoFailure::of("remove", &unfinished))?;
         }
         let file: Arc<dyn File> =
-            fs.open(path, Mode::CreateNew).map_err(IoFailure::of("create", path))?;
+            fs.open(&unfinished, Mode::CreateNew).map_err(IoFailure::of("create", &unfinished))?;
         let made = file
             .allocate(size_bytes)
-            .map_err(IoFailure::of("allocate", path))
-            .and_then(|()| file.sync().map_err(IoFailure::of("sync", path)));
-        if made.is_err() {
-            drop(file);
-            fs.remove(path).map_err(IoFailure::of("remove", path))?;
+            .map_err(IoFailure::of("allocate", &unfinished))
+            .and_then(|()| file.sync().map_err(IoFailure::of("sync", &unfinished)));
+        drop(file);
+        if let Err(failure) = made {
+            fs.remove(&unfinished).map_err(IoFailure::of("remove", &unfinished))?;
+            return Err(failure);
         }
-        made
+        fs.rename(&unfinished, path).map_err(IoFailure::of("rename", &unfinished))
     }
 }

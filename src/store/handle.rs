@@ -173,9 +173,14 @@ impl LogHandle {
         }
     }
 
-    /// Makes a queue known, or finds it known. Queue numbers are never used again after a drop.
+    /// Makes a queue known, or finds it known. Queue numbers are never used again after a drop:
+    /// one that was dropped in this run stays unknown, and its marks are zero.
     pub fn open_queue(&self, queue: QueueId) -> Offsets {
-        self.shared.state().queues.open(queue);
+        let mut state = self.shared.state();
+        if !state.dropped.contains(&queue) {
+            state.queues.open(queue);
+        }
+        drop(state);
         self.offsets(queue).unwrap_or(Offsets {
             log_start: Offset::ZERO,
             high_watermark: Offset::ZERO,

@@ -186,24 +186,41 @@ impl Shared {
 
     fn read_cold(&self, queue: QueueId, spec: ReadSpec) -> Result<Batches, ReadError> {
         let mut gather = Gather::new(self.config.gather_below_bytes);
-        let mut from = spec.from.0;
+        match self.read_pages(queue, spec, &mut gather) {
+            Ok(()) => Ok(gather.finish()),
+            // What is whole before the damage is served; the next read meets it first.
+            Err(_) if gather.size_bytes > 0 => Ok(gather.finish()),
+            Err(error) => Err(self.out_of_range(queue, spec.from)?.unwrap_or(error)),
+        }
+    }
+
+    fn read_pages(
+        &self,
+        queue: QueueId,
+        spec: ReadSpec,
+        gather: &mut Gather,
+    ) -> Result<(), ReadError> {
         let up_to = spec.up_to.map_or(i64::MAX, |up_to| up_to.0);
         let walk = Walk { up_to, min_timestamp: i64::MIN };
-        loop {
-            let page = match self.page(queue, from, walk) {
-                Ok(Some(page)) => page,
-                Ok(None) => return Ok(gather.finish()),
-                Err(_) if gather.size_bytes > 0 => return Ok(gather.finish()),
-                Err(error) => return Err(error),
-            };
-            match read_page(&page, queue, from, spec, &mut gather) {
-                Ok(Some(next)) => from = next,
-                Ok(None) => return Ok(gather.finish()),
-                // What is whole before the damage is served; the next read meets it first.
-                Err(_) if gather.size_bytes > 0 => return Ok(gather.finish()),
-                Err(error) => return Err(error),
+        let mut from = spec.from.0;
+        while let Some(page) = self.page(queue, from, walk)? {
+            match read_page(&page, queue, from, spec, gather)? {
+                Some(next) => from = next,
+                None => break,
             }
         }
+        Ok(())
+    }
+
+    /// What to say when the log start has passed an offset since it was located.
+    fn out_of_range(&self, queue: QueueId, asked: Offset) -> Result<Option<ReadError>, ReadError> {
+        let durable = self.watermark.durable();
+        let state = self.state();
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        let log_start = Offset(known.log_start);
+        let high_watermark = Offset(state.high_watermark(known, durable));
+        let gone = asked < log_start;
+        Ok(gone.then_some(ReadError::OutOfRange { asked, log_start, high_watermark }))
     }
 }
 

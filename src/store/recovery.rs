@@ -5,12 +5,15 @@
 //! which) is never cut and never served.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use braid_protocol::records::BatchHeader;
 
 use super::checkpoint::{Checkpoint, Clean, Meta};
+use super::chunk::AlignedBuffer;
 use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
 use super::frame::{ACCEPTS_LOSS, Header, Kind};
@@ -25,7 +28,7 @@ use super::state::{Prepared, State, note};
 use super::walk::{Durability, Step};
 use super::width::{index, narrow};
 use crate::env::Env;
-use crate::env::fs::Mode;
+use crate::env::fs::{File, Mode};
 use crate::model::{Position, QueueId};
 
 /// What a directory holds, once brought back.
@@ -149,6 +152,9 @@ pub(super) fn recover(
         unknown_loss: None,
     };
     let tail = recovery.read_segments()?;
+    if recovery.unknown_loss.is_none() || config.on_damage == OnDamage::AcceptLoss {
+        recovery.write_again(tail)?;
+    }
     recovery.finish_tail(tail)?;
     let (damage, unknown_loss) = (recovery.damage, recovery.unknown_loss);
     let state = recovery.state;
@@ -249,11 +255,8 @@ impl Recovery<'_> {
         self.push_segment(Arc::new(reader), first, size_bytes);
         let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
         let log_tag = self.state.log_tag;
-        let mut scanner = Scanner::new(Arc::clone(&file), first, size_bytes, log_tag);
-        let ended = self.scan(&mut scanner, &path)?;
-        // Whole frames that a killed process left in the page cache count from now on.
-        file.sync().map_err(IoFailure::of("sync", &path))?;
-        Ok(ended)
+        let mut scanner = Scanner::new(file, first, size_bytes, log_tag);
+        self.scan(&mut scanner, &path)
     }
 
     fn open_index(&self, first: u64) -> Result<Option<MappedIndex>, OpenError> {
@@ -334,6 +337,9 @@ impl Recovery<'_> {
             let step = self.durability.step(scanner, at, since).map_err(io)?;
             match step {
                 Step::Frame(header) => {
+                    // Segments are written in order, each on disk before the next is begun.
+                    let known = self.durability.known.max(header.durable).max(self.state.appended);
+                    self.durability.known = known;
                     let batch = match header.kind {
                         Kind::Data => scanner.payload(&header).map_err(io)?,
                         _ => None,
@@ -506,6 +512,27 @@ impl Recovery<'_> {
         self.state.index = tail;
     }
 
+    /// Writes the end of the log once more, as far as nothing says that it was durable. The last
+    /// run may have died of a failed write: then the page cache can show whole frames that are
+    /// not on disk, and a sync would call them so.
+    fn write_again(&self, tail: u64) -> Result<(), OpenError> {
+        let from = self.durability.known.min(tail);
+        for segment in self.state.segments.range(..tail).map(|(_, segment)| segment) {
+            let start = from.max(segment.first);
+            let end = segment.closed_at.unwrap_or(segment.end()).min(tail);
+            if segment.reader.is_sealed() || start >= end {
+                continue;
+            }
+            let path = &segment.reader.path;
+            let read = self.env.fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
+            let write =
+                self.env.fs.open(path, Mode::Direct).map_err(IoFailure::of("open", path))?;
+            let within = start - segment.first..end - segment.first;
+            rewrite(&*read, &*write, within).map_err(IoFailure::of("write again", path))?;
+        }
+        Ok(())
+    }
+
     /// Makes the log end at `tail`: opens the active segment for writing and fills the ring with
     /// the beginning of its last block.
     fn finish_tail(&mut self, tail: u64) -> Result<(), OpenError> {
@@ -533,6 +560,24 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes the blocks of a range of a file with what they hold, zeros behind its end.
+fn rewrite(read: &dyn File, write: &dyn File, range: Range<u64>) -> std::io::Result<()> {
+    const AT_ONCE: u64 = 64 * BLOCK_BYTES;
+    let mut at = range.start - range.start % BLOCK_BYTES;
+    let end = range.end.next_multiple_of(BLOCK_BYTES);
+    let mut buffer = AlignedBuffer::allocate(index(AT_ONCE.min(end - at)))?;
+    while at < range.end {
+        let bytes = buffer.get_mut();
+        bytes.fill(0);
+        let length = index((range.end - at).min(bytes.len() as u64));
+        read.read_at(&mut bytes[..length], at)?;
+        let whole = length.next_multiple_of(index(BLOCK_BYTES));
+        write.write_synced_at(&[IoSlice::new(&buffer.get()[..whole])], at)?;
+        at += whole as u64;
+    }
+    Ok(())
 }
 
 impl Recovered {
@@ -580,13 +625,11 @@ impl Recovered {
     }
 }
 
-/// Takes over the segment that the last run prepared, and makes sure that it is durable.
+/// Takes over the segment that the last run prepared. It has its name, so it is whole.
 fn adopt(env: &Env, config: &StoreConfig, first: u64) -> Result<Prepared, IoFailure> {
     let path = name::log(&config.dir, first);
     let size_bytes = config.segment_size_bytes;
     let reader = Arc::new(SegmentReader::open(&env.fs, &path, first)?);
     let direct = env.fs.open(&path, Mode::Direct).map_err(IoFailure::of("open", &path))?;
-    direct.allocate(size_bytes).map_err(IoFailure::of("allocate", &path))?;
-    direct.sync().map_err(IoFailure::of("sync", &path))?;
     Ok(Prepared { size_bytes, reader, direct, written_to: first })
 }

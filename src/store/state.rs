@@ -5,7 +5,7 @@
 //! can never disagree. Positions grow without gaps except from a segment's last frame to its end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::sync::Arc;
 
 use braid_protocol::records::BatchHeader;
@@ -59,6 +59,8 @@ pub(super) struct Prepared {
 pub(super) struct State {
     pub(super) sequencer: Box<dyn Sequencer>,
     pub(super) queues: Queues,
+    /// Queues dropped in this run. Whoever has not heard of it yet must not open them again.
+    pub(super) dropped: HashSet<QueueId>,
     /// By first position; the last is the active one.
     pub(super) segments: BTreeMap<u64, Segment>,
     /// The segment behind the active one.
@@ -134,6 +136,7 @@ impl State {
         Self {
             sequencer,
             queues: Queues::default(),
+            dropped: HashSet::new(),
             segments: BTreeMap::new(),
             prepared: None,
             index: MemIndex::default(),
@@ -387,6 +390,7 @@ impl State {
 
     /// Forgets a queue in memory; returns whom to tell.
     pub(super) fn forget_queue(&mut self, queue: QueueId) -> Vec<Arc<Notify>> {
+        self.dropped.insert(queue);
         let Some(gone) = self.queues.remove(queue) else { return Vec::new() };
         let places: Vec<u64> = gone.places.iter().map(|place| place.segment).collect();
         self.release(&places);

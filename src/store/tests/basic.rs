@@ -259,6 +259,9 @@ fn log_starts_and_drops_survive_and_bound_reads() {
     log.set_log_start(Q, Offset(15)).unwrap();
     log.set_log_start(Q, Offset(12)).unwrap();
     log.drop_queue(QueueId(2)).unwrap();
+    log.open_queue(QueueId(2));
+    let late = append(&log, 2, 1, b"late");
+    assert!(matches!(late, Err(AppendError::UnknownQueue(_))), "a drop is for good");
     write_all(&store);
     let fs = fs.restart();
     let store = open_inline(&sim_env(&fs), tiny(&sim_dir()));

@@ -150,7 +150,30 @@ fn a_lost_header_stops_appends_until_the_operator_gives_it_up() {
     }
 }
 
-/// A mark records the durable watermark when nothing else does.
+/// Nothing in a segment speaks for its last frames, but that the next one was begun.
+#[test]
+fn the_end_of_a_segment_is_no_torn_end_once_the_next_one_began() {
+    let fs = SimFs::new(1);
+    let store = open_inline(&sim_env(&fs), tiny(&sim_dir()));
+    let log = store.handle();
+    log.open_queue(Q);
+    // All in one go, so that no frame speaks for another.
+    let mut last = 0;
+    while log.appended().0 < 16 << 10 {
+        last = log.appended().0;
+        append(&log, 1, 1, BODY).unwrap();
+    }
+    write_all(&store);
+    let count = next(&log);
+    let last_of_segment = last - last % FRAME + HEADER;
+    let fs = fs.restart();
+    let flipped = last_of_segment.min((16 << 10) - FRAME - HEADER) + HEADER + 20;
+    fs.flip_bit(&log_file(0), flipped, 3).unwrap();
+    let store = try_open(&fs, tiny(&sim_dir())).unwrap();
+    assert_eq!(store.damage().len(), 1);
+    assert_eq!(next(&store.handle()), count, "what lies in the next segment is still there");
+}
+
 #[test]
 fn damage_to_what_a_clean_stop_left_is_no_torn_end() {
     let fs = SimFs::new(1);

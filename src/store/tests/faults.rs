@@ -92,7 +92,10 @@ fn one_failing_operation_anywhere_loses_nothing_acknowledged() {
         let fs = SimFs::new(1);
         fs.fail_at(operation, Fault::Eio);
         let (acked, _) = life(&fs);
-        for fs in [fs.restart(), fs.reboot(operation)] {
+        let killed = fs.restart();
+        // What a restart finds and calls durable is so, whatever the failed write left.
+        let rebooted = fs.reboot(operation);
+        for (fs, again) in [(killed, true), (rebooted, false)] {
             let store = match Store::open_inline(
                 &sim_env(&fs),
                 tiny(&sim_dir()),
@@ -109,6 +112,20 @@ fn one_failing_operation_anywhere_loses_nothing_acknowledged() {
             for batch in read_all(&log, 1).unwrap() {
                 let i = u8::try_from(batch.base_offset).unwrap();
                 assert_eq!(batch.body, [i; 700], "operation {operation}");
+            }
+            if again {
+                // And what is appended after it, into files that the failed run may have left.
+                for i in next..next + 40 {
+                    append(&log, 1, 1, &[u8::try_from(i).unwrap(); 700]).unwrap();
+                    write_all(&store);
+                    store.maintain().unwrap();
+                }
+                let next = next + 40;
+                for seed in 0..4 {
+                    let store = open_inline(&sim_env(&fs.reboot(seed)), tiny(&sim_dir()));
+                    let after = store.handle().offsets(Q).map_or(0, |offsets| offsets.next.0);
+                    assert!(after >= i64::try_from(next).unwrap(), "operation {operation}");
+                }
             }
         }
     }

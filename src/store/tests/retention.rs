@@ -4,7 +4,7 @@ use super::support::*;
 use crate::env::fs::Fs;
 use crate::env::sim::SimFs;
 use crate::model::{Offset, QueueId};
-use crate::store::{BatchEntry, Class, LogHandle, ReadSpec, Retention, Store};
+use crate::store::{BatchEntry, Class, LogHandle, ReadError, ReadSpec, Retention, Store};
 
 const Q: QueueId = QueueId(1);
 const HOUR_MS: i64 = 3_600_000;
@@ -111,6 +111,43 @@ fn emptied_segments_are_used_again_and_held_ones_are_not_touched() {
     assert_eq!(fs.violations(), Vec::<String>::new());
     let logs = left.iter().filter(|name| name.ends_with(".log")).count();
     assert!(logs <= 3, "{left:?}");
+}
+
+#[test]
+fn records_that_go_between_looking_and_loading_are_out_of_range_and_not_lost() {
+    let store = open(&SimFs::new(1));
+    let log = store.handle();
+    for _ in 0..400 {
+        put(&store, NOW_MS);
+    }
+    let located = log.locate(Q, spec(10)).unwrap();
+    assert!(!located.is_hot());
+    log.set_log_start(Q, Offset(2000)).unwrap();
+    write_all(&store);
+    log.recycle().unwrap();
+    assert!(matches!(located.load(), Err(ReadError::OutOfRange { log_start: Offset(2000), .. })));
+}
+
+/// A segment that is still written is not sealed, and so not mapped, however full it is.
+#[test]
+fn a_segment_is_sealed_only_when_all_of_it_is_durable() {
+    let fs = SimFs::new(1);
+    let store = open(&fs);
+    let log = store.handle();
+    while log.appended().0 < 10 << 10 {
+        append(&log, 1, 1, &[1; 1000]).unwrap();
+    }
+    write_all(&store);
+    while log.appended().0 < 24 << 10 {
+        append(&log, 1, 1, &[2; 1000]).unwrap();
+    }
+    store.maintain().unwrap();
+    let first = log.locate(Q, spec(0)).unwrap();
+    assert!(!first.is_hot());
+    let first = first.load().unwrap();
+    write_all(&store);
+    assert_eq!(fs.violations(), Vec::<String>::new());
+    drop(first);
 }
 
 #[test]
