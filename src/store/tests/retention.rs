@@ -128,28 +128,6 @@ fn records_that_go_between_looking_and_loading_are_out_of_range_and_not_lost() {
     assert!(matches!(located.load(), Err(ReadError::OutOfRange { log_start: Offset(2000), .. })));
 }
 
-/// A segment that is still written is not sealed, and so not mapped, however full it is.
-#[test]
-fn a_segment_is_sealed_only_when_all_of_it_is_durable() {
-    let fs = SimFs::new(1);
-    let store = open(&fs);
-    let log = store.handle();
-    while log.appended().0 < 10 << 10 {
-        append(&log, 1, 1, &[1; 1000]).unwrap();
-    }
-    write_all(&store);
-    while log.appended().0 < 24 << 10 {
-        append(&log, 1, 1, &[2; 1000]).unwrap();
-    }
-    store.maintain().unwrap();
-    let first = log.locate(Q, spec(0)).unwrap();
-    assert!(!first.is_hot());
-    let first = first.load().unwrap();
-    write_all(&store);
-    assert_eq!(fs.violations(), Vec::<String>::new());
-    drop(first);
-}
-
 #[test]
 fn lookups_by_time_find_the_first_batch_that_reaches_it() {
     let store = open(&SimFs::new(1));
