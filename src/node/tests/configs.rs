@@ -4,6 +4,7 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use kafka_protocol::messages::{
     BrokerId, DescribeClusterRequest, DescribeConfigsRequest, FindCoordinatorRequest,
+    MetadataRequest,
 };
 
 use super::ask::text;
@@ -119,6 +120,36 @@ async fn the_cluster_is_described_in_every_version() {
         let request = DescribeClusterRequest::default().with_endpoint_type(kind);
         assert_eq!(client.call(1, &request).await.error_code, code);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_the_addresses_of_the_listener_they_came_in_on() {
+    let settings = [
+        ("listeners", "INSIDE://127.0.0.1:0,OUTSIDE://127.0.0.1:0"),
+        ("advertised.listeners", "INSIDE://inside:0,OUTSIDE://outside.example:7777"),
+        ("listener.security.protocol.map", "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT"),
+    ];
+    let world = World::start_with(&settings).await;
+    let inside = i32::from(world.node.addresses()[0].port());
+    for (listener, host, port) in [(0, "inside", inside), (1, "outside.example", 7777)] {
+        let address = world.node.addresses()[listener].to_string();
+        let mut client = Client::connect(&world.env, &address).await;
+        let metadata = MetadataRequest::default().with_topics(Some(vec![]));
+        let broker = client.call(9, &metadata).await.brokers.remove(0);
+        assert_eq!((broker.host.as_str(), broker.port), (host, port));
+        let broker = client.call(0, &DescribeClusterRequest::default()).await.brokers.remove(0);
+        assert_eq!((broker.host.as_str(), broker.port), (host, port));
+        let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
+        let found = client.call(4, &find).await.coordinators.remove(0);
+        assert_eq!((found.host.as_str(), found.port), (host, port));
+    }
+    // Another start takes other ports, and says so.
+    let world = world.restart().await;
+    let mut client = world.client().await;
+    let metadata = MetadataRequest::default().with_topics(Some(vec![]));
+    let broker = client.call(9, &metadata).await.brokers.remove(0);
+    assert_eq!(broker.port, i32::from(world.node.addresses()[0].port()));
+    assert_ne!(broker.port, inside);
 }
 
 #[tokio::test(start_paused = true)]

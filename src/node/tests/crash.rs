@@ -2,9 +2,10 @@
 //! retries, offset commits, topics that come and go, an orderly stop in between.
 //!
 //! The workload runs once uncut to count the disk's operations; then it runs again and again with
-//! the power cut at one of them, the disk keeping of what was unsynced whatever chance says. What
-//! the next start must show: everything acknowledged is there, in the order sent; of the rest a
-//! prefix per partition; retries are told from new batches; offsets and topics are as acknowledged.
+//! the power cut at one of them, the disk keeping of what was unsynced whatever chance says; or
+//! that operation fails. What the next start must show: everything acknowledged is there, in the
+//! order sent; of the rest a prefix per partition; retries are told from new batches; offsets and
+//! topics are as acknowledged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::groups::{commit, committed};
 use super::world::{World, config};
 use crate::config::Config;
 use crate::env::rng::SeededRng;
-use crate::env::sim::{self, SimHandles};
+use crate::env::sim::{self, Fault, SimHandles};
 use crate::env::{Env, Rng};
 
 const ROUNDS: i32 = 24;
@@ -70,6 +71,8 @@ struct Known {
     topics: BTreeMap<String, Fate>,
     partitions: BTreeMap<(String, i32), Sent>,
     producer: i64,
+    /// A batch was sent behind all others to see who is alive.
+    alive_sent: bool,
     committed: i64,
     commit_sent: i64,
 }
@@ -213,10 +216,14 @@ fn key(topic: &str, partition: i32) -> (String, i32) {
     (topic.to_owned(), partition)
 }
 
-/// The workload until its end or the broker's.
-async fn work(env: Env, sim: SimHandles, known: &mut Known) -> Result<World, Dead> {
-    let mut world = World::on(env, sim, crash_config()).await.map_err(|_| Dead)?;
-    let mut client = world.client().await;
+/// The workload until its end or the broker's. Leaves the broker in `world` while it runs.
+async fn work(
+    env: Env,
+    sim: SimHandles,
+    known: &mut Known,
+    world: &mut Option<World>,
+) -> Result<(), Dead> {
+    let mut client = start(env, sim, world).await?;
     known.create(&mut client, "t", 2).await?;
     let init = InitProducerIdRequest::default().with_transactional_id(None);
     known.producer = answer(&mut client, 4, &init).await?.producer_id.0;
@@ -230,10 +237,9 @@ async fn work(env: Env, sim: SimHandles, known: &mut Known) -> Result<World, Dea
     for round in 0..ROUNDS {
         if round == STOP_BEFORE {
             drop(client);
-            let World { env, sim, config, node } = world;
+            let World { env, sim, node, .. } = world.take().ok_or(Dead)?;
             node.stop().await;
-            world = World::on(env, sim, config).await.map_err(|_| Dead)?;
-            client = world.client().await;
+            client = start(env, sim, world).await?;
             wait_for_groups(&mut client).await?;
         }
         let extra = format!("x{}", round / 4);
@@ -250,7 +256,35 @@ async fn work(env: Env, sim: SimHandles, known: &mut Known) -> Result<World, Dea
         known.retry(&mut client, &key("t", round % 2)).await?;
         known.commit(&mut client, i64::from(round) + 1).await?;
     }
-    Ok(world)
+    Ok(())
+}
+
+async fn start(env: Env, sim: SimHandles, world: &mut Option<World>) -> Result<Client, Dead> {
+    let started = World::on(env, sim, crash_config()).await.map_err(|_| Dead)?;
+    let client = started.client().await;
+    *world = Some(started);
+    Ok(client)
+}
+
+/// A broker that does not do what it is asked says that it has failed, or does it again soon.
+async fn is_alive_or_says_so(world: &World) -> bool {
+    let goes_on = async {
+        let mut client = world.client().await;
+        loop {
+            let request = produce("t", 0, batch(&["alive"]));
+            match answer(&mut client, 9, &request).await {
+                Ok(response) if produced(&response).error_code == 0 => return,
+                _ => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    };
+    let verdict = async {
+        tokio::select! {
+            failed = world.node.failed() => drop(failed),
+            () = goes_on => {}
+        }
+    };
+    !world.sim.fatal().is_empty() || tokio::time::timeout(PATIENCE, verdict).await.is_ok()
 }
 
 async fn wait_for_groups(client: &mut Client) -> Result<(), Dead> {
@@ -278,7 +312,10 @@ async fn check(world: &World, known: &Known, what: &str) {
         let offsets: Vec<i64> = read.iter().map(|(offset, _)| *offset).collect();
         let dense: Vec<i64> = (0..i64::try_from(read.len()).unwrap()).collect();
         assert_eq!(offsets, dense, "{what}: {key:?}");
-        let values: Vec<String> = read.into_iter().map(|(_, value)| value).collect();
+        let mut values: Vec<String> = read.into_iter().map(|(_, value)| value).collect();
+        if known.alive_sent {
+            values.retain(|value| value != "alive");
+        }
         let kept = (sent.acknowledged..=sent.batches.len()).find(|n| sent.values(*n) == values);
         assert!(
             kept.is_some(),
@@ -288,7 +325,8 @@ async fn check(world: &World, known: &Known, what: &str) {
             sent.batches.len()
         );
     }
-    if matches!(known.topics.get("t"), Some(Fate::Created(_))) && known.producer > 0 {
+    let has_producer = known.producer > 0 && !known.alive_sent;
+    if matches!(known.topics.get("t"), Some(Fate::Created(_))) && has_producer {
         resume(&mut client, known, what).await;
     }
     if known.committed > 0 {
@@ -342,10 +380,10 @@ fn in_simulation<F: Future>(future: F) -> F::Output {
 fn operations(seed: u64) -> u64 {
     in_simulation(async {
         let (env, sim) = sim::env(seed);
-        let mut known = Known::of(seed);
-        let world = work(env, sim.clone(), &mut known).await.expect("nothing is cut");
+        let (mut known, mut world) = (Known::of(seed), None);
+        work(env, sim.clone(), &mut known, &mut world).await.expect("nothing is cut");
         let operations = sim.fs.operations();
-        check(&world, &known, "uncut").await;
+        check(&world.unwrap(), &known, "uncut").await;
         operations
     })
 }
@@ -357,12 +395,22 @@ enum End {
     Power,
     /// The process alone dies.
     Kill,
+    /// One operation of the disk fails; what the broker makes of it is its own business. The power
+    /// goes later.
+    Fault(Fault),
 }
 
 impl End {
+    fn plan(self, sim: &SimHandles, operation: u64) {
+        match self {
+            Self::Power | Self::Kill => sim.fs.cut_at(operation),
+            Self::Fault(fault) => sim.fs.fail_at(operation, fault),
+        }
+    }
+
     fn next_life(self, sim: &SimHandles, outcome: u64) -> (Env, SimHandles) {
         match self {
-            Self::Power => sim.reboot(outcome),
+            Self::Power | Self::Fault(_) => sim.reboot(outcome),
             Self::Kill => sim.restart(),
         }
     }
@@ -383,10 +431,18 @@ impl Cut {
     fn run(self) {
         in_simulation(async {
             let (env, sim) = sim::env(self.seed);
-            sim.fs.cut_at(self.operation);
-            let mut known = Known::of(self.seed);
-            let world = work(env, sim.clone(), &mut known).await;
+            self.end.plan(&sim, self.operation);
+            let (mut known, mut world) = (Known::of(self.seed), None);
+            let worked = work(env, sim.clone(), &mut known, &mut world).await;
+            if let (Err(Dead), Some(world)) = (worked, &world)
+                && matches!(self.end, End::Fault(_))
+                && matches!(known.topics.get("t"), Some(Fate::Created(_)))
+            {
+                assert!(is_alive_or_says_so(world).await, "{self:?}: neither dead nor alive");
+                known.alive_sent = true;
+            }
             let (mut env, mut sim) = self.end.next_life(&sim, self.outcome);
+            sim.fs.clear_faults();
             drop(world);
             if let Some(operation) = self.again {
                 sim.fs.cut_at(sim.fs.operations() + operation);
@@ -418,6 +474,16 @@ fn cut_everywhere(seed: u64) {
         Cut { seed, operation, end, again, outcome: chance.next_u64() }.run();
     }
     assert!(all > 150, "{all} operations are too few to mean anything");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whichever_operation_fails() {
+    let (seed, faults) = (1, [Fault::Eio, Fault::Enospc, Fault::ShortWrite]);
+    let chance = SeededRng::from_seed(seed);
+    for (operation, fault) in (1..=operations(seed)).zip(faults.into_iter().cycle()) {
+        let end = End::Fault(fault);
+        Cut { seed, operation, end, again: None, outcome: chance.next_u64() }.run();
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The broker on the real machine: threads, files and sockets, many clients at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use braid_protocol::api::SUPPORTED;
 use braid_protocol::guard::sample;
-use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{FetchRequest, ProduceRequest};
 
 use super::ask::{batch, fetch, produce, produced, stamped};
 use super::client::{Client, raw_frame};
@@ -13,6 +14,7 @@ use super::groups::{are_loaded, commit, committed, find};
 use super::wire::header_version;
 use super::world::config;
 use crate::config::Config;
+use crate::env::rng::SeededRng;
 use crate::env::{Env, Rng, real};
 use crate::node::Node;
 
@@ -176,7 +178,7 @@ async fn bent_requests_from_all_sides_disturb_nobody() {
     for seed in 0..CLIENTS as u64 {
         let (machine, address) = (Arc::clone(&machine), address.clone());
         tasks.spawn(async move {
-            let chance = crate::env::rng::SeededRng::from_seed(seed);
+            let chance = SeededRng::from_seed(seed);
             for _ in 0..400 {
                 let mut attacker = Client::connect(&machine.env, &address).await;
                 for _ in 0..4 {
@@ -197,9 +199,68 @@ async fn bent_requests_from_all_sides_disturb_nobody() {
     node.stop().await;
 }
 
+/// A number below `end`.
+fn below(chance: &dyn Rng, end: usize) -> usize {
+    usize::try_from(chance.next_u64() % end as u64).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_come_and_go_under_traffic() {
+    const TOPICS: usize = 3;
+    let machine = Arc::new(Machine::new());
+    let node = machine.start().await;
+    let address = node.addresses()[0].to_string();
+    let done = Arc::new(AtomicBool::new(false));
+    let mut traffic = tokio::task::JoinSet::new();
+    for seed in 0..CLIENTS as u64 {
+        let (machine, address, done) = (Arc::clone(&machine), address.clone(), Arc::clone(&done));
+        traffic.spawn(async move {
+            let chance = SeededRng::from_seed(seed);
+            let mut client = Client::connect(&machine.env, &address).await;
+            let mut stored = 0;
+            while !done.load(Ordering::Relaxed) {
+                let name = format!("t{}", below(&chance, TOPICS));
+                for _ in 0..10 {
+                    client.send(9, &produce(&name, 0, batch(&["value"]))).await;
+                }
+                client.send(12, &fetch(&name, 0, 0).with_max_wait_ms(5)).await;
+                for _ in 0..10 {
+                    let answer = client.receive::<ProduceRequest>(9).await;
+                    let code = produced(&answer).error_code;
+                    assert!([0, 3].contains(&code), "{code}");
+                    stored += usize::from(code == 0);
+                }
+                let answer = client.receive::<FetchRequest>(12).await;
+                let part = &answer.responses[0].partitions[0];
+                assert!([0, 3].contains(&part.error_code), "{}", part.error_code);
+                let offsets: Vec<_> = super::ask::records(part).iter().map(|(o, _)| *o).collect();
+                let dense: Vec<_> = (0..).take(offsets.len()).collect();
+                assert_eq!(offsets, dense, "a topic made anew begins at 0");
+            }
+            stored
+        });
+    }
+    let mut client = machine.client(&node).await;
+    for round in 0..60 {
+        let name = format!("t{}", round % TOPICS);
+        client.create(&name, 1, &[]).await;
+        client.produce(&name, 0, batch(&["mine"])).await;
+        super::life::delete(&mut client, &name).await;
+        assert_eq!(client.refused(&name, 0, batch(&["late"])).await, 3);
+    }
+    done.store(true, Ordering::Relaxed);
+    let stored: usize = traffic.join_all().await.into_iter().sum();
+    assert!(stored > 0, "the traffic met no topic");
+    drop(client);
+    node.stop().await;
+    let node = machine.start().await;
+    assert_eq!(node.partitions.queues(), [], "no queue without a topic is left");
+    node.stop().await;
+}
+
 /// A frame of a served API whose body has one byte bent. None that waits long: the clock is real.
 fn bent_frame(chance: &dyn Rng) -> Vec<u8> {
-    let below = |end: usize| usize::try_from(chance.next_u64() % end as u64).unwrap();
+    let below = |end| below(chance, end);
     let waiting = ["Fetch", "JoinGroup", "SyncGroup"];
     let harmless: Vec<_> = SUPPORTED.iter().filter(|api| !waiting.contains(&api.name)).collect();
     let api = harmless[below(harmless.len())];
