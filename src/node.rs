@@ -12,7 +12,7 @@ use braid_raft::{MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, Pr
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::api::{Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds};
+use crate::api::{AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds};
 use crate::config::Config;
 use crate::env::Env;
 use crate::env::net::Listener;
@@ -150,6 +150,7 @@ impl Node {
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            answer_memory: AnswerMemory::new(config.network.request_memory_bytes),
             fetch_sessions: Mutex::new(FetchSessions::new(
                 config.fetch.sessions_max,
                 FETCH_SESSION_EVICTION_MS,

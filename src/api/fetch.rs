@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::answer_memory::Lease;
 use super::error::fetch_code;
 use super::fetch_session::{
     PartitionKey, Plan, SessionError, SessionRequest, Told, TopicKey, Wanted,
@@ -41,22 +42,22 @@ pub(crate) async fn handle(
             .min(broker.limits.fetch_size_bytes_max),
         read_committed: request.isolation_level == READ_COMMITTED,
     };
-    let plan = begin(broker, &header, request);
-    let response = match plan {
+    match begin(broker, &header, request) {
         Ok(plan) => {
-            let read = read_until_enough(broker, &plan, &limits).await;
-            answer(broker, plan, read, limits.read_committed)
+            let (reads, lease) = read_until_enough(broker, &plan, &limits).await;
+            let response = answer(broker, plan, reads, limits.read_committed);
+            Reply::Records(Box::new((header, Response::Fetch(response))), lease)
         }
-        Err(error) => FetchResponse {
-            error: match error {
+        Err(error) => {
+            let error = match error {
                 SessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
                 SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
                 SessionError::TopicIdMismatch => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
-            },
-            ..FetchResponse::default()
-        },
-    };
-    Reply::answer(header, Response::Fetch(response))
+            };
+            let response = FetchResponse { error, ..FetchResponse::default() };
+            Reply::answer(header, Response::Fetch(response))
+        }
+    }
 }
 
 struct Limits {
@@ -140,15 +141,20 @@ fn topic_of<'a>(image: &'a MetadataImage, key: &TopicKey) -> Result<&'a TopicIma
 }
 
 /// Reads until there is enough, something failed, or the time is over.
-async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> Vec<Read> {
+async fn read_until_enough(
+    broker: &Arc<Broker>,
+    plan: &Plan,
+    limits: &Limits,
+) -> (Vec<Read>, Lease) {
     let enough = |reads: &[Read]| {
         reads.iter().map(Read::size_bytes).sum::<usize>() >= limits.size_bytes_min
             || reads.iter().any(|read| read.error != ErrorCode::NONE)
     };
-    let reads = read_all(broker, plan, limits).await;
+    let (reads, lease) = read_leased(broker, plan, limits).await;
     if enough(&reads) || limits.max_wait.is_zero() || plan.partitions.is_empty() {
-        return reads;
+        return (reads, lease);
     }
+    drop((reads, lease));
     let deadline = tokio::time::Instant::now() + limits.max_wait;
     let news = Arc::new(Notify::new());
     let image = broker.metadata.image();
@@ -171,7 +177,7 @@ async fn read_until_enough(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -
         }
     }
     drop(subscriptions);
-    read_all(broker, plan, limits).await
+    read_leased(broker, plan, limits).await
 }
 
 /// Whether a read would end the wait: there is enough, or an error to tell. Looks at no record.
@@ -196,9 +202,17 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
     false
 }
 
-async fn read_all(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> Vec<Read> {
+/// Reads as much as memory allows.
+async fn read_leased(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> (Vec<Read>, Lease) {
+    let mut lease = broker.answer_memory.lease(limits.size_bytes_max);
+    let reads = read_all(broker, plan, lease.size_bytes()).await;
+    lease.shrink_to(reads.iter().map(Read::size_bytes).sum());
+    (reads, lease)
+}
+
+async fn read_all(broker: &Arc<Broker>, plan: &Plan, size_bytes_max: usize) -> Vec<Read> {
     let image = broker.metadata.image();
-    let mut left = limits.size_bytes_max;
+    let mut left = size_bytes_max;
     let mut nothing_yet = true;
     let mut reads = Vec::with_capacity(plan.partitions.len());
     for ((key, index), wanted) in &plan.partitions {

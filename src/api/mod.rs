@@ -25,6 +25,7 @@ use crate::partition::{Partitions, TopicSettingsCache};
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod answer_memory;
 mod api_versions;
 mod config_change;
 mod create_partitions;
@@ -68,6 +69,7 @@ mod sync_group;
 mod unregister_broker;
 mod update_features;
 
+pub(crate) use answer_memory::{AnswerMemory, Lease};
 pub(crate) use api_versions::METADATA_VERSION;
 pub(crate) use create_topics::OFFSETS_TOPIC;
 pub(crate) use fetch_session::FetchSessions;
@@ -95,6 +97,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) answer_memory: AnswerMemory,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,
     /// One permit: settings are worked out from those that stand, so one change at a time.
@@ -136,6 +139,8 @@ pub(crate) enum Reply {
     /// An answer in its newest shape, for the request of this header. Boxed, because a line of
     /// waiting requests is moved about and most of them are small.
     Answer(Box<(RequestHeader, Response)>),
+    /// An answer with records, and the memory they take until they have left.
+    Records(Box<(RequestHeader, Response)>, Lease),
     /// Nothing: acks=0.
     Nothing,
     /// The connection ends.

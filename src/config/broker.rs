@@ -49,8 +49,9 @@ keys! {
         .partial("Listeners named here are not opened: the metadata quorum of one node needs no socket.");
     /// The largest request in bytes. A connection that announces a larger one is closed.
     SOCKET_REQUEST_MAX_BYTES = Key::int("socket.request.max.bytes", "104857600").at_least(1);
-    /// How many bytes of requests may be in memory at once, over all connections. When they are
-    /// used up the broker stops reading from sockets until answers have left.
+    /// How many bytes of large requests may be in memory at once, over all connections. When they
+    /// are used up the broker stops reading further ones. Fetched records on their way out may take
+    /// as much again; when that is used up fetch answers get smaller.
     REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "268435456").at_least(1_048_576);
     /// After how many milliseconds without a request a connection is closed; -1 never.
     CONNECTIONS_MAX_IDLE_MS = Key::long("connections.max.idle.ms", "600000");

@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{self, Accepted, Broker, Caller, CloseReason, Moment, Reply};
+use crate::api::{self, Accepted, Broker, Caller, CloseReason, Lease, Moment, Reply};
 use crate::env::net::Stream;
 use crate::server::memory::{FREE_FRAME_BYTES, HOLD_MAX, RequestMemory, Share};
 use crate::server::outbox::Outbox;
@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     line: VecDeque<Accepted>,
     outgoing: Outgoing,
     outbox: Outbox,
+    /// Memory of the records among what is outgoing.
+    leases: Vec<Lease>,
     eof: bool,
     /// Bytes of batches that the log is known to take.
     room_bytes: usize,
@@ -115,6 +117,7 @@ impl Connection {
             line: VecDeque::new(),
             outgoing: Outgoing::new(),
             outbox: Outbox::default(),
+            leases: Vec::new(),
             eof: false,
             room_bytes: 0,
             share: None,
@@ -292,6 +295,11 @@ impl Connection {
                 let (header, response) = *answer;
                 self.encode(&header, response);
             }
+            Reply::Records(answer, lease) => {
+                let (header, response) = *answer;
+                self.encode(&header, response);
+                self.leases.push(lease);
+            }
             Reply::Nothing => {}
             Reply::Close(reason) => self.close(reason),
         }
@@ -323,6 +331,7 @@ impl Connection {
             () = end_of_patience => return Err(Ended::Stopping),
         };
         self.last_active = Instant::now();
+        self.leases.clear();
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Ended::Idle,
             _ => error.into(),

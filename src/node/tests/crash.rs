@@ -274,7 +274,7 @@ async fn is_alive_or_says_so(world: &World) -> bool {
             let request = produce("t", 0, batch(&["alive"]));
             match answer(&mut client, 9, &request).await {
                 Ok(response) if produced(&response).error_code == 0 => return,
-                _ => tokio::time::sleep(Duration::from_secs(1)).await,
+                _ => tokio::time::advance(Duration::from_secs(1)).await,
             }
         }
     };

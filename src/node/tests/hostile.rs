@@ -307,6 +307,46 @@ async fn a_client_that_vanishes_at_any_byte_leaves_nothing() {
 }
 
 #[test]
+fn readers_that_take_nothing_do_not_fill_the_memory() {
+    const CLIENTS: usize = 60;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap();
+    let settings = [("braid.request.memory.bytes", "4194304")];
+    let world = runtime.block_on(World::start_with(&settings));
+    let mut client = runtime.block_on(async {
+        let mut client = world.client().await;
+        client.create("t", 1, &[]).await;
+        super::life::fill(&mut client, "t", 2_000).await;
+        client
+    });
+    let mut readers = Vec::new();
+    let held = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            for _ in 0..CLIENTS {
+                let mut reader = world.client().await;
+                reader.send(12, &fetch("t", 0, 0)).await;
+                readers.push(reader);
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    });
+    // A megabyte for each would be 60: all share four, and each has its least and its pipes.
+    assert!(held.bytes_current < 24 << 20, "{held:?}");
+    // Who takes answers is served, in smaller pieces, and whoever was slow gets the rest.
+    runtime.block_on(async {
+        assert_eq!(client.read("t", 0, 0).await.len(), 200);
+        for mut reader in readers {
+            let answer = reader.receive::<FetchRequest>(12).await;
+            assert!(!super::ask::records(&answer.responses[0].partitions[0]).is_empty());
+        }
+        assert!(client.fetch("t", 0, 0).await.records.unwrap().len() > 900_000);
+    });
+}
+
+#[test]
 fn a_large_request_leaves_no_memory_with_its_connection() {
     const CLIENTS: usize = 40;
     let runtime =
