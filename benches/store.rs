@@ -1,7 +1,8 @@
 //! The store alone: what an append costs, how fast groups reach the disk beside what the disk can
 //! do, how fast batches are read, and how long a start takes.
 //!
-//! `cargo bench --bench store [-- DIR]`; DIR is on the disk to measure, `target/` without it.
+//! `cargo bench --bench store [-- DIR [PART]...]`, with parts `queues`, `append`, `latency`, `produce`,
+//! `read` and `start`; DIR is on the disk to measure, the system's temporary one without it.
 //! Figures are ratios to limits of the same run wherever there is a limit. benches/README.md says
 //! how to read them.
 
@@ -16,14 +17,14 @@
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use braid::env::fs::{DIRECT_ALIGN_BYTES, Mode};
 use braid::env::{Env, real};
 use braid::model::{LeaderEpoch, Offset, QueueId};
 use braid::store::{
-    AppendError, Class, LogHandle, ReadSpec, RestoreError, SequenceRejected, Sequenced, Sequencer,
-    Store, StoreConfig,
+    ActiveProducer, AppendError, Class, LogHandle, ReadSpec, RestoreError, SequenceRejected,
+    Sequenced, Sequencer, Store, StoreConfig,
 };
 use braid_protocol::records::BatchHeader;
 use hdrhistogram::Histogram;
@@ -31,10 +32,6 @@ use hdrhistogram::Histogram;
 struct Anything;
 
 impl Sequencer for Anything {
-    fn producers(&self, _: QueueId) -> Vec<braid::store::ActiveProducer> {
-        Vec::new()
-    }
-
     fn sequence(
         &mut self,
         _queue: QueueId,
@@ -46,6 +43,9 @@ impl Sequencer for Anything {
     }
     fn replay(&mut self, _queue: QueueId, _base: Offset, _batch: &BatchHeader, _time_ms: i64) {}
     fn forget(&mut self, _queue: QueueId) {}
+    fn producers(&self, _queue: QueueId) -> Vec<ActiveProducer> {
+        Vec::new()
+    }
     fn snapshot(&self) -> Vec<u8> {
         Vec::new()
     }
@@ -94,14 +94,14 @@ fn append(log: &LogHandle, queue: u32, bytes: &[u8], header: &BatchHeader) {
     loop {
         match log.append(QueueId(queue), LeaderEpoch(0), Class::Data, bytes, header) {
             Ok(_) => return,
-            Err(AppendError::SegmentNotReady) => futures_lite(log.room()),
+            Err(AppendError::SegmentNotReady) => block_on(log.room()),
             Err(error) => panic!("{error}"),
         }
     }
 }
 
 /// Runs a future on this thread.
-fn futures_lite<T>(future: impl Future<Output = T>) -> T {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -182,7 +182,7 @@ fn synced_latency(env: &Env, root: &Path) {
     for _ in 0..20_000 {
         let start = Instant::now();
         append(&log, 0, &bytes, &header);
-        futures_lite(log.wait_durable(log.appended())).unwrap();
+        block_on(log.wait_durable(log.appended())).unwrap();
         nanos.record(start.elapsed().as_nanos() as u64).unwrap();
     }
     let us = |quantile: f64| nanos.value_at_quantile(quantile) as f64 / 1e3;
@@ -212,13 +212,13 @@ fn throughput(env: &Env, root: &Path, size_bytes: usize, threads: u32) {
             scope.spawn(move || {
                 let (bytes, header) = batch(size_bytes);
                 for _ in 0..each {
-                    futures_lite(log.room());
+                    block_on(log.room());
                     append(&log, queue, &bytes, &header);
                 }
             });
         }
     });
-    futures_lite(log.wait_durable(log.appended())).unwrap();
+    block_on(log.wait_durable(log.appended())).unwrap();
     let seconds = start.elapsed().as_secs_f64();
     let rate = (each * u64::from(threads) * size_bytes as u64) as f64 / seconds;
     let appends = (each * u64::from(threads)) as f64 / seconds;
@@ -256,10 +256,10 @@ fn reads(env: &Env, root: &Path, size_bytes: usize) {
         log.open_queue(QueueId(queue));
     }
     for i in 0..(400 << 20) / size_bytes as u32 {
-        futures_lite(log.room());
+        block_on(log.room());
         append(&log, i % 16, &bytes, &header);
     }
-    futures_lite(log.wait_durable(log.appended())).unwrap();
+    block_on(log.wait_durable(log.appended())).unwrap();
     let timed = |what: &str, log: &LogHandle| {
         let start = Instant::now();
         let (bytes, reads, hot) = read_back(log, 3);
@@ -289,11 +289,11 @@ fn recovery(env: &Env, root: &Path, stored: u64, size_bytes: usize) {
     }
     let mut i = 0;
     while log.appended().0 < stored {
-        futures_lite(log.room());
+        block_on(log.room());
         append(&log, i % 1000, &bytes, &header);
         i += 1;
     }
-    futures_lite(log.wait_durable(log.appended())).unwrap();
+    block_on(log.wait_durable(log.appended())).unwrap();
     // As a kill leaves it: no checkpoint at the end.
     drop(log);
     drop(store);
@@ -327,10 +327,10 @@ fn many_queues(env: &Env, root: &Path) {
     let idle = rss_mb();
     let opened = start.elapsed();
     for queue in 0..100_000 {
-        futures_lite(log.room());
+        block_on(log.room());
         append(&log, queue, &bytes, &header);
     }
-    futures_lite(log.wait_durable(log.appended())).unwrap();
+    block_on(log.wait_durable(log.appended())).unwrap();
     println!(
         "100,000 queues: {:.1} MB opened in {opened:.0?}, {:.1} MB written in {:.0?}",
         idle - before,
@@ -346,23 +346,41 @@ fn many_queues(env: &Env, root: &Path) {
 }
 
 fn main() {
-    let root = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let root = root.map_or_else(std::env::temp_dir, PathBuf::from);
+    // Cargo passes `--bench`.
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    let root = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let only: Vec<String> = args.collect();
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
     let env = real::env();
-    many_queues(&env, &root);
-    for (queues, size_bytes) in [(1, 200), (1000, 200), (100_000, 200), (1, 16 << 10), (1, 1 << 20)]
-    {
-        append_cost(&env, &root, queues, size_bytes);
+    if wanted("queues") {
+        many_queues(&env, &root);
     }
-    synced_latency(&env, &root);
-    for (size_bytes, threads) in [(200, 1), (200, 4), (16 << 10, 1), (100 << 10, 1), (1 << 20, 2)] {
-        throughput(&env, &root, size_bytes, threads);
+    if wanted("append") {
+        for queues in [1, 1000, 100_000] {
+            append_cost(&env, &root, queues, 200);
+        }
+        append_cost(&env, &root, 1, 16 << 10);
+        append_cost(&env, &root, 1, 1 << 20);
     }
-    for size_bytes in [200, 1 << 10, 16 << 10, 100 << 10] {
-        reads(&env, &root, size_bytes);
+    if wanted("latency") {
+        synced_latency(&env, &root);
     }
-    recovery(&env, &root, 250 << 20, 1 << 10);
-    recovery(&env, &root, 2 << 30, 16 << 10);
-    std::fs::remove_dir_all(fresh(&root).parent().unwrap().join("braid-bench-store")).unwrap_or(());
-    let _ = Duration::ZERO;
+    if wanted("produce") {
+        for (size_bytes, threads) in
+            [(200, 1), (200, 4), (16 << 10, 1), (100 << 10, 1), (1 << 20, 2)]
+        {
+            throughput(&env, &root, size_bytes, threads);
+        }
+    }
+    if wanted("read") {
+        for size_bytes in [200, 1 << 10, 16 << 10, 100 << 10] {
+            reads(&env, &root, size_bytes);
+        }
+    }
+    if wanted("start") {
+        recovery(&env, &root, 1 << 20, 1 << 10);
+        recovery(&env, &root, 250 << 20, 1 << 10);
+        recovery(&env, &root, 2 << 30, 16 << 10);
+    }
+    fresh(&root);
 }

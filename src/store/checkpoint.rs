@@ -7,6 +7,7 @@
 
 use bytes::{Buf, BufMut, TryGetError};
 
+use super::frame::Lineage;
 use super::width::{index, narrow};
 
 const CHECKPOINT_MAGIC: [u8; 4] = *b"BCP\x01";
@@ -54,6 +55,11 @@ pub(super) struct QueueRow {
 }
 
 impl Checkpoint {
+    /// That frames from its position on have at least.
+    pub(super) fn lineage(&self) -> Lineage {
+        Lineage { generation: self.generation, epoch: self.epoch }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + self.queues.len() * 20 + self.sequencer.len());
         out.put_slice(&CHECKPOINT_MAGIC);

@@ -71,6 +71,19 @@ impl Kind {
     }
 }
 
+/// What orders the frames of one log: they never go back in it. The generation counts first: an
+/// epoch may have begun behind a torn end, and is void with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lineage {
+    pub(super) generation: u32,
+    pub(super) epoch: i32,
+}
+
+impl Lineage {
+    /// Below that of every frame.
+    pub(super) const FIRST: Self = Self { generation: 0, epoch: i32::MIN };
+}
+
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -84,7 +97,7 @@ pub(super) struct Header {
     pub(super) queue: QueueId,
     /// Leader epoch of the shard.
     pub(super) epoch: i32,
-    /// How often the log had been opened within the epoch's lineage; grows with every open.
+    /// Which run wrote it; grows with every start.
     pub(super) generation: u32,
     /// Where the frame is.
     pub(super) position: u64,
@@ -165,9 +178,8 @@ impl Header {
         self.position.saturating_add(self.frame_bytes())
     }
 
-    /// What orders the writers of one log: frames never go back in it.
-    pub(super) fn lineage(&self) -> (i32, u32) {
-        (self.epoch, self.generation)
+    pub(super) fn lineage(&self) -> Lineage {
+        Lineage { generation: self.generation, epoch: self.epoch }
     }
 
     /// Whether `payload` is what the frame was written with. A filler has none on disk.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, Meta};
 use super::error::{DamageReason, IoFailure};
-use super::frame::{Header, Kind};
+use super::frame::{Header, Kind, Lineage};
 use super::index::MappedIndex;
 use super::recovery::{Listing, newest_checkpoint};
-use super::scan::{Lineage, Scanner};
+use super::scan::Scanner;
 use super::segment::name;
 use super::walk::{Durability, Step};
 use crate::env::Env;
@@ -248,7 +248,7 @@ impl Inspection {
             checkpoint,
             segments,
             log_starts,
-            lineage: (i32::MIN, 0),
+            lineage: Lineage::FIRST,
             findings,
             _lock: lock,
         })
@@ -264,7 +264,8 @@ impl Inspection {
         let path = name::log(&self.dir, first);
         let io = |source| IoFailure { operation: "read", path: path.clone(), source };
         let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
-        let mut scanner = Scanner::new(file, first, size_bytes, self.durability.log_tag);
+        let mut scanner =
+            Scanner::new(file, first, size_bytes, self.durability.log_tag).map_err(io)?;
         let mut at = first;
         loop {
             let step = self.durability.step(&mut scanner, at, self.since(at)).map_err(io)?;
@@ -281,9 +282,7 @@ impl Inspection {
 
     fn since(&self, at: u64) -> Lineage {
         match &self.checkpoint {
-            Some(checkpoint) if at >= checkpoint.position => {
-                self.lineage.max((checkpoint.epoch, checkpoint.generation))
-            }
+            Some(checkpoint) if at >= checkpoint.position => self.lineage.max(checkpoint.lineage()),
             Some(_) | None => self.lineage,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, Clean, QueueRow};
 use super::error::{IoFailure, LogFailed, MaintainError};
+use super::frame::Lineage;
 use super::index::{MappedIndex, MemIndex, file};
 use super::segment::{Segment, SegmentReader, name};
 use super::shared::Shared;
@@ -68,7 +69,7 @@ enum Purpose {
 struct Closed {
     first: u64,
     closed_at: u64,
-    lineage: (i32, u32),
+    lineage: Lineage,
     reader: Arc<SegmentReader>,
     mem: Arc<MemIndex>,
 }

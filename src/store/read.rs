@@ -245,6 +245,9 @@ fn read_page(
         taken += 1;
     }
     let (fitting, rest) = page.extents.split_at(taken);
+    let coming = spans(fitting, false)
+        .filter_map(|span| Some(span.first()?.position..span.last()?.payload_end()));
+    page.reader.prefetch(coming)?;
     for span in spans(fitting, page.reader.is_sealed()) {
         read_span(&page.reader, queue, span, gather)?;
     }

@@ -16,12 +16,12 @@ use super::checkpoint::{Checkpoint, Clean, Meta};
 use super::chunk::AlignedBuffer;
 use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
-use super::frame::{ACCEPTS_LOSS, Header, Kind};
+use super::frame::{ACCEPTS_LOSS, Header, Kind, Lineage};
 use super::index::{MappedIndex, MemIndex};
 use super::keeper::{Keeper, Leftover};
 use super::queue::Place;
 use super::ring::Ring;
-use super::scan::{Lineage, Scanner};
+use super::scan::Scanner;
 use super::segment::{Segment, SegmentReader, name};
 use super::sequencer::Sequencer;
 use super::state::{Prepared, State, note};
@@ -147,7 +147,7 @@ pub(super) fn recover(
         },
         checkpoint: &checkpoint,
         state,
-        lineage: (i32::MIN, 0),
+        lineage: Lineage::FIRST,
         damage: Vec::new(),
         unknown_loss: None,
     };
@@ -255,7 +255,8 @@ impl Recovery<'_> {
         self.push_segment(Arc::new(reader), first, size_bytes);
         let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
         let log_tag = self.state.log_tag;
-        let mut scanner = Scanner::new(file, first, size_bytes, log_tag);
+        let mut scanner =
+            Scanner::new(file, first, size_bytes, log_tag).map_err(IoFailure::of("read", &path))?;
         self.scan(&mut scanner, &path)
     }
 
@@ -369,7 +370,7 @@ impl Recovery<'_> {
     /// The lineage that a frame at a position must have at least.
     fn since(&self, at: u64) -> Lineage {
         if at >= self.checkpoint.position {
-            self.lineage.max((self.checkpoint.epoch, self.checkpoint.generation))
+            self.lineage.max(self.checkpoint.lineage())
         } else {
             self.lineage
         }
@@ -539,8 +540,8 @@ impl Recovery<'_> {
         let state = &mut self.state;
         state.appended = tail;
         state.opened_at = tail;
-        state.epoch = state.epoch.max(self.lineage.0);
-        state.generation = state.generation.max(self.lineage.1);
+        state.epoch = state.epoch.max(self.lineage.epoch);
+        state.generation = state.generation.max(self.lineage.generation);
         let Some(active) = state.segments.values_mut().next_back() else { return Ok(()) };
         if tail >= active.end() {
             return Ok(());

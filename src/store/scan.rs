@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::frame::{ALIGN, HEADER_BYTES, Header, Kind, MAGIC};
+use super::frame::{ALIGN, HEADER_BYTES, Header, Kind, Lineage, MAGIC};
 use super::width::index;
 use crate::env::fs::File;
 
@@ -28,14 +28,13 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Epoch and generation.
-pub(super) type Lineage = (i32, u32);
-
 #[derive(Debug)]
 pub(super) struct Scanner {
     file: Arc<dyn File>,
     first: u64,
     end: u64,
+    /// What lies behind reads as zeros.
+    written_to: u64,
     log_tag: u32,
     window: Vec<u8>,
     window_at: u64,
@@ -44,10 +43,24 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// A scanner of the segment with these positions.
-    pub(super) fn new(file: Arc<dyn File>, first: u64, size_bytes: u64, log_tag: u32) -> Self {
-        let window_bytes = index(size_bytes.min(4 << 20));
-        let end = first + size_bytes;
-        Self { file, first, end, log_tag, window: Vec::new(), window_at: first, window_bytes }
+    pub(super) fn new(
+        file: Arc<dyn File>,
+        first: u64,
+        size_bytes: u64,
+        log_tag: u32,
+    ) -> io::Result<Self> {
+        // Of a new segment most was never written; asked before anything is read ahead.
+        let written = file.data_end()?.min(size_bytes);
+        Ok(Self {
+            file,
+            first,
+            end: first + size_bytes,
+            written_to: first + written,
+            log_tag,
+            window: Vec::new(),
+            window_at: first,
+            window_bytes: index(size_bytes.min(4 << 20)),
+        })
     }
 
     /// Position behind the segment.
@@ -102,12 +115,17 @@ impl Scanner {
             }
             let window = self.window.get(index(position - self.window_at)..).unwrap_or_default();
             let (places, _) = window.as_chunks::<ALIGN_BYTES>();
-            match places.iter().position(|place| place.starts_with(&MAGIC)) {
+            match first_magic(places) {
                 Some(found) => return Ok(Some(position + found as u64 * ALIGN)),
                 None => position += (places.len() as u64 * ALIGN).max(ALIGN),
             }
         }
         Ok(None)
+    }
+
+    fn holds(&self, position: u64, length: usize) -> bool {
+        let window_end = self.window_at + self.window.len() as u64;
+        self.window_at <= position && position + length as u64 <= window_end
     }
 
     fn header_at(&mut self, position: u64, since: Lineage) -> io::Result<Option<Header>> {
@@ -129,14 +147,13 @@ impl Scanner {
         }))
     }
 
-    /// Bytes of the segment; `None` when they reach beyond it or beyond the file.
+    /// Bytes of the segment; `None` when they reach beyond what was ever written.
     fn bytes(&mut self, position: u64, length: usize) -> io::Result<Option<&[u8]>> {
         let end = position + length as u64;
-        if end > self.end {
+        if end > self.written_to {
             return Ok(None);
         }
-        let window_end = self.window_at + self.window.len() as u64;
-        if position < self.window_at || end > window_end {
+        if !self.holds(position, length) {
             self.read_window(position, length)?;
         }
         let at = index(position - self.window_at);
@@ -144,11 +161,43 @@ impl Scanner {
     }
 
     fn read_window(&mut self, position: u64, length: usize) -> io::Result<()> {
-        let left = index(self.end - position);
+        let left = index(self.written_to - position);
         self.window.resize(length.max(self.window_bytes).min(left), 0);
         self.window_at = position;
         let n = self.file.read_at(&mut self.window, position - self.first)?;
         self.window.truncate(n);
         Ok(())
+    }
+}
+
+/// Number of the first place that begins with the magic. Looks at many at a time, without a branch
+/// for each: this reads the whole rest of a segment after a kill.
+fn first_magic(places: &[[u8; ALIGN_BYTES]]) -> Option<usize> {
+    const TOGETHER: usize = 64;
+    let magic = u64::from(u32::from_be_bytes(MAGIC));
+    let is_magic = |place: &[u8; ALIGN_BYTES]| u64::from_be_bytes(*place) >> 32 == magic;
+    for (number, group) in places.chunks(TOGETHER).enumerate() {
+        if group.iter().fold(false, |found, place| found | is_magic(place)) {
+            let within = group.iter().position(is_magic)?;
+            return Some(number * TOGETHER + within);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_magic_is_found_wherever_it_is_and_nowhere_else() {
+        let mut places = vec![[0xff; ALIGN_BYTES]; 200];
+        assert_eq!(first_magic(&places), None);
+        for at in [199, 130, 64, 63, 1, 0] {
+            places[at][..4].copy_from_slice(&MAGIC);
+            assert_eq!(first_magic(&places), Some(at));
+        }
+        let shifted = [[0, b'B', b'F', b'R', 1, 0, 0, 0]; 3];
+        assert_eq!(first_magic(&shifted), None, "frames begin at multiples of eight");
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::error::{Damage, DamageReason, IoFailure, ReadError};
+use super::frame::Lineage;
 use super::index::{MappedIndex, MemIndex};
 use super::width::index;
 use crate::env::fs::{File, Fs, Map, Mode};
@@ -25,8 +26,8 @@ pub(super) struct Segment {
     pub(super) closed_at: Option<u64>,
     /// Queues whose log start lies at or below an offset stored here.
     pub(super) live: u32,
-    /// Epoch and generation of its last frame.
-    pub(super) lineage: (i32, u32),
+    /// Of its last frame.
+    pub(super) lineage: Lineage,
     /// How far its blocks were written ever before: overwriting them needs no journal commit.
     pub(super) written_to: u64,
     pub(super) reader: Arc<SegmentReader>,
@@ -120,6 +121,23 @@ impl SegmentReader {
             return Err(self.damage(range.start, DamageReason::Header).into());
         }
         Ok(Bytes::from_owner(MapSlice { map, range: within, _reader: Arc::clone(self) }))
+    }
+
+    /// Has the system fetch ranges of positions that are about to be read through the map.
+    pub(super) fn prefetch(
+        &self,
+        ranges: impl Iterator<Item = Range<u64>>,
+    ) -> Result<(), IoFailure> {
+        if !self.is_sealed() {
+            return Ok(());
+        }
+        let file =
+            self.fs.open(&self.path, Mode::Read).map_err(IoFailure::of("open", &self.path))?;
+        for range in ranges {
+            file.prefetch(range.start - self.first, range.end - range.start)
+                .map_err(IoFailure::of("prefetch", &self.path))?;
+        }
+        Ok(())
     }
 
     /// Whether the segment is read through a map, which makes slices of it cheap.

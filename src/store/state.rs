@@ -12,7 +12,7 @@ use braid_protocol::records::BatchHeader;
 use tokio::sync::Notify;
 
 use super::error::{AppendError, LogFailed};
-use super::frame::{self, HEADER_BYTES, Header, Kind, frame_bytes};
+use super::frame::{self, HEADER_BYTES, Header, Kind, Lineage, frame_bytes};
 use super::index::{Entry, MemIndex, Run};
 use super::queue::{Place, Queue, Queues};
 use super::ring::Ring;
@@ -333,7 +333,7 @@ impl State {
             size_bytes: prepared.size_bytes,
             closed_at: None,
             live: 0,
-            lineage: (self.epoch, self.generation),
+            lineage: Lineage { generation: self.generation, epoch: self.epoch },
             written_to: prepared.written_to,
             reader: prepared.reader,
             direct: Some(prepared.direct),

@@ -10,8 +10,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::frame::{ALIGN, HEADER_BYTES, Header, Kind};
-use super::scan::{Found, Lineage, Scanner};
+use super::frame::{ALIGN, HEADER_BYTES, Header, Kind, Lineage};
+use super::scan::{Found, Scanner};
 use super::segment::name;
 use crate::env::Fs;
 use crate::env::fs::Mode;
@@ -118,6 +118,6 @@ impl Durability {
     fn next_segment_began(&self, end: u64, since: Lineage) -> io::Result<bool> {
         let Some(size_bytes) = self.logs.get(&end) else { return Ok(false) };
         let file = self.fs.open(&name::log(&self.dir, end), Mode::Read)?;
-        Scanner::new(file, end, *size_bytes, self.log_tag).begins(since)
+        Scanner::new(file, end, *size_bytes, self.log_tag)?.begins(since)
     }
 }

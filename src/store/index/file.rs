@@ -12,6 +12,7 @@ use super::Entry;
 use super::mem::{MemIndex, Run};
 use crate::env::fs::Map;
 use crate::model::QueueId;
+use crate::store::frame::Lineage;
 use crate::store::width::{index, narrow};
 
 pub(in crate::store) const MAGIC: [u8; 4] = *b"BIX\x01";
@@ -30,8 +31,8 @@ pub(in crate::store) struct Segment {
     pub(in crate::store) first: u64,
     /// Position behind its last frame.
     pub(in crate::store) end: u64,
-    /// Epoch and generation of its last frame.
-    pub(in crate::store) lineage: (i32, u32),
+    /// Of its last frame.
+    pub(in crate::store) lineage: Lineage,
 }
 
 /// What the directory says of a queue.
@@ -75,8 +76,8 @@ pub(in crate::store) fn encode(segment: Segment, index: &MemIndex) -> Vec<u8> {
     out.put_i64(index.base_time_ms());
     out.put_u32(narrow(directory.len()));
     out.put_u32(narrow(count));
-    out.put_i32(segment.lineage.0);
-    out.put_u32(segment.lineage.1);
+    out.put_i32(segment.lineage.epoch);
+    out.put_u32(segment.lineage.generation);
     out.put_u32(crc32fast::hash(&encoded_directory));
     out.put_u64(0);
     let crc = crc32fast::hash(&out);
@@ -191,7 +192,8 @@ impl MappedIndex {
         let (log_tag, first, end) = (rest.get_u32(), rest.get_u64(), rest.get_u64());
         let base_time_ms = rest.get_i64();
         let (queues, entries) = (rest.get_u32() as usize, rest.get_u32() as usize);
-        let lineage = (rest.get_i32(), rest.get_u32());
+        let (epoch, generation) = (rest.get_i32(), rest.get_u32());
+        let lineage = Lineage { generation, epoch };
         let directory_crc = rest.get_u32();
         let segment = Segment { log_tag, first, end, lineage };
         let this = Self { segment, base_time_ms, queues, entries, map: Map::clone(&map) };
@@ -317,7 +319,12 @@ mod tests {
 
     use super::*;
 
-    const SEGMENT: Segment = Segment { log_tag: 0xfeed, first: 8192, end: 9000, lineage: (3, 2) };
+    const SEGMENT: Segment = Segment {
+        log_tag: 0xfeed,
+        first: 8192,
+        end: 9000,
+        lineage: Lineage { generation: 2, epoch: 3 },
+    };
 
     fn entry(base_offset: i64, at: u32) -> Entry {
         Entry {

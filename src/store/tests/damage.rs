@@ -84,6 +84,21 @@ fn frames_behind_a_torn_end_never_come_back() {
         let store = try_open(&fs, tiny(&sim_dir())).unwrap();
         assert_eq!(next(&store.handle()), 5, "a frame came back from behind the end");
     }
+    // The same with an epoch that had begun behind the end: it is void, too.
+    let fs = SimFs::new(1);
+    let (store, frames) = written(&fs, 2, 4);
+    let torn = append(&store.handle(), 1, 1, BODY).unwrap().end.0 - FRAME;
+    store.handle().start_epoch(LeaderEpoch(7)).unwrap();
+    write_all(&store);
+    let fs = fs.restart();
+    fs.flip_bit(&log_file(0), torn + HEADER + 20, 3).unwrap();
+    let store = try_open(&fs, tiny(&sim_dir())).unwrap();
+    store.handle().set_log_start(Q, Offset(1)).unwrap();
+    write_all(&store);
+    assert_eq!(store.handle().durable().0, torn + FRAME);
+    assert_eq!(frames.len(), 8);
+    let store = try_open(&fs.restart(), tiny(&sim_dir())).unwrap();
+    assert_eq!(store.handle().epoch(), LeaderEpoch(0), "an epoch came back from behind the end");
     // The same without an epoch in between.
     let fs = SimFs::new(1);
     let (_store, frames) = written(&fs, 2, 4);

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom};
 
 use crate::env::fs::{Entry, File, Fs, Lock, Map, Mode};
 
@@ -195,6 +196,27 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        // Reads and writes name their positions, so moving the descriptor's own disturbs nobody.
+        let len = self.len()?;
+        let mut end = 0;
+        while end < len {
+            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(end)) {
+                Ok(data) => data,
+                Err(rustix::io::Errno::NXIO) => break,
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => return Ok(len),
+                Err(error) => return Err(error.into()),
+            };
+            end = rustix::fs::seek(&self.file, SeekFrom::Hole(data))?.max(data + 1);
+        }
+        Ok(end.min(len))
+    }
+
+    fn prefetch(&self, at: u64, len: u64) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(len) else { return Ok(()) };
+        Ok(rustix::fs::fadvise(&self.file, at, Some(len), Advice::WillNeed)?)
     }
 
     fn map(&self) -> io::Result<Map> {
