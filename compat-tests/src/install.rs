@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
@@ -45,14 +46,43 @@ pub fn root() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Where brokers and clients keep the files of a run.
+/// Where brokers and clients of this run keep their files. The directories of runs that ended without removing theirs go
+/// when the next run begins: a run holds the lock of its own for as long as it lives.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn scratch() -> Result<PathBuf> {
-    let scratch = root()?.join("scratch");
-    std::fs::create_dir_all(&scratch)?;
-    Ok(scratch)
+    static RUN: OnceLock<Result<(PathBuf, File), String>> = OnceLock::new();
+    let begin = || begin_run(&root()?.join("scratch"));
+    let begun = RUN.get_or_init(|| begin().map_err(|error| format!("{error:#}")));
+    begun.as_ref().map(|(dir, _)| dir.clone()).map_err(|error| anyhow::Error::msg(error.clone()))
+}
+
+/// Removes what dead runs left below `scratch` and makes a locked directory for this one.
+fn begin_run(scratch: &Path) -> Result<(PathBuf, File)> {
+    std::fs::create_dir_all(scratch)?;
+    let gate = File::create(scratch.join("gate"))?;
+    // Nobody may find a directory between its making and its locking.
+    gate.lock()?;
+    for entry in std::fs::read_dir(scratch)? {
+        let dir = entry?.path();
+        let Ok(lock) = File::open(dir.join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            std::fs::remove_dir_all(&dir).with_context(|| format!("clear {}", dir.display()))?;
+        }
+    }
+    let dir = tempfile::Builder::new().prefix("run-").tempdir_in(scratch)?.keep();
+    let lock = File::create(dir.join("lock"))?;
+    lock.lock()?;
+    Ok((dir, lock))
+}
+
+/// Removes the files of this run, at its end.
+pub fn end_run() {
+    if let Ok(dir) = scratch() {
+        // What cannot be removed now goes when the next run begins.
+        let _removed = std::fs::remove_dir_all(dir);
+    }
 }
 
 /// Where the brokers' whole logs of the last run lie.
@@ -273,4 +303,20 @@ fn tool(program: &str, packages: &[&str]) -> Result<()> {
             .with_context(|| format!("{program} is missing; install the packages {packages:?}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_clears_what_dead_runs_left_and_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dead, lock) = begin_run(scratch.path()).unwrap();
+        drop(lock);
+        let (living, _lock) = begin_run(scratch.path()).unwrap();
+        let (newest, _lock_too) = begin_run(scratch.path()).unwrap();
+        assert!(!dead.exists());
+        assert!(living.exists() && newest.exists());
+    }
 }

@@ -116,7 +116,7 @@ pub fn produce(
             produced.acked += count;
         } else {
             produced.failed += count;
-            eprintln!("kcat: {}", String::from_utf8_lossy(&output.stderr));
+            eprintln!("    kcat: {}", String::from_utf8_lossy(&output.stderr).trim_end());
         }
     }
     Ok(produced)

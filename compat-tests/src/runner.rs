@@ -167,6 +167,8 @@ impl Suite {
         let table = report(&world, whole);
         println!("{}", table.text);
         failed.extend(table.problems);
+        drop(world);
+        install::end_run();
         let passed = if failed.is_empty() { "ok" } else { "FAILED" };
         println!(
             "test result: {passed}. {} scenarios, {:.1} s",
