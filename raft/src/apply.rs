@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId};
+use imbl::OrdMap;
 
 use crate::command::{
     AllocateProducerIds, ClusterInit, ConfigChange, CreatePartitions, CreateTopics, DeleteTopics,
-    MetadataCommand, NewTopic, PartitionRun, RegisterBroker, SetBrokerConfigs, SetTopicConfigs,
+    MetadataCommand, NewTopic, PartitionRun, RegisterBroker, SetBrokerConfigs, SetResourceConfigs,
+    SetTopicConfigs,
 };
 use crate::image::{
     BrokerImage, BrokersImage, Configs, MetadataImage, PartitionImage, ShardImage, TopicImage,
@@ -45,6 +47,10 @@ pub fn apply(image: &mut MetadataImage, command: &MetadataCommand) -> Outcome {
         }
         MetadataCommand::AllocateProducerIds(it) => {
             Outcome::AllocateProducerIds(allocate_producer_ids(image, it))
+        }
+        MetadataCommand::SetResourceConfigs(it) => {
+            set_resource_configs(image, it);
+            Outcome::SetResourceConfigs
         }
     }
 }
@@ -202,13 +208,26 @@ fn set_topic_configs(
 
 fn set_broker_configs(image: &mut MetadataImage, command: &SetBrokerConfigs) {
     let configs = Arc::make_mut(&mut image.configs);
-    let mut changed =
-        configs.brokers.get(&command.broker).map(|configs| (**configs).clone()).unwrap_or_default();
-    change(&mut changed, &command.changes);
+    change_one(&mut configs.brokers, &command.broker, &command.changes);
+}
+
+fn set_resource_configs(image: &mut MetadataImage, command: &SetResourceConfigs) {
+    let configs = Arc::make_mut(&mut image.configs);
+    change_one(&mut configs.resources, &command.resource, &command.changes);
+}
+
+/// What has no configs left is not kept.
+fn change_one<K: Ord + Clone>(
+    all: &mut OrdMap<K, Arc<Configs>>,
+    resource: &K,
+    changes: &[ConfigChange],
+) {
+    let mut changed = all.get(resource).map(|configs| (**configs).clone()).unwrap_or_default();
+    change(&mut changed, changes);
     if changed.is_empty() {
-        configs.brokers.remove(&command.broker);
+        all.remove(resource);
     } else {
-        configs.brokers.insert(command.broker, Arc::new(changed));
+        all.insert(resource.clone(), Arc::new(changed));
     }
 }
 

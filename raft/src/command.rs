@@ -173,6 +173,25 @@ pub struct SetBrokerConfigs {
     pub changes: Vec<ConfigChange>,
 }
 
+/// Something other than a topic or a broker that has dynamic configs. The order of the variants is
+/// part of the format.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConfigResource {
+    /// A group, by its id. It need not exist.
+    Group(String),
+    /// A subscription to clients' metrics, by its name.
+    ClientMetrics(String),
+}
+
+/// Changes the dynamic configs of a [`ConfigResource`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetResourceConfigs {
+    /// Whose.
+    pub resource: ConfigResource,
+    /// The changes, in order.
+    pub changes: Vec<ConfigChange>,
+}
+
 /// Sets aside a block of producer ids for one broker to hand out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocateProducerIds {
@@ -199,6 +218,8 @@ pub enum MetadataCommand {
     SetBrokerConfigs(SetBrokerConfigs),
     /// See [`AllocateProducerIds`].
     AllocateProducerIds(AllocateProducerIds),
+    /// See [`SetResourceConfigs`].
+    SetResourceConfigs(SetResourceConfigs),
 }
 
 /// A command together with the type of its answer.

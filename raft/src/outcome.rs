@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{
     AllocateProducerIds, ClusterId, ClusterInit, Command, CreatePartitions, CreateTopics,
-    DeleteTopics, MetadataCommand, RegisterBroker, SetBrokerConfigs, SetTopicConfigs,
+    DeleteTopics, MetadataCommand, RegisterBroker, SetBrokerConfigs, SetResourceConfigs,
+    SetTopicConfigs,
 };
 use crate::plan::names::InvalidTopicName;
 
@@ -189,6 +190,8 @@ pub enum Outcome {
     SetBrokerConfigs,
     /// Of [`AllocateProducerIds`].
     AllocateProducerIds(Result<ProducerIdBlock, AllocateProducerIdsRejection>),
+    /// Of [`SetResourceConfigs`], which is never refused.
+    SetResourceConfigs,
 }
 
 macro_rules! commands {
@@ -212,6 +215,7 @@ commands! {
     CreatePartitions => Result<u32, CreatePartitionsRejection>, Outcome::CreatePartitions(it) => it;
     SetTopicConfigs => Result<(), SetTopicConfigsRejection>, Outcome::SetTopicConfigs(it) => it;
     SetBrokerConfigs => (), Outcome::SetBrokerConfigs => ();
+    SetResourceConfigs => (), Outcome::SetResourceConfigs => ();
     AllocateProducerIds => Result<ProducerIdBlock, AllocateProducerIdsRejection>,
         Outcome::AllocateProducerIds(it) => it;
 }

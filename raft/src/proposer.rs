@@ -125,7 +125,8 @@ fn may_use_spare(command: &MetadataCommand) -> bool {
         | MetadataCommand::SetBrokerConfigs(_) => true,
         MetadataCommand::CreateTopics(_)
         | MetadataCommand::CreatePartitions(_)
-        | MetadataCommand::AllocateProducerIds(_) => false,
+        | MetadataCommand::AllocateProducerIds(_)
+        | MetadataCommand::SetResourceConfigs(_) => false,
     }
 }
 

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::command::{
-    AllocateProducerIds, ClusterId, ClusterInit, ConfigChange, CreatePartitions, CreateTopics,
-    DeleteTopics, Endpoint, MetadataCommand, NewTopic, PartitionRun, RegisterBroker,
-    SetBrokerConfigs, SetTopicConfigs,
+    AllocateProducerIds, ClusterId, ClusterInit, ConfigChange, ConfigResource, CreatePartitions,
+    CreateTopics, DeleteTopics, Endpoint, MetadataCommand, NewTopic, PartitionRun, RegisterBroker,
+    SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
 };
 
 pub(crate) fn topic_id(id: u128) -> TopicId {
@@ -106,8 +106,13 @@ pub(crate) fn any_command() -> impl Strategy<Value = MetadataCommand> {
         }),
         2 => (id(), changes.clone())
             .prop_map(|(topic, changes)| SetTopicConfigs { topic, changes }.into()),
-        2 => (option::of(broker()), changes)
+        2 => (option::of(broker()), changes.clone())
             .prop_map(|(broker, changes)| SetBrokerConfigs { broker, changes }.into()),
+        2 => (any::<bool>(), "[ab]", changes).prop_map(|(group, name, changes)| {
+            let resource =
+                if group { ConfigResource::Group(name) } else { ConfigResource::ClientMetrics(name) };
+            SetResourceConfigs { resource, changes }.into()
+        }),
         1 => (0..5u32).prop_map(|count| AllocateProducerIds { count }.into()),
     ]
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::command::{ClusterId, Endpoint};
+use crate::command::{ClusterId, ConfigResource, Endpoint};
 use crate::outcome::Outcome;
 use crate::testing::{self, any_command, create, on_broker_1, register, topic_id};
 
@@ -70,6 +70,16 @@ fn parse(line: &str) -> MetadataCommand {
         .into(),
         ["broker-configs", broker, changes @ ..] => SetBrokerConfigs {
             broker: broker.parse().ok().map(BrokerId),
+            changes: changes.iter().map(|word| change(word)).collect(),
+        }
+        .into(),
+        ["group-configs", id, changes @ ..] => SetResourceConfigs {
+            resource: ConfigResource::Group((*id).to_owned()),
+            changes: changes.iter().map(|word| change(word)).collect(),
+        }
+        .into(),
+        ["client-metrics", name, changes @ ..] => SetResourceConfigs {
+            resource: ConfigResource::ClientMetrics((*name).to_owned()),
             changes: changes.iter().map(|word| change(word)).collect(),
         }
         .into(),
@@ -135,7 +145,7 @@ fn render(outcome: &Outcome) -> String {
         Outcome::DeleteTopics(it) => it.iter().map(line).collect(),
         Outcome::CreatePartitions(it) => line(it),
         Outcome::SetTopicConfigs(it) => line(it),
-        Outcome::SetBrokerConfigs => "  ()\n".to_owned(),
+        Outcome::SetBrokerConfigs | Outcome::SetResourceConfigs => "  ()\n".to_owned(),
         Outcome::AllocateProducerIds(it) => line(&it.as_ref().map(|block| block.first..block.end)),
     }
 }

@@ -59,6 +59,23 @@ fn every_command_has_the_bytes_it_always_had() {
         ),
         (SetBrokerConfigs { broker: None, changes: vec![] }.into(), "060000"),
         (AllocateProducerIds { count: 1000 }.into(), "07e807"),
+        (
+            SetResourceConfigs {
+                resource: ConfigResource::Group("g".to_owned()),
+                changes: vec![set("k", "v")],
+            }
+            .into(),
+            "08000167\
+             01016b010176",
+        ),
+        (
+            SetResourceConfigs {
+                resource: ConfigResource::ClientMetrics("m".to_owned()),
+                changes: vec![],
+            }
+            .into(),
+            "0801016d00",
+        ),
     ];
     for (command, bytes) in golden {
         assert_eq!(hex(&command.encode()), bytes, "{command:?}");
@@ -67,7 +84,7 @@ fn every_command_has_the_bytes_it_always_had() {
 
 #[test]
 fn a_command_of_a_newer_version_is_refused() {
-    assert!(matches!(MetadataCommand::decode(&[8]), Err(CommandDecodeError::Unknown(_))));
+    assert!(matches!(MetadataCommand::decode(&[9]), Err(CommandDecodeError::Unknown(_))));
 }
 
 #[test]

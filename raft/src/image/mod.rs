@@ -12,7 +12,7 @@ use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId, TopicId};
 use imbl::OrdMap;
 use uuid::Uuid;
 
-use crate::command::{ClusterId, Endpoint};
+use crate::command::{ClusterId, ConfigResource, Endpoint};
 
 pub(crate) mod stored;
 mod text;
@@ -78,10 +78,13 @@ pub(crate) struct BrokersImage {
     pub(crate) next_shard_id: u32,
 }
 
-/// Dynamic configs of brokers; `None` is the default of all.
+/// Dynamic configs of all but topics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ConfigsImage {
+    /// Of brokers; `None` is the default of all.
     pub(crate) brokers: OrdMap<Option<BrokerId>, Arc<Configs>>,
+    /// Of everything else; none of them is empty.
+    pub(crate) resources: OrdMap<ConfigResource, Arc<Configs>>,
 }
 
 /// The metadata as of one index of the metadata log.
@@ -178,6 +181,17 @@ impl MetadataImage {
     #[must_use]
     pub fn broker_configs(&self, broker: Option<BrokerId>) -> Option<&Configs> {
         self.configs.brokers.get(&broker).map(|configs| &**configs)
+    }
+
+    /// The dynamic configs of a group or of a subscription to clients' metrics.
+    #[must_use]
+    pub fn resource_configs(&self, resource: &ConfigResource) -> Option<&Configs> {
+        self.configs.resources.get(resource).map(|configs| &**configs)
+    }
+
+    /// Everything but topics and brokers that has dynamic configs, in order.
+    pub fn configured_resources(&self) -> impl Iterator<Item = (&ConfigResource, &Configs)> {
+        self.configs.resources.iter().map(|(resource, configs)| (resource, &**configs))
     }
 
     /// The first producer id not handed out yet.

@@ -13,7 +13,7 @@ use super::{
     ShardImage, TopicImage, TopicsImage,
 };
 use crate::apply::PARTITIONS_PER_TOPIC_MAX;
-use crate::command::{ClusterId, Endpoint};
+use crate::command::{ClusterId, ConfigResource, Endpoint};
 
 /// The snapshot's bytes are not an image this version knows.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,8 @@ pub enum ImageDecodeError {
 #[derive(Serialize, Deserialize)]
 enum StoredImage {
     V1(ImageV1),
+    /// With the configs of what is neither topic nor broker.
+    V2(ImageV1, Vec<(ConfigResource, Configs)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,7 +77,7 @@ struct TopicV1 {
 
 /// The image's bytes.
 pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
-    let stored = StoredImage::V1(ImageV1 {
+    let first = ImageV1 {
         applied_index: image.applied_index,
         cluster_id: image.cluster.cluster_id.clone(),
         features: image.cluster.features.clone(),
@@ -91,7 +93,12 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
             .map(|(broker, configs)| (*broker, (**configs).clone()))
             .collect(),
         next_producer_id: image.next_producer_id,
-    });
+    };
+    let resources = image
+        .configured_resources()
+        .map(|(resource, configs)| (resource.clone(), configs.clone()))
+        .collect();
+    let stored = StoredImage::V2(first, resources);
     match postcard::to_stdvec(&stored) {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("images always serialize: {error}"),
@@ -100,7 +107,10 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
 
 /// The image of the bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
-    let StoredImage::V1(stored) = postcard::from_bytes(bytes)?;
+    let (stored, resources) = match postcard::from_bytes(bytes)? {
+        StoredImage::V1(stored) => (stored, Vec::new()),
+        StoredImage::V2(stored, resources) => (stored, resources),
+    };
     let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
     for broker in stored.brokers {
         let broker = load_broker(broker);
@@ -118,6 +128,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
     topics.set_next_queue_id(stored.next_queue_id);
     let configs =
         stored.broker_configs.into_iter().map(|(id, configs)| (id, Arc::new(configs))).collect();
+    let resources =
+        resources.into_iter().map(|(resource, configs)| (resource, Arc::new(configs))).collect();
     Ok(MetadataImage {
         applied_index: stored.applied_index,
         cluster: Arc::new(ClusterImage {
@@ -126,7 +138,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
         }),
         brokers: Arc::new(brokers),
         topics: Arc::new(topics),
-        configs: Arc::new(ConfigsImage { brokers: configs }),
+        configs: Arc::new(ConfigsImage { brokers: configs, resources }),
         next_producer_id: stored.next_producer_id,
     })
 }

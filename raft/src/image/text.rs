@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::{MetadataImage, TopicImage};
+use crate::command::ConfigResource;
 
 impl Display for MetadataImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,6 +29,15 @@ impl Display for MetadataImage {
                 None => writeln!(f, "broker-configs default")?,
             }
             for (key, value) in &**configs {
+                writeln!(f, "  {key}={value}")?;
+            }
+        }
+        for (resource, configs) in self.configured_resources() {
+            match resource {
+                ConfigResource::Group(id) => writeln!(f, "group-configs {id}")?,
+                ConfigResource::ClientMetrics(name) => writeln!(f, "client-metrics {name}")?,
+            }
+            for (key, value) in configs {
                 writeln!(f, "  {key}={value}")?;
             }
         }

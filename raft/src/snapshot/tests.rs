@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::apply::apply;
-use crate::command::{AllocateProducerIds, ClusterId, ClusterInit, SetBrokerConfigs};
+use crate::command::{
+    AllocateProducerIds, ClusterId, ClusterInit, ConfigResource, SetBrokerConfigs,
+    SetResourceConfigs,
+};
 use crate::testing::{any_command, create, hex, register, set, topic};
 
 fn applied() -> Applied {
@@ -34,12 +37,8 @@ fn applied() -> Applied {
     }
 }
 
-/// What one release wrote every later one must read: these bytes never change.
-#[test]
-fn a_snapshot_has_the_bytes_it_always_had() {
-    assert_eq!(
-        hex(&encode(&applied())),
-        "42724d53\
+/// A snapshot as it was before groups had configs: the image in its first version.
+const FIRST: &str = "42724d53\
          00010000\
          060e5521\
          01000000000000000200000000000000010000000000000007\
@@ -58,8 +57,32 @@ fn a_snapshot_has_the_bytes_it_always_had() {
          61a01f010000ac0201016b0176\
          ac02\
          01010201016b0176\
-         d00f"
-    );
+         d00f";
+
+/// What one release wrote every later one must read: these bytes never change.
+#[test]
+fn a_snapshot_has_the_bytes_it_always_had() {
+    let mut applied = applied();
+    let resource = ConfigResource::Group("g".to_owned());
+    let changes = vec![set("k", "v")];
+    apply(Arc::make_mut(&mut applied.image), &SetResourceConfigs { resource, changes }.into());
+    let bytes = hex(&encode(&applied));
+    assert_eq!(bytes[..24], *"42724d530001000030373dfb");
+    // Behind the version of the image it is the first version's, then the resources.
+    let version = FIRST.find("00070103616263").unwrap();
+    let image = &FIRST[version + 2..];
+    assert_eq!(bytes[24..], format!("{}01{image}0100016701016b0176", &FIRST[24..version]));
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_is_read() {
+    let digits = FIRST.as_bytes().chunks(2);
+    let bytes: Vec<u8> = digits
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect();
+    let decoded = decode(&bytes).unwrap();
+    let applied = applied();
+    assert_eq!((decoded.last, decoded.image), (applied.last, applied.image));
 }
 
 #[test]
