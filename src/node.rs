@@ -150,7 +150,7 @@ impl Node {
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
-            answer_memory: AnswerMemory::new(config.network.request_memory_bytes),
+            answer_memory: AnswerMemory::new(config.network.request_memory_bytes / 2),
             fetch_sessions: Mutex::new(FetchSessions::new(
                 config.fetch.sessions_max,
                 FETCH_SESSION_EVICTION_MS,

@@ -9,6 +9,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// Shared slices shorter than this are copied: an entry of a vectored write costs more.
 pub const SHARE_MIN_SIZE_BYTES: usize = 4096;
 
+/// A buffer filled beyond this is let go with its bytes, so that one large answer does not stay
+/// with its connection.
+const KEEP_MAX_SIZE_BYTES: usize = 16 * 1024;
+
 /// Collects responses; see the module.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -47,7 +51,12 @@ impl Outgoing {
 
     /// Takes everything, in order, as slices none of which is empty.
     pub fn take(&mut self) -> Vec<Bytes> {
-        let mut written = self.written.split().freeze();
+        let written = if self.written.len() > KEEP_MAX_SIZE_BYTES {
+            std::mem::take(&mut self.written)
+        } else {
+            self.written.split()
+        };
+        let mut written = written.freeze();
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut cut = 0;
         for (position, slice) in self.shared.drain(..) {
@@ -133,6 +142,17 @@ mod tests {
         let mut out = Outgoing::new();
         out.share(slice.clone());
         assert_eq!(out.take()[0].as_ptr(), slice.as_ptr());
+    }
+
+    #[test]
+    fn a_large_answer_leaves_no_memory_behind() {
+        let mut out = Outgoing::new();
+        out.buffer().put_bytes(7, KEEP_MAX_SIZE_BYTES + 1);
+        let parts = out.take();
+        assert!(parts[0].is_unique(), "nobody else holds the buffer");
+        assert_eq!(out.buffer().capacity(), 0);
+        out.buffer().put_bytes(7, 10);
+        assert_eq!(out.take()[0].len(), 10);
     }
 
     #[test]

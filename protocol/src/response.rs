@@ -69,6 +69,9 @@ macro_rules! responses {
                 }
                 $(Response::$api(message) => {
                     let version = version.min(ApiKey::$api.api().generated_response_max);
+                    // Some answers are large, and growing towards their size would double it.
+                    let size = message.compute_size(version).map_err(|e| e.to_string())?;
+                    out.buffer().reserve(size);
                     message.encode(out.buffer(), version).map_err(|error| error.to_string())
                 })+
                 Response::Fetch(fetch) => {

@@ -189,7 +189,7 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
         let (Ok(queue), Ok(())) = (queue, check_epoch(wanted.current_leader_epoch)) else {
             return true;
         };
-        let size_bytes_max = usize::try_from(wanted.size_bytes_max).unwrap_or(0);
+        let size_bytes_max = wanted.size_bytes_max();
         match broker.partitions.readable(queue, wanted.fetch_offset, size_bytes_max) {
             Ok(Some(readable)) => size_bytes += readable,
             // On disk: a reader that far behind need not wait.
@@ -204,9 +204,11 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
 
 /// Reads as much as memory allows.
 async fn read_leased(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> (Vec<Read>, Lease) {
-    let mut lease = broker.answer_memory.lease(limits.size_bytes_max);
+    let wanted = plan.partitions.iter().map(|(_, wanted)| wanted.size_bytes_max());
+    let wanted = wanted.fold(0, usize::saturating_add).min(limits.size_bytes_max);
+    let mut lease = broker.answer_memory.lease(wanted);
     let reads = read_all(broker, plan, lease.size_bytes()).await;
-    lease.shrink_to(reads.iter().map(Read::size_bytes).sum());
+    lease.fit(reads.iter().map(Read::size_bytes).sum());
     (reads, lease)
 }
 
@@ -238,7 +240,7 @@ async fn read_one(
     left: usize,
     first: bool,
 ) -> Read {
-    let size_bytes_max = usize::try_from(wanted.size_bytes_max).unwrap_or(0).min(left);
+    let size_bytes_max = wanted.size_bytes_max().min(left);
     match broker.partitions.read(queue, wanted.fetch_offset, size_bytes_max, first).await {
         Ok(read) => Read {
             error: ErrorCode::NONE,

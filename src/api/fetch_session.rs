@@ -30,6 +30,13 @@ pub(crate) struct Wanted {
     pub(crate) size_bytes_max: i32,
 }
 
+impl Wanted {
+    /// The most bytes of records, as a size.
+    pub(crate) fn size_bytes_max(&self) -> usize {
+        usize::try_from(self.size_bytes_max).unwrap_or(0)
+    }
+}
+
 /// What a partition's last answer said, to tell whether the next one says anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {

@@ -97,7 +97,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
-    pub(crate) answer_memory: AnswerMemory,
+    pub(crate) answer_memory: Arc<AnswerMemory>,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,
     /// One permit: settings are worked out from those that stand, so one change at a time.
@@ -111,13 +111,15 @@ pub(crate) struct Caller {
     /// Name of the listener the client came in on: its addresses are what it is told.
     pub(crate) listener: Arc<str>,
     pub(crate) peer: SocketAddr,
+    /// The connection's number, given in the order of their coming.
+    pub(crate) connection: u64,
     /// Name and version of the client's software, once it told them.
     pub(crate) software: Option<(String, String)>,
 }
 
 impl Caller {
-    pub(crate) fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
-        Self { listener, peer, software: None }
+    pub(crate) fn new(listener: Arc<str>, peer: SocketAddr, connection: u64) -> Self {
+        Self { listener, peer, connection, software: None }
     }
 }
 

@@ -50,9 +50,10 @@ keys! {
     /// The largest request in bytes. A connection that announces a larger one is closed.
     SOCKET_REQUEST_MAX_BYTES = Key::int("socket.request.max.bytes", "104857600").at_least(1);
     /// How many bytes of large requests may be in memory at once, over all connections. When they
-    /// are used up the broker stops reading further ones. Fetched records on their way out may take
-    /// as much again; when that is used up fetch answers get smaller.
-    REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "268435456").at_least(1_048_576);
+    /// are used up the broker stops reading further ones. Small requests may take a quarter of it
+    /// besides, and answers on their way out half of it: when that is used up fetch answers get
+    /// smaller, and clients that do not take their answers are disconnected.
+    REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "134217728").at_least(1_048_576);
     /// After how many milliseconds without a request a connection is closed; -1 never.
     CONNECTIONS_MAX_IDLE_MS = Key::long("connections.max.idle.ms", "600000");
     /// How many connections the broker holds at most. Further ones are closed at once.

@@ -58,7 +58,7 @@ fn nothing_set_is_one_node_on_loopback() {
     assert_eq!(config.network.listeners[0].bind_address(), "127.0.0.1:9092");
     assert_eq!(config.network.listeners[0].advertised(9092), ("127.0.0.1", 9092));
     assert_eq!(config.network.request_size_bytes_max, 104_857_600);
-    assert_eq!(config.network.request_memory_bytes, 268_435_456);
+    assert_eq!(config.network.request_memory_bytes, 134_217_728);
     assert_eq!(config.network.idle_max, Some(Duration::from_secs(600)));
     assert_eq!(config.storage.dir, Path::new("braid-data"));
     assert_eq!(config.storage.segment_size_bytes, 128 << 20);

@@ -18,13 +18,18 @@ use tokio::time::Instant;
 
 use crate::api::{self, Accepted, Broker, Caller, CloseReason, Lease, Moment, Reply};
 use crate::env::net::Stream;
-use crate::server::memory::{FREE_FRAME_BYTES, HOLD_MAX, RequestMemory, Share};
+use crate::server::memory::{HOLD_MAX, Loose, RequestMemory, Share, TINY_FRAME_BYTES};
 use crate::server::outbox::Outbox;
 use braid_protocol::frame::{self, FrameState};
 use braid_protocol::{Outgoing, RequestHeader, Response, response};
 
-/// Room made for each read.
+/// Room made for each read of a client that fills it, and for one that does not.
 const READ_BYTES: usize = 64 * 1024;
+const FIRST_READ_BYTES: usize = TINY_FRAME_BYTES;
+/// An answer that is larger is counted until the client has taken it.
+const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+/// A connection that is idle for this long gives its buffer back.
+const REST_AFTER: Duration = Duration::from_secs(10);
 /// Bytes of batches handed over before the log is asked again whether it has room.
 const ROOM_BYTES: usize = 16 * 1024;
 /// Answers in line before reading pauses: far above any client's in-flight limit.
@@ -48,8 +53,10 @@ pub(crate) enum Ended {
     Closed(#[from] CloseReason),
     #[error("idle for longer than connections.max.idle.ms")]
     Idle,
-    #[error("a large request did not arrive while others waited for its memory")]
+    #[error("a large request held memory for too long while others waited for it")]
     Stalled,
+    #[error("it did not take its answers while their memory was needed for others")]
+    SlowReader,
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -70,7 +77,14 @@ pub(crate) struct Connection {
     eof: bool,
     /// Bytes of batches that the log is known to take.
     room_bytes: usize,
-    /// Share of the request memory held for the large frame being read, and since when.
+    /// Room for the next read.
+    read_bytes: usize,
+    /// What is held without a share.
+    loose: Loose,
+    /// Size of the frame whose request is being handled alone.
+    later_bytes: usize,
+    /// Share of the request memory held for a large frame, until its request has been handed
+    /// over; and since when.
     share: Option<(Share, Instant)>,
     /// Why nothing more is read: the connection ends when what is in line is answered.
     last_word: Option<Ended>,
@@ -107,6 +121,7 @@ impl Connection {
         caller: Caller,
         stopping: watch::Receiver<bool>,
     ) -> Self {
+        let loose = Loose::new(&memory);
         Self {
             stream,
             broker,
@@ -114,6 +129,9 @@ impl Connection {
             caller,
             stopping,
             buffer: BytesMut::new(),
+            read_bytes: FIRST_READ_BYTES,
+            loose,
+            later_bytes: 0,
             line: VecDeque::new(),
             outgoing: Outgoing::new(),
             outbox: Outbox::default(),
@@ -135,10 +153,11 @@ impl Connection {
 
     async fn serve(&mut self) -> Result<Ended, Ended> {
         let idle_max = self.broker.limits.idle_max.unwrap_or(FOR_EVER);
-        let timer = tokio::time::sleep(idle_max);
+        let timer = tokio::time::sleep(idle_max.min(REST_AFTER));
         tokio::pin!(timer);
         loop {
             let wants = self.accept_frames();
+            self.loose.set(self.later_bytes + self.buffer.capacity());
             self.settle();
             if !self.outgoing.is_empty() {
                 self.last_active = Instant::now();
@@ -158,7 +177,12 @@ impl Connection {
             }
             match self.next_event(wants, timer.as_mut()).await {
                 Event::Read(Ok(0)) => self.eof = true,
-                Event::Read(Ok(_)) => self.last_active = Instant::now(),
+                Event::Read(Ok(read)) => {
+                    self.last_active = Instant::now();
+                    if read >= self.read_bytes {
+                        self.read_bytes = READ_BYTES;
+                    }
+                }
                 Event::Read(Err(error)) => return Err(error.into()),
                 Event::Share(share) => {
                     let now = Instant::now();
@@ -168,6 +192,8 @@ impl Connection {
                 Event::Room => {}
                 Event::Answer(answer) => {
                     self.line.pop_front();
+                    self.later_bytes = 0;
+                    self.share = None;
                     self.answer(answer);
                 }
                 Event::Produced => self.answer_produced(),
@@ -189,7 +215,8 @@ impl Connection {
                 FrameState::NeedMore(_) if self.eof => return Wants::Nothing,
                 FrameState::NeedMore(missing) => {
                     let size_bytes = self.buffer.len() + missing;
-                    return if size_bytes > FREE_FRAME_BYTES && self.share.is_none() {
+                    let free = self.memory.free_frame_bytes();
+                    return if size_bytes > free && self.share.is_none() {
                         Wants::Memory(size_bytes)
                     } else {
                         Wants::Bytes
@@ -208,7 +235,9 @@ impl Connection {
                 Err(ended) => self.last_word = Some(ended),
             }
         }
-        let reads = !self.eof && self.last_word.is_none() && self.buffer.len() < READ_BYTES;
+        // Reading goes on, so that a client that leaves is noticed.
+        let ahead = self.memory.free_frame_bytes();
+        let reads = !self.eof && self.last_word.is_none() && self.buffer.len() < ahead;
         if reads { Wants::Bytes } else { Wants::Nothing }
     }
 
@@ -235,14 +264,18 @@ impl Connection {
 
     fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
         let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
-        if frame.len() > FREE_FRAME_BYTES {
+        let size_bytes = frame.len();
+        if size_bytes > READ_BYTES {
             // What is left of a large allocation would keep all of it for as long as the
             // connection lives.
             self.buffer = BytesMut::from(&*self.buffer);
         }
-        let share = self.share.take();
         let accepted = api::accept(&self.broker, &mut self.caller, now, frame)?;
-        drop(share);
+        if matches!(accepted, Accepted::Later(_)) {
+            self.later_bytes = size_bytes;
+        } else {
+            self.share = None;
+        }
         Ok(Some(accepted))
     }
 
@@ -293,7 +326,10 @@ impl Connection {
         match reply {
             Reply::Answer(answer) => {
                 let (header, response) = *answer;
-                self.encode(&header, response);
+                let size_bytes = self.encode(&header, response);
+                if size_bytes > SMALL_ANSWER_BYTES {
+                    self.leases.push(self.broker.answer_memory.take(size_bytes));
+                }
             }
             Reply::Records(answer, lease) => {
                 let (header, response) = *answer;
@@ -305,10 +341,13 @@ impl Connection {
         }
     }
 
-    fn encode(&mut self, header: &RequestHeader, response: Response) {
+    /// Returns the size of the answer.
+    fn encode(&mut self, header: &RequestHeader, response: Response) -> usize {
+        let before = self.outgoing.size_bytes();
         if let Err(error) = response::encode(header, response, &mut self.outgoing) {
             self.close(error.into());
         }
+        self.outgoing.size_bytes() - before
     }
 
     /// Nothing further is taken or answered; what was answered already still leaves.
@@ -319,7 +358,9 @@ impl Connection {
 
     /// Sends what is ready, for as long as the client takes any of it.
     async fn flush(&mut self, idle_max: Duration) -> Result<(), Ended> {
-        let Self { outgoing, outbox, stream, stopping, .. } = self;
+        let Self { outgoing, outbox, stream, stopping, broker, caller, .. } = self;
+        let (memory, connection) = (&broker.answer_memory, caller.connection);
+        let leases = std::mem::take(&mut self.leases);
         let end_of_patience = async {
             // An error means that the node is gone, which does not happen before its connections.
             drop(stopping.wait_for(|stopping| *stopping).await);
@@ -327,11 +368,12 @@ impl Connection {
         };
         let sent = tokio::select! {
             biased;
-            sent = outbox.send(outgoing.take(), stream, idle_max) => sent,
+            sent = outbox.send(outgoing.take(), stream, idle_max, || memory.moved(connection)) => sent,
             () = end_of_patience => return Err(Ended::Stopping),
+            // Looked at only once the client makes the answers wait.
+            () = memory.given_up(connection, leases) => return Err(Ended::SlowReader),
         };
         self.last_active = Instant::now();
-        self.leases.clear();
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Ended::Idle,
             _ => error.into(),
@@ -344,6 +386,7 @@ impl Connection {
         timer: std::pin::Pin<&mut tokio::time::Sleep>,
     ) -> Event {
         let Self { stream, buffer, line, broker, memory, stopping, .. } = self;
+        let room = self.read_bytes.min(memory.free_frame_bytes());
         let head = async {
             match line.front_mut() {
                 Some(Accepted::Later(later)) => Event::Answer(later.as_mut().await),
@@ -357,7 +400,7 @@ impl Connection {
         let client = async {
             match wants {
                 Wants::Bytes => {
-                    buffer.reserve(READ_BYTES);
+                    buffer.reserve(room);
                     Event::Read(stream.read_buf(buffer).await)
                 }
                 Wants::Memory(size_bytes) => Event::Share(memory.share(size_bytes).await),
@@ -381,8 +424,13 @@ impl Connection {
     }
 
     /// When to look again, unless the connection has been idle, or in others' way, for too long.
-    fn look_at_the_clock(&self, idle_max: Duration) -> Result<Instant, Ended> {
+    fn look_at_the_clock(&mut self, idle_max: Duration) -> Result<Instant, Ended> {
         let now = Instant::now();
+        let rest_at = self.last_active + REST_AFTER;
+        if now >= rest_at && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.read_bytes = FIRST_READ_BYTES;
+        }
         let idle_at = self.last_active + idle_max;
         if now >= idle_at && self.line.is_empty() {
             return Err(Ended::Idle);
@@ -394,6 +442,10 @@ impl Connection {
             return Err(Ended::Stalled);
         }
         let soon = now + Duration::from_secs(1);
-        Ok(if self.share.is_some() { soon } else { idle_at.max(soon) })
+        Ok(match self.share {
+            Some(_) => soon,
+            None if now < rest_at => rest_at.min(idle_at).max(soon),
+            None => idle_at.max(soon),
+        })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     all: AtomicUsize,
+    came: AtomicU64,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -37,6 +38,11 @@ impl Census {
     /// Connections open now.
     pub(crate) fn count(&self) -> usize {
         self.all.load(Ordering::Relaxed)
+    }
+
+    /// The number of a new connection.
+    fn next(&self) -> u64 {
+        self.came.fetch_add(1, Ordering::Relaxed)
     }
 
     fn seat(census: &Arc<Self>, address: IpAddr, max: usize, per_ip_max: usize) -> Option<Seat> {
@@ -110,7 +116,8 @@ pub(crate) async fn serve(
             tracing::warn!(%peer, "refused a connection: max.connections or max.connections.per.ip");
             continue;
         };
-        let caller = Caller::new(Arc::clone(&listener_name), peer);
+        let number = census.next();
+        let caller = Caller::new(Arc::clone(&listener_name), peer, number);
         let connection = Connection::new(
             stream,
             Arc::clone(broker),

@@ -1,8 +1,9 @@
-//! The bytes that requests may take before they are handed over, shared by all connections.
+//! The bytes that requests may take until they are answered, shared by all connections.
 //!
-//! A large frame takes its share before its bytes are read and gives it back when the request is
-//! accepted. Small frames take none: there are at most as many as connections. A share may be held
-//! only for so long while others wait, so that a sender who stalls stops nobody else.
+//! A large frame takes its share before its bytes are read and gives it back when its request has
+//! been handed over: to the log, or answered. Small frames take none and are counted instead. When
+//! together they are a quarter of the memory, only tiny ones are free. A share may be held only for
+//! so long while others wait, so that a sender who stalls stops nobody else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A frame that fits into this needs no share.
 pub(super) const FREE_FRAME_BYTES: usize = 64 * 1024;
+/// What every connection may hold uncounted, and all that is free when memory is short.
+pub(super) const TINY_FRAME_BYTES: usize = 4 * 1024;
 /// How long a frame may take to arrive whole while others wait for its share. Producers give a
 /// request up after as long by themselves.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(30);
@@ -22,6 +25,15 @@ pub(crate) struct RequestMemory {
     size_bytes: usize,
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Bytes that connections hold without a share.
+    loose_bytes: AtomicUsize,
+}
+
+/// What one connection holds without a share; uncounted when dropped.
+#[derive(Debug)]
+pub(super) struct Loose {
+    memory: Arc<RequestMemory>,
+    size_bytes: usize,
 }
 
 /// A share of the memory, given back when dropped.
@@ -47,6 +59,16 @@ impl RequestMemory {
             size_bytes,
             free: Arc::new(Semaphore::new(size_bytes)),
             waiting: AtomicUsize::new(0),
+            loose_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// The largest frame that needs no share now.
+    pub(super) fn free_frame_bytes(&self) -> usize {
+        if self.loose_bytes.load(Ordering::Relaxed) < self.size_bytes / 4 {
+            FREE_FRAME_BYTES
+        } else {
+            TINY_FRAME_BYTES
         }
     }
 
@@ -72,9 +94,49 @@ impl RequestMemory {
     }
 }
 
+impl Loose {
+    pub(super) fn new(memory: &Arc<RequestMemory>) -> Self {
+        Self { memory: Arc::clone(memory), size_bytes: 0 }
+    }
+
+    /// Tells what is held now.
+    pub(super) fn set(&mut self, size_bytes: usize) {
+        let counted = if size_bytes > TINY_FRAME_BYTES { size_bytes } else { 0 };
+        if counted != self.size_bytes {
+            self.memory.loose_bytes.fetch_add(counted, Ordering::Relaxed);
+            self.memory.loose_bytes.fetch_sub(self.size_bytes, Ordering::Relaxed);
+            self.size_bytes = counted;
+        }
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_frames_are_free_until_they_are_many() {
+        let memory = Arc::new(RequestMemory::new(1 << 20));
+        let mut held: Vec<Loose> = (0..5).map(|_| Loose::new(&memory)).collect();
+        for loose in &mut held[..4] {
+            assert_eq!(memory.free_frame_bytes(), FREE_FRAME_BYTES);
+            loose.set(1_000);
+            loose.set(70_000);
+            loose.set(FREE_FRAME_BYTES);
+        }
+        assert_eq!(memory.free_frame_bytes(), TINY_FRAME_BYTES);
+        held[4].set(TINY_FRAME_BYTES);
+        held[0].set(TINY_FRAME_BYTES);
+        assert_eq!(memory.free_frame_bytes(), FREE_FRAME_BYTES);
+        drop(held);
+        assert_eq!(memory.loose_bytes.load(Ordering::Relaxed), 0);
+    }
 
     #[tokio::test]
     async fn a_frame_larger_than_the_memory_takes_all_of_it() {

@@ -19,7 +19,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Sends the pieces, all of them.
+    /// Sends the pieces, all of them; `moved` is told of every part that was taken.
     ///
     /// # Errors
     /// The peer is gone; or took nothing for `patience`, which is `TimedOut`.
@@ -28,6 +28,7 @@ impl Outbox {
         pieces: Vec<Bytes>,
         to: &mut W,
         patience: Duration,
+        moved: impl Fn(),
     ) -> io::Result<()>
     where
         W: AsyncWrite + Unpin + ?Sized,
@@ -47,6 +48,9 @@ impl Outbox {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.advance(sent);
+            if !self.pieces.is_empty() {
+                moved();
+            }
         }
         to.flush().await
     }
@@ -83,7 +87,7 @@ mod tests {
         };
         let writer = async {
             let mut outbox = Outbox::default();
-            outbox.send(pieces, &mut here, Duration::MAX).await.unwrap();
+            outbox.send(pieces, &mut here, Duration::MAX, || ()).await.unwrap();
             drop(here);
         };
         let (got, ()) = tokio::join!(reader, writer);
@@ -94,7 +98,7 @@ mod tests {
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (mut here, there) = tokio::io::duplex(10);
         let pieces = vec![Bytes::from_static(&[0; 20])];
-        let sent = Outbox::default().send(pieces, &mut here, Duration::from_secs(9)).await;
+        let sent = Outbox::default().send(pieces, &mut here, Duration::from_secs(9), || ()).await;
         assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(there);
     }
