@@ -27,6 +27,11 @@ use crate::store::{self, Driver, Store, StoreConfig};
 /// (`min.incremental.fetch.session.eviction.ms`).
 const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 
+/// How long a start waits for the locks of the process before it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it asks.
+const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
+
 /// Where the CommitLog lies below the data directory.
 pub const COMMITLOG_DIR: &str = "commitlog";
 
@@ -109,7 +114,9 @@ impl Node {
         env.fs
             .create_dir_synced(dir)
             .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
-        let metadata = MetadataNode::open(&env, metadata_config(&config)).await?;
+        let metadata =
+            within_patience(async || MetadataNode::open(&env, metadata_config(&config)).await)
+                .await?;
         let started = Self::start_on(env, config, metadata.clone()).await;
         if started.is_err() {
             // Its tasks would outlive this attempt, with its files open.
@@ -123,7 +130,7 @@ impl Node {
         config: Arc<Config>,
         metadata: MetadataNode,
     ) -> Result<Self, StartError> {
-        let store = open_store(&env, &config, &metadata.image())?;
+        let store = within_patience(async || open_store(&env, &config, &metadata.image())).await?;
         if env.spawner.is_inline() {
             drop(env.spawner.critical("log", drive(store.driver())));
         }
@@ -242,6 +249,7 @@ fn open_store(
     let store_config = StoreConfig {
         segment_size_bytes: config.storage.segment_size_bytes,
         ring_size_bytes: config.storage.ring_size_bytes,
+        expects_log: !image.topics().is_empty(),
         ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };
     let sequencer = Box::new(ShardSequencer::new(expire_after_ms));
@@ -249,6 +257,37 @@ fn open_store(
         Store::open_inline(env, store_config, sequencer)
     } else {
         Store::open(env, store_config, sequencer)
+    }
+}
+
+/// An error that passes when another process has ended.
+trait InUse {
+    fn is_in_use(&self) -> bool;
+}
+
+impl InUse for braid_raft::OpenError {
+    fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
+impl InUse for store::OpenError {
+    fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
+/// Opens a directory, waiting a little for whoever has it: a killed process holds its locks until
+/// the system has taken all of it down, and the next one is often started before.
+async fn within_patience<T, E: InUse>(mut open: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
+    let start = tokio::time::Instant::now();
+    loop {
+        match open().await {
+            Err(error) if error.is_in_use() && start.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(LOCK_RETRY_AFTER).await;
+            }
+            result => return result,
+        }
     }
 }
 

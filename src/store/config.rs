@@ -52,6 +52,9 @@ pub struct StoreConfig {
     pub gather_below_bytes: usize,
     /// What to do about damage that may hide handed-out offsets.
     pub on_damage: OnDamage,
+    /// Whether somebody knows of records that are to be here: then a directory without a log is
+    /// refused, where otherwise a new log begins.
+    pub expects_log: bool,
 }
 
 impl StoreConfig {
@@ -72,6 +75,7 @@ impl StoreConfig {
             mark_after_ms: 1000,
             gather_below_bytes: 16 << 10,
             on_damage: OnDamage::RefuseAppends,
+            expects_log: false,
         }
     }
 

@@ -190,6 +190,17 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// No log is there, though there has to be one.
+    #[error(
+        "{} holds no log, though the metadata names partitions whose records were there: put it \
+         back (is its disk mounted?), or remove the whole data directory to begin anew without \
+         any record",
+        dir.display()
+    )]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file that the log cannot be understood without is damaged.
     #[error("{} is damaged ({what})", path.display())]
     Unreadable {

@@ -345,7 +345,7 @@ impl LogHandle {
             durable,
             segments: state.segments.len(),
             ring_bytes: state.ring.mapped_bytes(),
-            disk_full: state.full && state.prepared.is_none(),
+            disk_full: state.full && state.prepared.is_none() || state.unbegun.is_some(),
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::begin::Writes;
 use super::checkpoint::{Checkpoint, Clean, QueueRow};
 use super::error::{IoFailure, LogFailed, MaintainError};
 use super::frame::Lineage;
@@ -81,14 +82,20 @@ impl Shared {
         if self.state().damaged.is_some() {
             return Ok(());
         }
-        self.prepare_segment()?;
+        self.make_room()?;
         let kept = self.seal_and_checkpoint(keeper, checkpoint);
         self.free(keeper)?;
         if self.state().full {
-            self.prepare_segment()?;
+            self.make_room()?;
         }
         self.drop_old_indexes();
         kept
+    }
+
+    fn make_room(&self) -> Result<(), MaintainError> {
+        self.prepare_segment()?;
+        self.begin_run(Writes::ByTheWriter)?;
+        Ok(())
     }
 
     fn seal_and_checkpoint(&self, keeper: &mut Keeper, asked: bool) -> Result<(), MaintainError> {

@@ -10,6 +10,7 @@
 //! formats; docs/adr/0002 and 0004 the reasons.
 
 mod allocate;
+mod begin;
 mod checkpoint;
 mod chunk;
 mod config;

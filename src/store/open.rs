@@ -5,21 +5,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::allocate::Allocator;
+use super::begin::Writes;
 use super::checkpoint::{Checkpoint, Meta};
 use super::config::{OnDamage, StoreConfig};
-use super::error::{Damage, IoFailure, LogFailed, MaintainError, OpenError};
-use super::frame::{self, ACCEPTS_LOSS, Kind};
+use super::error::{AppendError, Damage, IoFailure, LogFailed, MaintainError, OpenError};
+use super::frame::{self, ACCEPTS_LOSS};
 use super::handle::LogHandle;
 use super::keeper;
 use super::recovery::{Listing, recover};
 use super::segment::name;
 use super::sequencer::Sequencer;
 use super::shared::{Parts, Shared};
-use super::state::Content;
 use super::writer::{self, Writer};
 use crate::env::Env;
 use crate::env::fs::Lock;
-use crate::model::QueueId;
 
 /// An open store: owner of the directory and of the threads that serve it.
 #[derive(Debug)]
@@ -75,6 +74,13 @@ impl Store {
     ) -> Result<Self, OpenError> {
         config.check()?;
         let dir = config.dir.clone();
+        if config.expects_log {
+            // Before anything is made there: it may be the empty place of a disk not mounted.
+            let meta = dir.join(name::META);
+            if env.fs.size(&meta).map_err(IoFailure::of("look up", &meta))?.is_none() {
+                return Err(OpenError::NoLog { dir });
+            }
+        }
         create_dir(env, &dir)?;
         let lock = lock(env, &dir)?;
         // Names that a killed process left behind count from now on.
@@ -235,21 +241,22 @@ fn identify(env: &Env, config: &StoreConfig) -> Result<Meta, OpenError> {
     Ok(meta)
 }
 
-/// Starts this run's part of the log with a frame that voids whatever an earlier run left behind
-/// the log's end, durable before anything else is appended.
+/// Begins this run's part of the log, or leaves that to the keeper when the disk is full.
 fn begin_generation(shared: &Arc<Shared>, accepts_loss: bool) -> Result<(), OpenError> {
     forget_clean_stop(shared)?;
+    shared.state().unbegun = Some(if accepts_loss { ACCEPTS_LOSS } else { 0 });
     if shared.state().room_in_segment() < frame::frame_bytes(0) {
         prepare(shared)?;
     }
-    let moment = shared.moment();
-    let mut state = shared.state();
-    state.generation += 1;
-    let flags = if accepts_loss { ACCEPTS_LOSS } else { 0 };
-    let start = Content { flags, ..Content::control(Kind::Start, QueueId(0), 0) };
-    state.append_control(start, moment)?;
-    shared.release(state);
-    shared.write_all()?;
+    let has_begun = match shared.begin_run(Writes::ByTheCaller) {
+        Ok(has_begun) => has_begun,
+        Err(MaintainError::Io(failure)) => return Err(failure.into()),
+        Err(MaintainError::Failed(failed)) => return Err(failed.into()),
+    };
+    if !has_begun && shared.appended() == 0 {
+        // Nothing is stored that could be served.
+        return Err(AppendError::DiskFull.into());
+    }
     // With threads the next segment is made behind the first requests.
     if shared.threaded { Ok(()) } else { prepare(shared) }
 }

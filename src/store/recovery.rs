@@ -152,10 +152,14 @@ pub(super) fn recover(
         unknown_loss: None,
     };
     let tail = recovery.read_segments()?;
+    recovery.check_behind()?;
     if recovery.unknown_loss.is_none() || config.on_damage == OnDamage::AcceptLoss {
         recovery.write_again(tail)?;
     }
     recovery.finish_tail(tail)?;
+    if config.expects_log && recovery.state.segments.is_empty() && checkpoint.position == 0 {
+        return Err(OpenError::NoLog { dir: dir.clone() });
+    }
     let (damage, unknown_loss) = (recovery.damage, recovery.unknown_loss);
     let state = recovery.state;
     let keeper = Keeper::new(numbers);
@@ -258,6 +262,32 @@ impl Recovery<'_> {
         let mut scanner =
             Scanner::new(file, first, size_bytes, log_tag).map_err(IoFailure::of("read", &path))?;
         self.scan(&mut scanner, &path)
+    }
+
+    /// Refuses a directory whose log goes on behind what was read. Files there are empty, or a
+    /// file before them is gone; then what they hold is not to be taken for nothing.
+    fn check_behind(&self) -> Result<(), OpenError> {
+        let state = &self.state;
+        let end =
+            state.segments.values().next_back().map_or(self.checkpoint.position, Segment::end);
+        let since = self.since(u64::MAX);
+        for (first, size_bytes) in self.listing.logs.range(end..) {
+            let path = name::log(&self.config.dir, *first);
+            let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
+            let begins = Scanner::new(file, *first, *size_bytes, state.log_tag)
+                .and_then(|mut scanner| scanner.begins(since))
+                .map_err(IoFailure::of("read", &path))?;
+            if begins && *first == end {
+                return Err(OpenError::Unreadable { path, what: "the file was cut" });
+            } else if begins {
+                return Err(OpenError::Missing { path: name::log(&self.config.dir, end) });
+            }
+        }
+        // What was sealed is there until it is below the log's end and freed.
+        match self.listing.indexes.iter().find(|first| **first >= end) {
+            Some(first) => Err(OpenError::Missing { path: name::log(&self.config.dir, *first) }),
+            None => Ok(()),
+        }
     }
 
     fn open_index(&self, first: u64) -> Result<Option<MappedIndex>, OpenError> {

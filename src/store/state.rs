@@ -81,6 +81,8 @@ pub(super) struct State {
     pub(super) full: bool,
     /// Damage that forbids appends.
     pub(super) damaged: Option<u64>,
+    /// Flags of this run's start frame as long as that is not on disk; nothing is appended before.
+    pub(super) unbegun: Option<u8>,
     pub(super) closing: bool,
     /// The writer sleeps and wants to be woken.
     pub(super) writer_idle: bool,
@@ -150,6 +152,7 @@ impl State {
             segment_size_bytes,
             full: false,
             damaged: None,
+            unbegun: None,
             closing: false,
             writer_idle: false,
             keeper_idle: false,
@@ -172,6 +175,7 @@ impl State {
         if epoch.0 != self.epoch {
             return Err(AppendError::Fenced { current: LeaderEpoch(self.epoch), got: epoch });
         }
+        self.check_begun()?;
         self.reserve(bytes.len(), class, moment.durable)?;
         let known = self.queues.get(queue).ok_or(AppendError::UnknownQueue(queue))?;
         let (base, log_start, last_end) = (known.next, known.log_start, known.last_end);
@@ -223,8 +227,26 @@ impl State {
         content: Content<'_>,
         moment: Moment,
     ) -> Result<Position, AppendError> {
+        self.check_begun()?;
         self.reserve(content.payload.len(), Class::System, moment.durable)?;
         Ok(Position(self.put(content, moment).end()))
+    }
+
+    /// Appends this run's start frame, which voids what earlier runs left from here on.
+    pub(super) fn append_start(
+        &mut self,
+        flags: u8,
+        moment: Moment,
+    ) -> Result<Position, AppendError> {
+        self.reserve(0, Class::System, moment.durable)?;
+        self.generation += 1;
+        let start = Content { flags, ..Content::control(Kind::Start, QueueId(0), 0) };
+        Ok(Position(self.put(start, moment).end()))
+    }
+
+    /// Only for want of space does a store open without having begun its run.
+    fn check_begun(&self) -> Result<(), AppendError> {
+        if self.unbegun.is_some() { Err(AppendError::DiskFull) } else { Ok(()) }
     }
 
     /// Makes sure that a frame with such a payload can be put, whatever happens.

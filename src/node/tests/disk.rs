@@ -124,6 +124,37 @@ async fn a_broker_starts_on_a_full_disk_and_serves_what_it_has() {
     assert_eq!(client.produce("t", 0, batch(&["again"])).await, stored);
 }
 
+/// Not a byte is free, not even for the frame that a run begins with.
+#[tokio::test(start_paused = true)]
+async fn a_broker_starts_on_a_disk_without_a_free_byte_and_goes_on_by_itself() {
+    let (world, mut client) = world_with_room_for(3).await;
+    let stored = fill_up(&mut client).await;
+    world.sim.fs.set_capacity(Some(world.sim.fs.used_bytes()));
+    let commits = (0..10_000).collect::<Vec<i64>>();
+    let mut committed_last = 0;
+    for offset in commits {
+        let answer = client.call(7, &commit("g", None, offset)).await;
+        if answer.topics[0].partitions[0].error_code != 0 {
+            break;
+        }
+        committed_last = offset;
+    }
+    assert!((1..9_999).contains(&committed_last), "the log's last segment is full");
+    drop(client);
+    let mut world = world;
+    for _ in 0..2 {
+        world = world.kill_and_restart().await;
+        let mut client = world.client().await;
+        assert_eq!(client.refused("t", 0, batch(&["no room"])).await, 56);
+        assert_eq!(client.read("t", 0, 0).await.len(), usize::try_from(stored).unwrap());
+        assert!(committed(&mut client, "g").await >= committed_last);
+    }
+    set_room(&world, 20);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut client = world.client().await;
+    assert_eq!(client.produce("t", 0, batch(&["again"])).await, stored);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_sync_acknowledges_nothing_and_ends_the_broker() {
     for fault in [Fault::Eio, Fault::ShortWrite] {

@@ -280,3 +280,54 @@ async fn a_produce_that_still_knew_a_deleted_topic_leaves_nothing_for_good() {
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(world.node.partitions.queues(), []);
 }
+
+/// The system takes a killed process down after its successor may have been started.
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_a_moment_for_the_locks_of_the_process_before_it() {
+    for name in ["metadata/lock", "commitlog/lock"] {
+        let world = World::start().await;
+        let (env, sim) = world.sim.restart();
+        drop(world.node);
+        let held = env.fs.lock(&Path::new("/data").join(name)).unwrap();
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            drop(held);
+        };
+        let start = Instant::now();
+        let (started, ()) = tokio::join!(Node::start(env, world.config), release);
+        assert!(started.is_ok(), "{name}: {started:?}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{name}");
+        drop(sim);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_another_broker_serves_is_refused_in_a_bounded_time() {
+    let world = World::start().await;
+    let start = Instant::now();
+    let second = Node::start(world.env.clone(), world.config.clone()).await;
+    assert!(second.unwrap_err().to_string().contains("in use"));
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(4), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_gone_is_not_begun_anew_beside_its_metadata() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.create("t", 1, &[]).await;
+    drop(client);
+    let World { env, sim, config, node } = world;
+    node.stop().await;
+    let dir = Path::new("/data/commitlog");
+    for entry in env.fs.list(dir).unwrap() {
+        env.fs.remove(&dir.join(entry.name)).unwrap();
+    }
+    let refused = Node::start(env.clone(), config).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("commitlog holds no log") && refused.contains("put it back"),
+        "{refused}"
+    );
+    assert_eq!(env.fs.list(dir).unwrap(), [], "nothing is made there");
+    drop(sim);
+}

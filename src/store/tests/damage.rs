@@ -267,6 +267,72 @@ fn nothing_is_made_anew_over_what_is_missing_or_damaged() {
     assert_eq!(read_all(&store.handle(), 1).unwrap().len(), 400);
 }
 
+/// The log goes on behind a file that is gone, though no checkpoint knows of either.
+#[test]
+fn files_beyond_a_gap_are_refused_when_they_hold_frames_and_only_then() {
+    let fs = SimFs::new(1);
+    let store = open_inline(&sim_env(&fs), tiny(&sim_dir()));
+    let log = store.handle();
+    log.open_queue(Q);
+    while log.appended().0 < 40 << 10 {
+        if let Err(AppendError::SegmentNotReady) = append(&log, 1, 1, &[1; 1000]) {
+            store.shared.prepare_segment().unwrap();
+        }
+        write_all(&store);
+    }
+    let whole = read_all(&log, 1).unwrap().len();
+    drop(store);
+    let fs = fs.restart();
+    let aside = sim_dir().join("elsewhere");
+    for gone in [0, 16 << 10] {
+        fs.rename(&log_file(gone), &aside).unwrap();
+        for config in
+            [tiny(&sim_dir()), StoreConfig { on_damage: OnDamage::AcceptLoss, ..tiny(&sim_dir()) }]
+        {
+            let opened = try_open(&fs, config);
+            assert!(
+                matches!(&opened, Err(OpenError::Missing { path }) if *path == log_file(gone)),
+                "{opened:?}"
+            );
+        }
+        fs.rename(&aside, &log_file(gone)).unwrap();
+    }
+    // A prepared segment, used before or not, holds nothing of the log and is no reason to refuse.
+    let store = try_open(&fs, tiny(&sim_dir())).unwrap();
+    assert_eq!(read_all(&store.handle(), 1).unwrap().len(), whole);
+    drop(store);
+    // Nor is one whose own frames are of another place of the log.
+    let fs = fs.restart();
+    let stale = fs.read_all(&log_file(0)).unwrap();
+    fs.replace(&log_file(160 << 10), &stale).unwrap();
+    let store = try_open(&fs, tiny(&sim_dir())).unwrap();
+    assert_eq!(read_all(&store.handle(), 1).unwrap().len(), whole);
+    assert_eq!(fs.size(&log_file(160 << 10)).unwrap(), None, "it is of no use");
+}
+
+#[test]
+fn a_log_that_is_expected_and_not_there_is_not_begun_anew() {
+    let expecting = StoreConfig { expects_log: true, ..tiny(&sim_dir()) };
+    let fs = SimFs::new(1);
+    let refused = |fs: &SimFs| {
+        let opened = try_open(fs, expecting.clone());
+        assert!(matches!(opened, Err(OpenError::NoLog { .. })), "{opened:?}");
+    };
+    refused(&fs);
+    assert_eq!(fs.operations(), 0, "not even the directory is made");
+    let (store, _) = written(&fs, 3, 2);
+    drop(store);
+    let fs = fs.restart();
+    drop(try_open(&fs, expecting.clone()).unwrap());
+    let fs = fs.restart();
+    for ending in [".log", ".index", ".spare"] {
+        names(&fs, ending).iter().for_each(|path| fs.remove(path).unwrap());
+    }
+    refused(&fs);
+    names(&fs, ".checkpoint").iter().for_each(|path| fs.remove(path).unwrap());
+    refused(&fs);
+}
+
 /// One flipped bit anywhere, in any file: whatever is still read is what was written, and what is
 /// not read is answered with an error.
 #[test]

@@ -204,6 +204,101 @@ fn a_full_disk_at_the_start_is_an_error_with_a_name() {
     open(&fs);
 }
 
+/// Not even a start frame fits: the segment is full to its end, and so is the disk.
+fn filled_to_the_brim() -> (SimFs, i64) {
+    let fs = SimFs::new(1);
+    let store = open(&fs);
+    let log = store.handle();
+    fs.set_capacity(Some(fs.used_bytes()));
+    let mut stored = 0;
+    for (class, body) in [(Class::Data, &[7; 1000][..]), (Class::System, b"eleven byte")] {
+        let (bytes, header) = batch_at(1, body, NOW_MS);
+        loop {
+            match log.append(Q, EPOCH, class, &bytes, &header) {
+                Ok(_) => stored += 1,
+                Err(AppendError::SegmentNotReady) => drop(store.maintain()),
+                Err(AppendError::DiskFull) => break,
+                Err(error) => panic!("{error}"),
+            }
+            write_all(&store);
+        }
+        drop(store.maintain());
+    }
+    assert_eq!(log.offsets(Q).unwrap().high_watermark, Offset(stored));
+    drop(store);
+    let left = (16 << 10) - log.appended().0 % (16 << 10);
+    // A start frame takes 72 bytes; a control frame fills up what is left.
+    assert!(left < 144, "{left}");
+    fs.set_capacity(Some(fs.used_bytes()));
+    (fs.restart(), stored)
+}
+
+#[test]
+fn a_store_opens_on_a_disk_without_room_for_its_first_frame_and_goes_on_when_there_is() {
+    let (mut fs, stored) = filled_to_the_brim();
+    // Each start may take the last room for its own frame, the second finds none in any case.
+    for _ in 0..3 {
+        let store = open_inline(&sim_env(&fs), tiny(&sim_dir()));
+        let log = store.handle();
+        assert!(log.stats().disk_full);
+        assert!(matches!(append(&log, 1, 1, b"x"), Err(AppendError::DiskFull)));
+        assert_eq!(read_all(&log, 1).unwrap().len(), usize::try_from(stored).unwrap());
+        drop(store.maintain());
+        assert!(ready_or_not(log.room()), "nobody waits for room that may never come");
+        drop(store);
+        fs = fs.restart();
+    }
+    let store = open_inline(&sim_env(&fs), tiny(&sim_dir()));
+    let log = store.handle();
+    let (bytes, header) = batch_at(1, b"commit", NOW_MS);
+    let commit = || log.append(Q, EPOCH, Class::System, &bytes, &header);
+    assert!(matches!(commit(), Err(AppendError::DiskFull)));
+    assert!(matches!(log.set_log_start(Q, Offset(1)), Err(crate::store::LogStartError::Append(_))));
+    fs.set_capacity(None);
+    store.maintain().unwrap();
+    assert_eq!(append(&log, 1, 1, b"x").unwrap().base_offset, Offset(stored));
+    write_all(&store);
+    drop(store);
+    let store = open_inline(&sim_env(&fs.reboot(1)), tiny(&sim_dir()));
+    assert_eq!(store.damage(), []);
+    assert_eq!(read_all(&store.handle(), 1).unwrap().len(), usize::try_from(stored).unwrap() + 1);
+}
+
+#[test]
+fn power_cuts_while_a_full_disk_gets_room_again_lose_nothing() {
+    let life = |fs: &SimFs| -> Option<i64> {
+        let opened =
+            Store::open_inline(&sim_env(fs), tiny(&sim_dir()), Box::new(Recorder::default()));
+        let store = opened.ok()?;
+        let log = store.handle();
+        fs.set_capacity(None);
+        store.maintain().ok()?;
+        append(&log, 1, 1, b"x").ok()?;
+        while store.write_ready().ok()? {}
+        Some(log.offsets(Q).unwrap().high_watermark.0)
+    };
+    let (fs, stored) = filled_to_the_brim();
+    let before = fs.operations();
+    assert_eq!(life(&fs), Some(stored + 1));
+    let after = fs.operations();
+    assert!(after > before + 5);
+    for cut in before + 1..=after {
+        let (fs, stored) = filled_to_the_brim();
+        fs.cut_at(cut);
+        let acked = life(&fs).unwrap_or(stored);
+        for fs in [fs.reboot(cut), fs.restart()] {
+            let found = life(&fs).unwrap();
+            assert!(found > acked, "cut {cut}: {found} of {acked}");
+        }
+    }
+}
+
+fn ready_or_not(future: impl Future) -> bool {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    future.as_mut().poll(&mut context).is_ready()
+}
+
 #[test]
 fn unreadable_sectors_are_an_error_of_the_read_alone() {
     let fs = SimFs::new(1);

@@ -128,6 +128,29 @@ fn records_that_go_between_looking_and_loading_are_out_of_range_and_not_lost() {
     assert!(matches!(located.load(), Err(ReadError::OutOfRange { log_start: Offset(2000), .. })));
 }
 
+/// A sealed segment is read through a map, and nobody may write to a mapped file.
+#[test]
+fn a_segment_is_sealed_once_all_of_it_is_durable_and_not_before() {
+    let fs = SimFs::new(1);
+    let store = open(&fs);
+    let log = store.handle();
+    while log.appended().0 <= 16 << 10 {
+        append(&log, 1, 1, &[1; 1000]).unwrap();
+    }
+    let index = sim_dir().join("00000000000000000000.index");
+    let is_sealed = || fs.size(&index).unwrap().is_some();
+    let mut durable = log.durable().0;
+    while durable < 16 << 10 {
+        store.maintain().unwrap();
+        assert_eq!(log.durable().0, durable, "nothing was to be done that needs it durable");
+        assert!(!is_sealed(), "sealed at {durable}");
+        assert!(store.write_ready().unwrap());
+        durable = log.durable().0;
+    }
+    store.maintain().unwrap();
+    assert!(is_sealed());
+}
+
 #[test]
 fn lookups_by_time_find_the_first_batch_that_reaches_it() {
     let store = open(&SimFs::new(1));
