@@ -1,8 +1,8 @@
 //! The store alone: what an append costs, how fast groups reach the disk beside what the disk can
 //! do, how fast batches are read, and how long a start takes.
 //!
-//! `cargo bench --bench store [-- DIR [PART]...]`, with parts `queues`, `append`, `latency`, `produce`,
-//! `read` and `start`; DIR is on the disk to measure, the system's temporary one without it.
+//! `cargo bench --bench store [-- DIR [PART]...]`, with parts `queues`, `append`, `latency`, `stalls`,
+//! `produce`, `read` and `start`; DIR is on the disk to measure, the system's temporary one without it.
 //! Figures are ratios to limits of the same run wherever there is a limit. benches/README.md says
 //! how to read them.
 
@@ -17,7 +17,7 @@
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use braid::env::fs::{DIRECT_ALIGN_BYTES, Mode};
 use braid::env::{Env, real};
@@ -197,6 +197,98 @@ fn synced_latency(env: &Env, root: &Path) {
     );
 }
 
+fn tail_of(nanos: &Histogram<u64>) -> String {
+    let ms = |quantile: f64| nanos.value_at_quantile(quantile) as f64 / 1e6;
+    format!(
+        "p50 {:.2} ms, p99 {:.2}, p99.9 {:.2}, max {:.1}",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0)
+    )
+}
+
+/// Does `one` every half millisecond until the time is over.
+fn every_half_millisecond(until: Instant, mut one: impl FnMut() -> Duration) -> Histogram<u64> {
+    let mut nanos = Histogram::<u64>::new(3).unwrap();
+    while Instant::now() < until {
+        nanos.record(one().as_nanos() as u64).unwrap();
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    nanos
+}
+
+/// What one slow client sees of segments being made, sealed and recorded under a steady load,
+/// beside what a file that nobody looks after sees of the same disk at the same time.
+fn stalls(env: &Env, root: &Path, mb_per_s: u64) {
+    const SIZE_BYTES: usize = 400;
+    let path = root.join("braid-bench-raw");
+    drop(std::fs::remove_file(&path));
+    let raw = env.fs.open(&path, Mode::CreateNew).unwrap();
+    let (zeros, raw_bytes) = (vec![0u8; 1 << 20], 8 << 20);
+    for at in (0..raw_bytes).step_by(1 << 20) {
+        raw.write_at(&[IoSlice::new(&zeros)], at).unwrap();
+    }
+    raw.sync().unwrap();
+    let raw = env.fs.open(&path, Mode::Direct).unwrap();
+    let store = open(env, config(&fresh(root)));
+    let log = store.handle();
+    for queue in 0..1000 {
+        log.open_queue(QueueId(queue));
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    let (mut rooms, mut appends) = (Histogram::<u64>::new(3).unwrap(), Histogram::new(3).unwrap());
+    let (acks, raws) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (bytes, header) = batch(SIZE_BYTES);
+            let (start, mut i) = (Instant::now(), 0u32);
+            while Instant::now() < until {
+                let due = start.elapsed().as_micros() as u64 * mb_per_s / SIZE_BYTES as u64;
+                while u64::from(i) < due {
+                    block_on(log.room());
+                    append(&log, i % 1000, &bytes, &header);
+                    i += 1;
+                }
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        });
+        let raws = scope.spawn(|| {
+            let buffer = vec![1u8; 2 * DIRECT_ALIGN_BYTES];
+            let skip = buffer.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+            let block = &buffer[skip..skip + DIRECT_ALIGN_BYTES];
+            let mut at = 0;
+            every_half_millisecond(until, || {
+                let start = Instant::now();
+                raw.write_synced_at(&[IoSlice::new(block)], at).unwrap();
+                at = (at + DIRECT_ALIGN_BYTES as u64) % raw_bytes;
+                start.elapsed()
+            })
+        });
+        let (bytes, header) = batch(SIZE_BYTES);
+        let acks = every_half_millisecond(until, || {
+            let start = Instant::now();
+            block_on(log.room());
+            rooms.record(start.elapsed().as_nanos() as u64).unwrap();
+            let before = Instant::now();
+            append(&log, 0, &bytes, &header);
+            appends.record(before.elapsed().as_nanos() as u64).unwrap();
+            block_on(log.wait_durable(log.appended())).unwrap();
+            start.elapsed()
+        });
+        (acks, raws.join().unwrap())
+    });
+    let ratio = acks.value_at_quantile(0.999) as f64 / raws.value_at_quantile(0.999) as f64;
+    println!(
+        "under {mb_per_s} MB/s of {SIZE_BYTES} B batches, {:.1} segments:",
+        log.appended().0 as f64 / 134e6
+    );
+    println!("  raw    {}", tail_of(&raws));
+    println!("  ack    {}; p99.9 is {ratio:.1} of raw", tail_of(&acks));
+    println!("  room   {}", tail_of(&rooms));
+    println!("  append {}", tail_of(&appends));
+    std::fs::remove_file(&path).unwrap();
+}
+
 /// Producers that never wait but for room.
 fn throughput(env: &Env, root: &Path, size_bytes: usize, threads: u32) {
     let (_, raw) = raw_disk(env, root, 1 << 20, 512);
@@ -364,6 +456,11 @@ fn main() {
     }
     if wanted("latency") {
         synced_latency(&env, &root);
+    }
+    if wanted("stalls") {
+        for mb_per_s in [20, 100] {
+            stalls(&env, &root, mb_per_s);
+        }
     }
     if wanted("produce") {
         for (size_bytes, threads) in

@@ -146,6 +146,9 @@ pub enum DamageReason {
     /// A block of the index does not match its checksum.
     #[error("the index is unreadable")]
     Index,
+    /// The device does not give back what stands there.
+    #[error("the disk cannot read it")]
+    Unreadable,
     /// The frame that held the offset is lost.
     #[error("the frame that held the offset is lost")]
     Lost,

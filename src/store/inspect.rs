@@ -12,7 +12,7 @@ use super::checkpoint::{Checkpoint, Meta};
 use super::error::{DamageReason, IoFailure};
 use super::frame::{Header, Kind, Lineage};
 use super::index::MappedIndex;
-use super::recovery::{Listing, newest_checkpoint};
+use super::recovery::{Listing, newest_checkpoint, reason};
 use super::scan::Scanner;
 use super::segment::name;
 use super::walk::{Durability, Step};
@@ -298,7 +298,7 @@ impl Inspection {
         let mut stored: HashMap<u64, Header> = HashMap::new();
         let mut damage: Vec<(u64, DamageReason)> = Vec::new();
         let mut end = first;
-        let ended = self.walk(first, size_bytes, &mut |step, _| {
+        let ended = self.walk(first, size_bytes, &mut |step, scanner| {
             match step {
                 Step::Frame(header) => {
                     report.frames += 1;
@@ -306,11 +306,11 @@ impl Inspection {
                     end = header.end();
                 }
                 Step::Bent(header) => {
-                    damage.push((header.position, DamageReason::Body));
+                    damage.push((header.position, reason(scanner, step, DamageReason::Body)));
                     end = header.end();
                 }
                 Step::Lost { at, .. } | Step::LostTail { at, .. } => {
-                    damage.push((*at, DamageReason::Header));
+                    damage.push((*at, reason(scanner, step, DamageReason::Header)));
                 }
                 Step::Full { closed_at } => end = *closed_at,
                 Step::Tail(tail) => end = *tail,

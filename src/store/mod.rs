@@ -35,6 +35,7 @@ mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod walk;
 mod watermark;
 mod width;

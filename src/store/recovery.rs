@@ -16,7 +16,7 @@ use super::checkpoint::{Checkpoint, Clean, Meta};
 use super::chunk::AlignedBuffer;
 use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
-use super::frame::{ACCEPTS_LOSS, Header, Kind, Lineage};
+use super::frame::{ACCEPTS_LOSS, HEADER_BYTES, Header, Kind, Lineage};
 use super::index::{MappedIndex, MemIndex};
 use super::keeper::{Keeper, Leftover};
 use super::queue::Place;
@@ -25,10 +25,11 @@ use super::scan::Scanner;
 use super::segment::{Segment, SegmentReader, name};
 use super::sequencer::Sequencer;
 use super::state::{Prepared, State, note};
+use super::unreadable::read_around;
 use super::walk::{Durability, Step};
 use super::width::{index, narrow};
 use crate::env::Env;
-use crate::env::fs::{File, Mode};
+use crate::env::fs::{File, Map, Mode, is_unreadable};
 use crate::model::{Position, QueueId};
 
 /// What a directory holds, once brought back.
@@ -86,7 +87,10 @@ pub(super) fn newest_checkpoint(
 ) -> Result<Option<(Checkpoint, Vec<u64>)>, IoFailure> {
     for (i, number) in numbers.iter().enumerate().rev() {
         let path = name::checkpoint(dir, *number);
-        let bytes = env.fs.read_all(&path).map_err(IoFailure::of("read", &path))?;
+        let bytes = match env.fs.read_all(&path) {
+            Err(error) if is_unreadable(&error) => Vec::new(),
+            bytes => bytes.map_err(IoFailure::of("read", &path))?,
+        };
         match Checkpoint::decode(&bytes) {
             Ok(checkpoint) if checkpoint.log_tag == log_tag && checkpoint.number == *number => {
                 let from = i.saturating_sub(1);
@@ -296,15 +300,24 @@ impl Recovery<'_> {
         {
             return Ok(None);
         }
-        let map = self.env.fs.open(&path, Mode::Read).and_then(|file| file.map());
-        let map = map.map_err(IoFailure::of("map", &path))?;
-        let index = MappedIndex::open(map).ok().filter(|index| {
+        let map = self.map_index(&path)?;
+        let index = map.and_then(|map| MappedIndex::open(map).ok()).filter(|index| {
             index.segment().first == first && index.segment().log_tag == self.state.log_tag
         });
         if index.is_none() {
             tracing::error!(path = %path.display(), "an index is damaged: made again from its segment");
         }
         Ok(index)
+    }
+
+    /// Maps an index; none when its beginning cannot be read, which a map would die of.
+    fn map_index(&self, path: &Path) -> Result<Option<Map>, IoFailure> {
+        let file = self.env.fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
+        match MappedIndex::probe(&*file).and_then(|()| file.map()) {
+            Ok(map) => Ok(Some(map)),
+            Err(error) if is_unreadable(&error) => Ok(None),
+            Err(source) => Err(IoFailure::of("map", path)(source)),
+        }
     }
 
     fn attach_sealed(&mut self, path: &Path, extent: (u64, u64), index: MappedIndex) -> Ended {
@@ -379,11 +392,11 @@ impl Recovery<'_> {
                     self.replay(&header, batch.as_ref());
                 }
                 Step::Bent(header) => {
-                    self.report(path, at, DamageReason::Body);
+                    self.report(path, at, reason(scanner, &step, DamageReason::Body));
                     self.replay(&header, None);
                 }
                 Step::Lost { .. } | Step::LostTail { .. } => {
-                    self.report(path, at, DamageReason::Header);
+                    self.report(path, at, reason(scanner, &step, DamageReason::Header));
                     self.unknown_loss.get_or_insert(at);
                 }
                 Step::Full { .. } | Step::Tail(_) => {}
@@ -471,7 +484,10 @@ impl Recovery<'_> {
         if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_none() {
             return Ok(None);
         }
-        let bytes = fs.read_all(&path).map_err(IoFailure::of("read", &path))?;
+        let bytes = match fs.read_all(&path) {
+            Err(error) if is_unreadable(&error) => return Ok(None),
+            bytes => bytes.map_err(IoFailure::of("read", &path))?,
+        };
         let expected = Clean {
             log_tag: self.state.log_tag,
             number: self.checkpoint.number,
@@ -511,10 +527,13 @@ impl Recovery<'_> {
         if fs.size(&path).map_err(IoFailure::of("look up", &path))?.is_none_or(|n| n == 0) {
             return Ok(None);
         }
-        let map = fs.open(&path, Mode::Read).and_then(|file| file.map());
-        let index = MappedIndex::open(map.map_err(IoFailure::of("map", &path))?);
+        let bytes: Map = match fs.read_all(&path) {
+            Err(error) if is_unreadable(&error) => return Ok(None),
+            bytes => Arc::new(bytes.map_err(IoFailure::of("read", &path))?),
+        };
+        let index = MappedIndex::open(bytes).ok();
         let last = self.checkpoint.segments.last().map(|(first, _)| *first);
-        Ok(index.ok().and_then(|index| {
+        Ok(index.and_then(|index| {
             let of = index.segment();
             let fits = of.log_tag == self.state.log_tag
                 && Some(of.first) == last
@@ -566,7 +585,15 @@ impl Recovery<'_> {
 
     /// Makes the log end at `tail`: opens the active segment for writing and fills the ring with
     /// the beginning of its last block.
-    fn finish_tail(&mut self, tail: u64) -> Result<(), OpenError> {
+    fn finish_tail(&mut self, mut tail: u64) -> Result<(), OpenError> {
+        let last_block = match self.last_block(tail)? {
+            Some(bytes) => bytes,
+            None => {
+                // Written over, it could be read again, and what it held would be gone for good.
+                tail = tail.next_multiple_of(BLOCK_BYTES);
+                Vec::new()
+            }
+        };
         let state = &mut self.state;
         state.appended = tail;
         state.opened_at = tail;
@@ -580,20 +607,46 @@ impl Recovery<'_> {
         active.written_to = tail.next_multiple_of(BLOCK_BYTES);
         active.direct =
             Some(self.env.fs.open(path, Mode::Direct).map_err(IoFailure::of("open", path))?);
-        let block = tail - tail % BLOCK_BYTES;
-        if block < tail {
-            let mut bytes = vec![0; index(tail - block)];
-            let file = self.env.fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
-            file.read_at(&mut bytes, block - active.first).map_err(IoFailure::of("read", path))?;
-            let reserved = state.ring.reserve(bytes.len() as u64, true, 0);
+        if !last_block.is_empty() {
+            let reserved = state.ring.reserve(last_block.len() as u64, true, 0);
             reserved.map_err(IoFailure::of("take memory for", path))?;
-            state.ring.append(block, &bytes);
+            state.ring.append(tail - last_block.len() as u64, &last_block);
         }
         Ok(())
     }
+
+    /// The beginning of the block that the log ends in; none when it cannot be read.
+    fn last_block(&mut self, tail: u64) -> Result<Option<Vec<u8>>, OpenError> {
+        let block = tail - tail % BLOCK_BYTES;
+        let mut bytes = vec![0; index(tail - block)];
+        let active = self.state.segments.values().next_back().filter(|it| tail < it.end());
+        let Some(active) = active.filter(|_| block < tail) else { return Ok(Some(Vec::new())) };
+        let path = active.reader.path.clone();
+        let file = self.env.fs.open(&path, Mode::Read).map_err(IoFailure::of("open", &path))?;
+        match file.read_at(&mut bytes, block - active.first) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if is_unreadable(&error) => {
+                self.report(&path, block, DamageReason::Unreadable);
+                self.unknown_loss.get_or_insert(block);
+                Ok(None)
+            }
+            Err(source) => Err(IoFailure::of("read", &path)(source).into()),
+        }
+    }
 }
 
-/// Writes the blocks of a range of a file with what they hold, zeros behind its end.
+/// Why a frame is damaged, if not for being unreadable.
+pub(super) fn reason(scanner: &Scanner, step: &Step, otherwise: DamageReason) -> DamageReason {
+    let extent = match step {
+        Step::Bent(header) => header.position..header.end(),
+        Step::Lost { at, .. } | Step::LostTail { at, .. } => *at..*at + HEADER_BYTES as u64,
+        Step::Frame(_) | Step::Full { .. } | Step::Tail(_) => return otherwise,
+    };
+    if scanner.is_unreadable(extent) { DamageReason::Unreadable } else { otherwise }
+}
+
+/// Writes the blocks of a range of a file with what they hold, zeros behind its end. Those that
+/// cannot be read are left alone.
 fn rewrite(read: &dyn File, write: &dyn File, range: Range<u64>) -> std::io::Result<()> {
     const AT_ONCE: u64 = 64 * BLOCK_BYTES;
     let mut at = range.start - range.start % BLOCK_BYTES;
@@ -603,10 +656,15 @@ fn rewrite(read: &dyn File, write: &dyn File, range: Range<u64>) -> std::io::Res
         let bytes = buffer.get_mut();
         bytes.fill(0);
         let length = index((range.end - at).min(bytes.len() as u64));
-        read.read_at(&mut bytes[..length], at)?;
-        let whole = length.next_multiple_of(index(BLOCK_BYTES));
-        write.write_synced_at(&[IoSlice::new(&buffer.get()[..whole])], at)?;
-        at += whole as u64;
+        let (_, bad) = read_around(read, &mut bytes[..length], at)?;
+        let whole = at + (length as u64).next_multiple_of(BLOCK_BYTES);
+        let ends = bad.iter().map(|bad| bad.start).chain([whole]);
+        let starts = [at].into_iter().chain(bad.iter().map(|bad| bad.end));
+        for (start, end) in starts.zip(ends).filter(|(start, end)| start < end) {
+            let good = &buffer.get()[index(start - at)..index(end - at)];
+            write.write_synced_at(&[IoSlice::new(good)], start)?;
+        }
+        at = whole;
     }
     Ok(())
 }

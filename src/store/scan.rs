@@ -5,9 +5,11 @@
 //! by the offline tools.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::frame::{ALIGN, HEADER_BYTES, Header, Kind, Lineage, MAGIC};
+use super::unreadable::read_around;
 use super::width::index;
 use crate::env::fs::File;
 
@@ -39,6 +41,8 @@ pub(super) struct Scanner {
     window: Vec<u8>,
     window_at: u64,
     window_bytes: usize,
+    /// Ranges of positions met that the device cannot read; they were taken for zeros.
+    unreadable: Vec<Range<u64>>,
 }
 
 impl Scanner {
@@ -60,6 +64,7 @@ impl Scanner {
             window: Vec::new(),
             window_at: first,
             window_bytes: index(size_bytes.min(4 << 20)),
+            unreadable: Vec::new(),
         })
     }
 
@@ -164,9 +169,28 @@ impl Scanner {
         let left = index(self.written_to - position);
         self.window.resize(length.max(self.window_bytes).min(left), 0);
         self.window_at = position;
-        let n = self.file.read_at(&mut self.window, position - self.first)?;
+        let (n, bad) = read_around(&*self.file, &mut self.window, position - self.first)?;
         self.window.truncate(n);
+        for range in bad {
+            let range = self.first + range.start..self.first + range.end;
+            if !self.unreadable.contains(&range) {
+                self.unreadable.push(range);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether part of a range that was looked at cannot be read.
+    pub(super) fn is_unreadable(&self, range: Range<u64>) -> bool {
+        self.unreadable.iter().any(|bad| bad.start < range.end && range.start < bad.end)
+    }
+
+    /// The first position from `position` on whose block can be read, as far as it was looked at.
+    pub(super) fn readable_from(&self, mut position: u64) -> u64 {
+        while let Some(bad) = self.unreadable.iter().find(|bad| bad.contains(&position)) {
+            position = bad.end;
+        }
+        position
     }
 }
 

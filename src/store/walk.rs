@@ -2,7 +2,8 @@
 //!
 //! Where no whole frame is, either the log ends there, since what was being written never became
 //! durable, or what stood there was durable once: then it is damage. What decides is the highest
-//! durable watermark known: the checkpoint's, and those that whole frames further on carry.
+//! durable watermark known: the checkpoint's, and those that whole frames further on carry. What
+//! the device cannot read is never a torn end: it may have been acknowledged, and nobody can see.
 //! Recovery and the offline tools judge by this one rule.
 
 use std::collections::BTreeMap;
@@ -77,7 +78,8 @@ impl Durability {
             Found::BentBody(header) => header.end(),
             Found::Nothing => at + HEADER_BYTES as u64,
         };
-        if !self.was_durable(scanner, at, end, since)? {
+        let is_unreadable = scanner.is_unreadable(at..end);
+        if !self.was_durable(scanner, at, end, since)? && !is_unreadable {
             return Ok(Step::Tail(at));
         }
         if let Found::BentBody(header) = found {
@@ -88,7 +90,8 @@ impl Durability {
         }
         if self.known < scanner.end() && !self.next_segment_began(scanner.end(), since)? {
             // What is known to have been durable is not written over.
-            return Ok(Step::LostTail { at, tail: self.known.next_multiple_of(ALIGN) });
+            let tail = scanner.readable_from(at.max(self.known).next_multiple_of(ALIGN));
+            return Ok(Step::LostTail { at, tail });
         }
         Ok(Step::Lost { at, next: scanner.end() })
     }

@@ -109,6 +109,16 @@ pub trait Fs: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whether an error says that the device cannot give back what stands at that place; other places
+/// of the file may be well.
+#[must_use]
+pub fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error).is_some_and(|errno| {
+        [Errno::IO, Errno::NODATA, Errno::BADMSG, Errno::ILSEQ, Errno::UCLEAN].contains(&errno)
+    })
+}
+
 /// Whether a directory cannot be synced by whoever may not write it either.
 fn is_foreign(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};

@@ -6,17 +6,21 @@
 //! and never a wrong answer. Reading may touch cold pages: it belongs on the reader pool.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use std::io;
+
 use bytes::{Buf, BufMut};
 
 use super::Entry;
 use super::mem::{MemIndex, Run};
-use crate::env::fs::Map;
+use crate::env::fs::{File, Map};
 use crate::model::QueueId;
 use crate::store::frame::Lineage;
 use crate::store::width::{index, narrow};
 
 pub(in crate::store) const MAGIC: [u8; 4] = *b"BIX\x01";
 const HEADER_BYTES: usize = 64;
+/// Where the header counts the queues.
+const QUEUES_AT: usize = 32;
 const DIRECTORY_ENTRY_BYTES: usize = 48;
 const BLOCK_BYTES: usize = 4096;
 const ENTRY_BYTES: usize = 32;
@@ -205,6 +209,21 @@ impl MappedIndex {
             return Err(IndexDamaged);
         }
         Ok(this)
+    }
+
+    /// Reads what [`MappedIndex::open`] looks at: of what the device cannot read, a map dies.
+    pub(in crate::store) fn probe(file: &dyn File) -> io::Result<()> {
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(&mut header, 0)?;
+        let queues: [u8; 4] =
+            header.get(QUEUES_AT..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        let directory = u64::from(u32::from_be_bytes(queues)) * DIRECTORY_ENTRY_BYTES as u64;
+        let end = file.len()?.min(HEADER_BYTES as u64 + directory);
+        let mut piece = vec![0; 64 << 10];
+        for at in (0..end).step_by(piece.len()) {
+            file.read_at(&mut piece, at)?;
+        }
+        Ok(())
     }
 
     pub(in crate::store) fn segment(&self) -> Segment {
