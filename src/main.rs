@@ -1,5 +1,9 @@
 //! The broker's process: arguments, then the one thing they ask for.
+//!
+//! Exit codes: 0 done, or stopped in order; 1 could not start or go on, or damage was found; 2 wrong
+//! arguments or configuration; 74 a critical part failed and the process ended at once.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -7,7 +11,7 @@ use anyhow::Context;
 use braid::cli::{self, Command};
 use braid::config::Config;
 use braid::env::{Env, real};
-use braid::node::Node;
+use braid::node::{Node, fit_connections};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal asks to stop. A failed part ends the process at once.
-fn run(env: Env, config: Config) -> anyhow::Result<()> {
+fn run(env: Env, mut config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -40,20 +44,46 @@ fn run(env: Env, config: Config) -> anyhow::Result<()> {
                 .unwrap_or_else(|_| "info,openraft=warn".into()),
         )
         .init();
+    fit_connections(&mut config, real::raise_descriptor_limit());
+    let notify_socket = std::env::var_os(real::NOTIFY_SOCKET);
+    let tell = |state| tell(notify_socket.as_ref(), state);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
     runtime.block_on(async {
         let spawner = env.spawner.clone();
-        let node = Node::start(env, config).await?;
+        // Before the start, which may take long: from here on an orderly end is possible.
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let asked = async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        tokio::pin!(asked);
+        let node = tokio::select! {
+            node = Node::start(env, config) => node?,
+            _ = &mut asked => return Ok(()),
+        };
+        tell(real::State::Ready);
+        let why = tokio::select! {
             failed = node.failed() => spawner.fatal(&failed.to_string()),
-            _ = terminate.recv() => {}
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
-        }
+            why = &mut asked => why,
+        };
+        tracing::info!("stopping: {why}");
+        tell(real::State::Stopping);
         node.stop().await;
         Ok(())
     })
+}
+
+/// Tells the service manager, when there is one.
+fn tell(socket: Option<&OsString>, state: real::State) {
+    if let Some(socket) = socket
+        && let Err(error) = real::notify(socket, state)
+    {
+        tracing::warn!(%error, "cannot tell the service manager: {state:?}");
+    }
 }

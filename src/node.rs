@@ -12,7 +12,9 @@ use braid_raft::{MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, Pr
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::api::{AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds};
+use crate::api::{
+    AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds, Refusals,
+};
 use crate::config::Config;
 use crate::env::Env;
 use crate::env::net::Listener;
@@ -165,6 +167,7 @@ impl Node {
             producer_ids: ProducerIds::default(),
             config_changes: tokio::sync::Semaphore::new(1),
             topic_settings: Arc::clone(&topic_settings),
+            refusals: Refusals::default(),
             config,
         });
         reconciler.spawn(stopped.clone());
@@ -227,8 +230,11 @@ impl Node {
     }
 }
 
+mod descriptors;
 #[cfg(test)]
 mod tests;
+
+pub use descriptors::fit_connections;
 
 fn metadata_config(config: &Config) -> MetadataConfig {
     let features = BTreeMap::from([("metadata.version".to_owned(), crate::api::METADATA_VERSION)]);
@@ -342,6 +348,8 @@ fn limits(config: &Config) -> Limits {
         idle_max: network.idle_max,
         connections_max: network.connections_max,
         connections_per_ip_max: network.connections_per_ip_max,
+        connections_by_ip_max: network.connections_by_ip_max.clone(),
+        first_request_max: network.first_request_max,
         fetch_size_bytes_max: config.fetch.response_size_bytes_max,
     }
 }

@@ -5,8 +5,9 @@
 //! [`accept`] is the first stage and a plain function, so the order of a connection's requests is
 //! fixed before anything is awaited.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,6 +65,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod refusal;
 mod respond;
 mod sync_group;
 mod unregister_broker;
@@ -75,6 +77,7 @@ pub(crate) use create_topics::OFFSETS_TOPIC;
 pub(crate) use fetch_session::FetchSessions;
 pub(crate) use init_producer_id::ProducerIds;
 pub(crate) use produce::Produced;
+pub(crate) use refusal::{Refusals, tell_answer, tell_connection};
 
 /// Bounds on what clients may make the broker hold.
 #[derive(Debug, Clone)]
@@ -84,6 +87,10 @@ pub(crate) struct Limits {
     pub(crate) idle_max: Option<Duration>,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_ip_max: usize,
+    /// Instead of the limit above, for these addresses.
+    pub(crate) connections_by_ip_max: BTreeMap<IpAddr, usize>,
+    /// How long a connection may take to send its first request.
+    pub(crate) first_request_max: Duration,
     pub(crate) fetch_size_bytes_max: usize,
 }
 
@@ -103,6 +110,7 @@ pub(crate) struct Broker {
     /// One permit: settings are worked out from those that stand, so one change at a time.
     pub(crate) config_changes: tokio::sync::Semaphore,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
+    pub(crate) refusals: Refusals,
 }
 
 /// Who asks: one per connection.
@@ -188,17 +196,7 @@ pub(crate) fn accept(
 ) -> Result<Accepted, CloseReason> {
     let (header, body) = RequestHeader::parse(frame)?;
     let request = request::decode(&header, body).inspect_err(|error| {
-        let client_id = header.client_id.as_ref().map_or("", |id| id.as_str());
-        let (software, peer) = (&caller.software, &caller.peer);
-        match error {
-            // An honest client that is too old or too new: somebody will ask why it fails.
-            DecodeError::UnknownApi { .. } | DecodeError::UnsupportedVersion { .. } => {
-                tracing::info!(%error, client_id, ?software, %peer, "closing a connection");
-            }
-            DecodeError::Refused { .. } | DecodeError::Malformed { .. } => {
-                tracing::debug!(%error, client_id, ?software, %peer, "closing a connection");
-            }
-        }
+        refusal::tell_request(broker, caller, &header, None, error);
     })?;
     Ok(match request {
         Request::Produce(request) => produce::submit(broker, header, now, request),

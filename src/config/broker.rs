@@ -56,10 +56,20 @@ keys! {
     REQUEST_MEMORY_BYTES = Key::long("braid.request.memory.bytes", "134217728").at_least(1_048_576);
     /// After how many milliseconds without a request a connection is closed; -1 never.
     CONNECTIONS_MAX_IDLE_MS = Key::long("connections.max.idle.ms", "600000");
-    /// How many connections the broker holds at most. Further ones are closed at once.
-    MAX_CONNECTIONS = Key::int("max.connections", "2147483647").at_least(0).cluster_wide();
+    /// After how many milliseconds a connection is closed that has not sent a whole request yet.
+    FIRST_REQUEST_MAX_MS = Key::long("braid.first.request.max.ms", "10000").at_least(1);
+    /// How many connections the broker holds at most. Further ones take the places of those that
+    /// have not sent a request yet; when there are none, they are closed at once. The system's limit
+    /// of open files lowers it.
+    MAX_CONNECTIONS = Key::int("max.connections", "10000").at_least(0).cluster_wide()
+        .differs("Kafka's is 2147483647, no limit; connections cost memory that no other limit bounds");
     /// How many connections one client address may hold. Further ones are closed at once.
-    MAX_CONNECTIONS_PER_IP = Key::int("max.connections.per.ip", "2147483647").at_least(0).cluster_wide();
+    MAX_CONNECTIONS_PER_IP = Key::int("max.connections.per.ip", "1000").at_least(0).cluster_wide()
+        .differs("Kafka's is 2147483647, no limit; one address should not take all the places");
+    /// How many connections single client addresses may hold, as a list of address:count.
+    MAX_CONNECTIONS_PER_IP_OVERRIDES = Key::string("max.connections.per.ip.overrides", "").cluster_wide()
+        .check(Check::CountByAddress)
+        .partial("Clients are told apart by addresses; names of hosts are not looked up.");
 }
 
 keys! {

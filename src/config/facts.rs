@@ -50,6 +50,7 @@ const STRICTER: &[&str] = &[
     "group.min.session.timeout.ms",
     "listeners",
     "log.dir",
+    "max.connections.per.ip.overrides",
     "offset.metadata.max.bytes",
 ];
 /// Checks that would only stop a start over a key without effect.
@@ -137,6 +138,7 @@ fn valid(key: &Key) -> Vec<String> {
         Check::ThrottledReplicas => words("[partitionId]:[brokerId],[partitionId]:[brokerId],..."),
         Check::NonEmpty => words("non-empty list"),
         Check::ClusterId => words("a UUID"),
+        Check::CountByAddress => words("address:count,..."),
     }
 }
 

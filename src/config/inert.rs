@@ -46,9 +46,6 @@ keys! {
     SOCKET_RECEIVE_BUFFER_BYTES = Key::int("socket.receive.buffer.bytes", "102400").nothing(SOCKETS);
     /// The backlog of a listening socket.
     SOCKET_LISTEN_BACKLOG_SIZE = Key::int("socket.listen.backlog.size", "50").at_least(1).nothing(SOCKETS);
-    /// Connections allowed to single addresses, as a list of host:count.
-    MAX_CONNECTIONS_PER_IP_OVERRIDES = Key::string("max.connections.per.ip.overrides", "").cluster_wide()
-        .nothing("max.connections.per.ip holds for every address");
     /// New connections accepted in a second.
     MAX_CONNECTION_CREATION_RATE = Key::int("max.connection.creation.rate", "2147483647").at_least(0).cluster_wide()
         .nothing(QUOTAS);

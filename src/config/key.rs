@@ -73,6 +73,8 @@ pub enum Check {
     ThrottledReplicas,
     /// 22 characters of URL-safe base64: a UUID as Kafka writes it.
     ClusterId,
+    /// A list of `address:count`, as one text.
+    CountByAddress,
 }
 
 /// How Kafka lets a broker key change while the broker runs.
@@ -269,6 +271,7 @@ impl Key {
             Check::GzipLevel => "-1, or 1 to 9".to_owned(),
             Check::ThrottledReplicas => "* or a list of partition:broker".to_owned(),
             Check::ClusterId => "22 characters of URL-safe base64".to_owned(),
+            Check::CountByAddress => "a list of address:count, such as 10.0.0.1:50".to_owned(),
         }
     }
 

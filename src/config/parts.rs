@@ -2,6 +2,8 @@
 //!
 //! A part receives its own struct and nothing else. What these structs hold has been checked.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use braid_base::model::BrokerId;
 
 use super::broker as keys;
 use super::listener::ListenerConfig;
+use super::value::{address_and_count, parts as parts_of_text};
 use super::values::Values;
 
 /// Who this broker is.
@@ -37,6 +40,10 @@ pub struct NetworkConfig {
     pub connections_max: usize,
     /// Connections at once of one client address.
     pub connections_per_ip_max: usize,
+    /// Instead of the limit above, for these addresses.
+    pub connections_by_ip_max: BTreeMap<IpAddr, usize>,
+    /// How long a connection may take to send its first request.
+    pub first_request_max: Duration,
 }
 
 /// The data directory and the CommitLog in it.
@@ -164,6 +171,8 @@ fn network(values: &Values, listeners: Vec<ListenerConfig>) -> NetworkConfig {
         idle_max: (idle_ms >= 0).then(|| ms(idle_ms)),
         connections_max: count(values.int(&keys::MAX_CONNECTIONS)),
         connections_per_ip_max: count(values.int(&keys::MAX_CONNECTIONS_PER_IP)),
+        connections_by_ip_max: by_address(values),
+        first_request_max: ms(values.long(&keys::FIRST_REQUEST_MAX_MS)),
     }
 }
 
@@ -182,6 +191,11 @@ fn group(values: &Values) -> GroupConfig {
         ),
         offset_metadata_bytes_max: count(values.int(&keys::OFFSET_METADATA_MAX_BYTES)),
     }
+}
+
+fn by_address(values: &Values) -> BTreeMap<IpAddr, usize> {
+    let overrides = values.text(&keys::MAX_CONNECTIONS_PER_IP_OVERRIDES);
+    parts_of_text(&overrides).filter_map(address_and_count).collect()
 }
 
 /// The checks of the keys keep these numbers from being negative.

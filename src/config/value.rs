@@ -4,6 +4,7 @@
 //! split at commas) and so do the messages, which clients and operators search for.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::key::{Check, Key, Kind};
 
@@ -114,6 +115,14 @@ fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
         }),
         (Check::ClusterId, Value::Text(text)) => (!cluster_id(text))
             .then(|| whole("Expected 22 characters of URL-safe base64 (a UUID)".to_owned())),
+        (Check::CountByAddress, Value::Text(text)) => {
+            parts(text).find(|part| address_and_count(part).is_none()).map(|part| {
+                (
+                    part.to_owned(),
+                    "Expected an IP address and a count, as in 10.0.0.1:50".to_owned(),
+                )
+            })
+        }
         (Check::Any, _) => None,
         // A test reads every key's default, so a check that does not fit its type cannot land.
         (check, value) => unreachable!("{}: {check:?} does not fit {value:?}", key.name),
@@ -148,6 +157,20 @@ fn throttled_replicas(texts: &[String]) -> bool {
         text.split_once(':').is_some_and(|(partition, broker)| number(partition) && number(broker))
     };
     matches!(texts, [one] if one == "*") || texts.iter().all(pair)
+}
+
+/// The parts of a list that is kept as one text.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Reads `10.0.0.1:50` or `[::1]:50`.
+pub(super) fn address_and_count(text: &str) -> Option<(IpAddr, usize)> {
+    let (address, count) = text.rsplit_once(':')?;
+    let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let address: IpAddr = address.trim().parse().ok()?;
+    let count = count.trim().parse().ok().filter(|count| *count <= i32::MAX as usize)?;
+    Some((address.to_canonical(), count))
 }
 
 fn cluster_id(text: &str) -> bool {

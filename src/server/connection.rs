@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -51,6 +52,8 @@ pub(crate) enum Ended {
     Frame(#[from] frame::FrameError),
     #[error(transparent)]
     Closed(#[from] CloseReason),
+    #[error("its last request was refused")]
+    Refused,
     #[error("idle for longer than connections.max.idle.ms")]
     Idle,
     #[error("a large request held memory for too long while others waited for it")]
@@ -67,6 +70,8 @@ pub(crate) struct Connection {
     broker: Arc<Broker>,
     memory: Arc<RequestMemory>,
     caller: Caller,
+    /// Told when the first whole request is here.
+    has_spoken: Option<Arc<AtomicBool>>,
     stopping: watch::Receiver<bool>,
     buffer: BytesMut,
     line: VecDeque<Accepted>,
@@ -119,6 +124,7 @@ impl Connection {
         broker: Arc<Broker>,
         memory: Arc<RequestMemory>,
         caller: Caller,
+        has_spoken: Arc<AtomicBool>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let loose = Loose::new(&memory);
@@ -127,6 +133,7 @@ impl Connection {
             broker,
             memory,
             caller,
+            has_spoken: Some(has_spoken),
             stopping,
             buffer: BytesMut::new(),
             read_bytes: FIRST_READ_BYTES,
@@ -145,9 +152,18 @@ impl Connection {
     }
 
     /// Serves the client until it leaves or breaks a rule.
-    pub(crate) async fn run(mut self) -> Ended {
-        match self.serve().await {
+    pub(crate) async fn run(mut self) {
+        let ended = match self.serve().await {
             Ok(ended) | Err(ended) => ended,
+        };
+        match ended {
+            Ended::Frame(_) | Ended::Closed(_) | Ended::Stalled | Ended::SlowReader => {
+                api::tell_connection(&self.broker, &self.caller, &ended);
+            }
+            Ended::Eof | Ended::Io(_) | Ended::Refused | Ended::Idle | Ended::Stopping => {
+                let connection = self.caller.connection;
+                tracing::debug!(connection, reason = %ended, "connection ended");
+            }
         }
     }
 
@@ -264,13 +280,20 @@ impl Connection {
 
     fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
         let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
+        if let Some(has_spoken) = self.has_spoken.take() {
+            has_spoken.store(true, Ordering::Relaxed);
+        }
         let size_bytes = frame.len();
         if size_bytes > READ_BYTES {
             // What is left of a large allocation would keep all of it for as long as the
             // connection lives.
             self.buffer = BytesMut::from(&*self.buffer);
         }
-        let accepted = api::accept(&self.broker, &mut self.caller, now, frame)?;
+        let accepted = match api::accept(&self.broker, &mut self.caller, now, frame) {
+            // That request has been told.
+            Err(CloseReason::Request(_)) => return Err(Ended::Refused),
+            accepted => accepted?,
+        };
         if matches!(accepted, Accepted::Later(_)) {
             self.later_bytes = size_bytes;
         } else {
@@ -343,6 +366,7 @@ impl Connection {
 
     /// Returns the size of the answer.
     fn encode(&mut self, header: &RequestHeader, response: Response) -> usize {
+        api::tell_answer(&self.broker, &self.caller, header, &response);
         let before = self.outgoing.size_bytes();
         if let Err(error) = response::encode(header, response, &mut self.outgoing) {
             self.close(error.into());

@@ -1,18 +1,22 @@
 //! Accepts clients and bounds how many there are, in all and per address.
 //!
 //! One task per listener. A connection over a limit is closed at once: Kafka's clients back off
-//! and try again. Running out of descriptors pauses accepting instead of spinning.
+//! and try again. Connections that have not sent a request are watched: they end at a deadline, and
+//! earlier when their places are needed. Running out of descriptors pauses accepting instead of
+//! spinning.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::api::{Broker, Caller};
-use crate::env::net::Listener;
+use crate::api::{self, Broker, Caller};
+use crate::env::net::{Listener, Stream};
 use crate::server::connection::Connection;
 use crate::server::memory::RequestMemory;
 
@@ -45,19 +49,24 @@ impl Census {
         self.came.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn seat(census: &Arc<Self>, address: IpAddr, max: usize, per_ip_max: usize) -> Option<Seat> {
+    fn seat(
+        census: &Arc<Self>,
+        address: IpAddr,
+        max: usize,
+        per_ip_max: usize,
+    ) -> Result<Seat, Full> {
         if census.all.fetch_add(1, Ordering::Relaxed) >= max {
             census.all.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Full::InAll);
         }
         let mut by_address = census.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if by_address.get(&address).copied().unwrap_or(0) >= per_ip_max {
             census.all.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Full::Here);
         }
         *by_address.entry(address).or_insert(0) += 1;
         drop(by_address);
-        Some(Seat { census: Arc::clone(census), address })
+        Ok(Seat { census: Arc::clone(census), address })
     }
 }
 
@@ -90,9 +99,14 @@ pub(crate) async fn serve(
     mut stopping: watch::Receiver<bool>,
     open: tokio::sync::mpsc::Sender<()>,
 ) {
+    let mut newcomers = Newcomers::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = newcomers.overdue() => {
+                newcomers.end_overdue(&common.broker);
+                continue;
+            }
             changed = stopping.changed() => {
                 if changed.is_err() || *stopping.borrow() {
                     return;
@@ -103,35 +117,147 @@ pub(crate) async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                newcomers.end_oldest(&common.broker).await;
                 tracing::warn!(%error, "cannot accept connections; trying again");
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        let Common { broker, census, memory } = &common;
-        let limits = &broker.limits;
-        let Some(seat) =
-            Census::seat(census, peer.ip(), limits.connections_max, limits.connections_per_ip_max)
-        else {
-            tracing::warn!(%peer, "refused a connection: max.connections or max.connections.per.ip");
-            continue;
-        };
-        let number = census.next();
-        let caller = Caller::new(Arc::clone(&listener_name), peer, number);
-        let connection = Connection::new(
-            stream,
-            Arc::clone(broker),
-            Arc::clone(memory),
-            caller,
-            stopping.clone(),
-        );
-        let open = open.clone();
-        broker.env.spawner.connection(async move {
-            let ended = connection.run().await;
-            tracing::debug!(%peer, reason = %ended, "connection ended");
-            drop((seat, open));
-        });
+        let caller = Caller::new(Arc::clone(&listener_name), peer, common.census.next());
+        match seat(&common, &mut newcomers, &caller).await {
+            Ok(seat) => {
+                let stopping = stopping.clone();
+                newcomers.add(start(&common, caller, stream, seat, stopping, open.clone()));
+            }
+            Err(full) => api::tell_connection(&common.broker, &caller, &full),
+        }
     }
+}
+
+async fn seat(common: &Common, newcomers: &mut Newcomers, caller: &Caller) -> Result<Seat, Full> {
+    let Common { broker, census, .. } = common;
+    let limits = &broker.limits;
+    let address = caller.peer.ip().to_canonical();
+    let here_max = limits.connections_by_ip_max.get(&address);
+    let here_max = here_max.copied().unwrap_or(limits.connections_per_ip_max);
+    let seat = || Census::seat(census, address, limits.connections_max, here_max);
+    match seat() {
+        Err(Full::InAll) if newcomers.end_oldest(broker).await => seat(),
+        other => other,
+    }
+}
+
+fn start(
+    common: &Common,
+    caller: Caller,
+    stream: Box<dyn Stream>,
+    seat: Seat,
+    stopping: watch::Receiver<bool>,
+    open: tokio::sync::mpsc::Sender<()>,
+) -> Newcomer {
+    let Common { broker, memory, .. } = common;
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let connection = Connection::new(
+        stream,
+        Arc::clone(broker),
+        Arc::clone(memory),
+        caller.clone(),
+        Arc::clone(&has_spoken),
+        stopping,
+    );
+    let task = broker.env.spawner.connection(async move {
+        connection.run().await;
+        drop((seat, open));
+    });
+    let deadline = Instant::now() + broker.limits.first_request_max;
+    Newcomer { caller, deadline, has_spoken, task }
+}
+
+/// A connection that has perhaps not sent a request yet.
+#[derive(Debug)]
+struct Newcomer {
+    caller: Caller,
+    deadline: Instant,
+    has_spoken: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// Connections in the order of their coming, without most of those that have sent a request.
+#[derive(Debug, Default)]
+struct Newcomers {
+    line: VecDeque<Newcomer>,
+    /// At this length those that need no watching are taken out.
+    tidy_at: usize,
+}
+
+impl Newcomer {
+    fn is_silent(&self) -> bool {
+        !self.has_spoken.load(Ordering::Relaxed) && !self.task.is_finished()
+    }
+
+    fn end(&self, broker: &Broker, why: Silent) {
+        self.task.abort();
+        api::tell_connection(broker, &self.caller, &why);
+    }
+}
+
+impl Newcomers {
+    fn add(&mut self, newcomer: Newcomer) {
+        if self.line.len() >= self.tidy_at {
+            self.line.retain(Newcomer::is_silent);
+            self.tidy_at = 2 * self.line.len().max(50);
+        }
+        self.line.push_back(newcomer);
+    }
+
+    /// Waits until a deadline has passed.
+    async fn overdue(&self) {
+        match self.line.front() {
+            Some(first) => tokio::time::sleep_until(first.deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn end_overdue(&mut self, broker: &Broker) {
+        let now = Instant::now();
+        while let Some(first) = self.line.pop_front_if(|first| first.deadline <= now) {
+            if first.is_silent() {
+                first.end(broker, Silent::TooLong);
+            }
+        }
+    }
+
+    /// Ends the silent connection that came first and waits until its place is free; false when
+    /// there was none.
+    async fn end_oldest(&mut self, broker: &Broker) -> bool {
+        while let Some(first) = self.line.pop_front() {
+            if first.is_silent() {
+                first.end(broker, Silent::InTheWay);
+                // An error says that it was aborted.
+                drop(first.task.await);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Why a connection was ended that had sent no request.
+#[derive(Debug, thiserror::Error)]
+enum Silent {
+    #[error("no whole request within braid.first.request.max.ms")]
+    TooLong,
+    #[error("no request yet, and its place was needed: max.connections")]
+    InTheWay,
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Full {
+    #[error("max.connections are open")]
+    InAll,
+    #[error("max.connections.per.ip are open from its address")]
+    Here,
 }
 
 #[cfg(test)]
@@ -144,13 +270,13 @@ mod tests {
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let first = Census::seat(&census, a, 3, 2);
         let second = Census::seat(&census, a, 3, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(Census::seat(&census, a, 3, 2).is_none(), "per address");
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(Census::seat(&census, a, 3, 2).err(), Some(Full::Here));
         let third = Census::seat(&census, b, 3, 2);
-        assert!(third.is_some());
-        assert!(Census::seat(&census, b, 3, 2).is_none(), "in all");
+        assert!(third.is_ok());
+        assert_eq!(Census::seat(&census, b, 3, 2).err(), Some(Full::InAll));
         drop(first);
-        assert!(Census::seat(&census, b, 3, 2).is_some());
+        assert!(Census::seat(&census, b, 3, 2).is_ok());
         drop((second, third));
         assert_eq!(census.count(), 0);
         assert!(census.by_address.lock().unwrap().is_empty());

@@ -17,6 +17,7 @@ use super::ask::{
 };
 use super::client::{Client, frame_of, raw_frame};
 use super::groups::{commit, find, group, heartbeat, join_as, sync_request};
+use super::limits::paused;
 use super::offsets;
 use super::wire::header_version;
 use super::world::World;
@@ -304,162 +305,9 @@ async fn a_client_that_vanishes_at_any_byte_leaves_nothing() {
     assert_eq!(client.fetch("t", 0, 0).await.error_code, 0);
 }
 
-#[test]
-fn readers_that_take_nothing_do_not_fill_the_memory() {
-    const CLIENTS: usize = 60;
-    let runtime = paused();
-    let settings = [("braid.request.memory.bytes", "4194304")];
-    let world = runtime.block_on(World::start_with(&settings));
-    let mut client = runtime.block_on(async {
-        let mut client = world.client().await;
-        client.create("t", 1, &[]).await;
-        super::life::fill(&mut client, "t", 2_000).await;
-        client
-    });
-    let mut readers = Vec::new();
-    let held = allocation_counter::measure(|| {
-        runtime.block_on(async {
-            for _ in 0..CLIENTS {
-                let mut reader = world.client().await;
-                reader.send(12, &fetch("t", 0, 0)).await;
-                readers.push(reader);
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-            }
-        });
-    });
-    // A megabyte for each would be 60: all share four, and each has its least and its pipes.
-    assert!(held.bytes_current < 24 << 20, "{held:?}");
-    // Who takes answers is served, in smaller pieces, and whoever was slow gets the rest.
-    runtime.block_on(async {
-        assert_eq!(client.read("t", 0, 0).await.len(), 200);
-        for mut reader in readers {
-            let answer = reader.receive::<FetchRequest>(12).await;
-            assert!(!super::ask::records(&answer.responses[0].partitions[0]).is_empty());
-        }
-        assert!(client.fetch("t", 0, 0).await.records.unwrap().len() > 900_000);
-    });
-}
-
-#[test]
-fn whoever_asks_for_much_and_takes_nothing_is_given_up() {
-    const CLIENTS: usize = 100;
-    let runtime = paused();
-    let settings = [("braid.request.memory.bytes", "4194304")];
-    let world = runtime.block_on(World::start_with(&settings));
-    let all = MetadataRequest::default().with_topics(None);
-    runtime.block_on(async { world.client().await.create("t", 20_000, &[]).await });
-    let mut hostile = Vec::new();
-    let held = allocation_counter::measure(|| {
-        runtime.block_on(async {
-            for _ in 0..CLIENTS {
-                let mut client = world.client().await;
-                client.send(9, &all).await;
-                hostile.push(client);
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-                tokio::time::advance(Duration::from_millis(50)).await;
-            }
-        });
-    });
-    // Each answer has more than half a megabyte; together they have two. Each client has its pipe.
-    assert!(held.bytes_current < 16 << 20, "{held:?}");
-    assert!(world.node.connections() < CLIENTS / 4, "{} connections", world.node.connections());
-    runtime.block_on(async {
-        let mut reader = world.client().await;
-        assert_eq!(reader.call(9, &all).await.topics[0].partitions.len(), 20_000);
-        let mut last = hostile.pop().unwrap();
-        let answer = last.receive::<MetadataRequest>(9).await;
-        assert_eq!(answer.topics[0].partitions.len(), 20_000, "slow, and not in the way");
-        assert!(hostile[0].receive_frame().await.is_none(), "its answer was cut");
-    });
-}
-
-#[test]
-fn many_parts_of_requests_do_not_fill_the_memory() {
-    const CLIENTS: usize = 400;
-    let runtime = paused();
-    let settings = [("braid.request.memory.bytes", "4194304")];
-    let world = runtime.block_on(World::start_with(&settings));
-    let mut clients = Vec::new();
-    let held = allocation_counter::measure(|| {
-        runtime.block_on(async {
-            for _ in 0..CLIENTS {
-                let mut client = world.client().await;
-                // A frame that never ends, as much of it as a pipe takes.
-                client.send_bytes(&60_000_i32.to_be_bytes()).await;
-                client.send_bytes(&[0; 50_000]).await;
-                clients.push(client);
-                tokio::task::yield_now().await;
-            }
-        });
-    });
-    // What the broker did not take is in the pipes, which belong to the network.
-    let pipes = i64::try_from(CLIENTS * 65_536).unwrap();
-    assert!(held.bytes_current < pipes + (8 << 20), "{held:?}");
-    runtime.block_on(async {
-        let mut client = world.client().await;
-        client.create("t", 1, &[]).await;
-        assert_eq!(client.produce("t", 0, batch(&["small"])).await, 0);
-    });
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_large_request_holds_its_memory_until_it_is_answered() {
-    let world = World::start().await;
-    let mut client = world.client().await;
-    find(&mut client).await;
-    let memory = world.config.network.request_memory_bytes;
-    let mut join = join_as(3, "g", "");
-    join.protocols[0].metadata = vec![0; 100_000].into();
-    let mut first = world.client().await;
-    // The first member of a group is answered at once, the second waits for the first.
-    drop(first.call(3, &join).await);
-    assert_eq!(world.node.free_request_memory_bytes(), memory);
-    let mut second = world.client().await;
-    second.send(3, &join).await;
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
-    let held = memory - world.node.free_request_memory_bytes();
-    assert!((100_000..101_000).contains(&held), "{held} bytes are held");
-    drop(second.receive::<JoinGroupRequest>(3).await);
-    assert_eq!(world.node.free_request_memory_bytes(), memory);
-}
-
-fn paused() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-}
-
-#[test]
-fn a_large_request_leaves_no_memory_with_its_connection() {
-    const CLIENTS: usize = 40;
-    let runtime = paused();
-    let world = runtime.block_on(World::start());
-    let mut clients = Vec::new();
-    let kept = allocation_counter::measure(|| {
-        runtime.block_on(async {
-            let large =
-                frame_of(0, 9, &produce("nowhere", 0, batch(&["x".repeat(900_000).as_str()])));
-            for _ in 0..CLIENTS {
-                let mut client = world.client().await;
-                client.send_bytes(&large).await;
-                assert!(client.receive_frame().await.is_some());
-                clients.push(client);
-            }
-        });
-    });
-    assert_eq!(world.node.connections(), CLIENTS);
-    let each = kept.bytes_current / i64::try_from(CLIENTS).unwrap();
-    // Two pipes of 64 KiB, and as much room for the next request.
-    assert!(each < 400_000, "{each} bytes for each idle connection");
-}
-
 #[tokio::test(start_paused = true)]
 async fn lengths_that_cannot_be_end_the_connection() {
-    let world = World::start().await;
+    let world = World::start_with(&[("braid.first.request.max.ms", "600000")]).await;
     for length in [i32::MIN, -1, (1 << 20) + 1, i32::MAX] {
         let mut client = world.client().await;
         client.send_bytes(&length.to_be_bytes()).await;

@@ -13,6 +13,7 @@ mod fetch;
 mod groups;
 mod hostile;
 mod life;
+mod limits;
 mod offsets;
 mod produce;
 mod real;

@@ -9,11 +9,15 @@ use super::rng::SeededRng;
 use super::spawn::Blocking;
 use super::{Env, Spawner};
 
+mod descriptors;
 mod disk;
 mod map;
+mod readiness;
 mod tcp;
 
+pub use descriptors::raise_descriptor_limit;
 pub use disk::RealFs;
+pub use readiness::{NOTIFY_SOCKET, State, notify};
 pub use tcp::Tcp;
 
 /// Exit code of a fail-stop: an input/output error in `sysexits.h`.
