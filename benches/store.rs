@@ -94,7 +94,7 @@ fn append(log: &LogHandle, queue: u32, bytes: &[u8], header: &BatchHeader) {
     loop {
         match log.append(QueueId(queue), LeaderEpoch(0), Class::Data, bytes, header) {
             Ok(_) => return,
-            Err(AppendError::SegmentNotReady) => block_on(log.room()),
+            Err(AppendError::SegmentNotReady) => block_on(log.room(bytes.len())),
             Err(error) => panic!("{error}"),
         }
     }
@@ -245,7 +245,7 @@ fn stalls(env: &Env, root: &Path, mb_per_s: u64) {
             while Instant::now() < until {
                 let due = start.elapsed().as_micros() as u64 * mb_per_s / SIZE_BYTES as u64;
                 while u64::from(i) < due {
-                    block_on(log.room());
+                    block_on(log.room(bytes.len()));
                     append(&log, i % 1000, &bytes, &header);
                     i += 1;
                 }
@@ -267,7 +267,7 @@ fn stalls(env: &Env, root: &Path, mb_per_s: u64) {
         let (bytes, header) = batch(SIZE_BYTES);
         let acks = every_half_millisecond(until, || {
             let start = Instant::now();
-            block_on(log.room());
+            block_on(log.room(bytes.len()));
             rooms.record(start.elapsed().as_nanos() as u64).unwrap();
             let before = Instant::now();
             append(&log, 0, &bytes, &header);
@@ -304,7 +304,7 @@ fn throughput(env: &Env, root: &Path, size_bytes: usize, threads: u32) {
             scope.spawn(move || {
                 let (bytes, header) = batch(size_bytes);
                 for _ in 0..each {
-                    block_on(log.room());
+                    block_on(log.room(bytes.len()));
                     append(&log, queue, &bytes, &header);
                 }
             });
@@ -348,7 +348,7 @@ fn reads(env: &Env, root: &Path, size_bytes: usize) {
         log.open_queue(QueueId(queue));
     }
     for i in 0..(400 << 20) / size_bytes as u32 {
-        block_on(log.room());
+        block_on(log.room(bytes.len()));
         append(&log, i % 16, &bytes, &header);
     }
     block_on(log.wait_durable(log.appended())).unwrap();
@@ -381,7 +381,7 @@ fn recovery(env: &Env, root: &Path, stored: u64, size_bytes: usize) {
     }
     let mut i = 0;
     while log.appended().0 < stored {
-        block_on(log.room());
+        block_on(log.room(bytes.len()));
         append(&log, i % 1000, &bytes, &header);
         i += 1;
     }
@@ -419,7 +419,7 @@ fn many_queues(env: &Env, root: &Path) {
     let idle = rss_mb();
     let opened = start.elapsed();
     for queue in 0..100_000 {
-        block_on(log.room());
+        block_on(log.room(bytes.len()));
         append(&log, queue, &bytes, &header);
     }
     block_on(log.wait_durable(log.appended())).unwrap();

@@ -91,15 +91,15 @@ impl Partitions {
         }
     }
 
-    /// Waits until the log takes more bytes. Awaited before a batch is handed over, so that
-    /// appending never has to wait.
-    pub(crate) async fn room(&self) {
-        self.log.room().await;
+    /// Waits until the log takes so many more bytes. Awaited before batches are handed over, so
+    /// that appending never has to wait.
+    pub(crate) async fn room(&self, size_bytes: usize) {
+        self.log.room(size_bytes).await;
     }
 
-    /// Whether the log takes more bytes now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.log.has_room()
+    /// Whether the log takes so many more bytes now.
+    pub(crate) fn has_room(&self, size_bytes: usize) -> bool {
+        self.log.has_room(size_bytes)
     }
 
     /// Everything below is on disk.

@@ -31,8 +31,6 @@ const FIRST_READ_BYTES: usize = TINY_FRAME_BYTES;
 const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 /// A connection that is idle for this long gives its buffer back.
 const REST_AFTER: Duration = Duration::from_secs(10);
-/// Bytes of batches handed over before the log is asked again whether it has room.
-const ROOM_BYTES: usize = 16 * 1024;
 /// Answers in line before reading pauses: far above any client's in-flight limit.
 const IN_LINE_MAX: usize = 1024;
 
@@ -80,8 +78,6 @@ pub(crate) struct Connection {
     /// Memory of the records among what is outgoing.
     leases: Vec<Lease>,
     eof: bool,
-    /// Bytes of batches that the log is known to take.
-    room_bytes: usize,
     /// Room for the next read.
     read_bytes: usize,
     /// What is held without a share.
@@ -114,8 +110,8 @@ enum Wants {
     Bytes,
     /// Memory for a frame of this size, before its bytes.
     Memory(usize),
-    /// Room in the log, before the batch at hand is handed over.
-    Room,
+    /// Room in the log for the frame at hand, before its batches are handed over.
+    Room(usize),
 }
 
 impl Connection {
@@ -144,7 +140,6 @@ impl Connection {
             outbox: Outbox::default(),
             leases: Vec::new(),
             eof: false,
-            room_bytes: 0,
             share: None,
             last_word: None,
             last_active: Instant::now(),
@@ -240,7 +235,7 @@ impl Connection {
                 }
                 FrameState::Frame(size_bytes) => {
                     if !self.takes_room(size_bytes) {
-                        return Wants::Room;
+                        return Wants::Room(size_bytes);
                     }
                 }
                 FrameState::TooLarge(_) | FrameState::Negative(_) => {}
@@ -263,19 +258,9 @@ impl Connection {
 
     /// Whether the log has room for the frame at hand. Only batches need any: whoever reads is
     /// not held up by a slow disk.
-    fn takes_room(&mut self, size_bytes: usize) -> bool {
+    fn takes_room(&self, size_bytes: usize) -> bool {
         let content = self.buffer.get(frame::LENGTH_SIZE_BYTES..).unwrap_or_default();
-        if !api::appends(content) {
-            return true;
-        }
-        if self.room_bytes == 0 {
-            if !self.broker.partitions.has_room() {
-                return false;
-            }
-            self.room_bytes = ROOM_BYTES;
-        }
-        self.room_bytes = self.room_bytes.saturating_sub(size_bytes);
-        true
+        !api::appends(content) || self.broker.partitions.has_room(size_bytes)
     }
 
     fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
@@ -428,8 +413,8 @@ impl Connection {
                     Event::Read(stream.read_buf(buffer).await)
                 }
                 Wants::Memory(size_bytes) => Event::Share(memory.share(size_bytes).await),
-                Wants::Room => {
-                    broker.partitions.room().await;
+                Wants::Room(size_bytes) => {
+                    broker.partitions.room(size_bytes).await;
                     Event::Room
                 }
                 Wants::Nothing => std::future::pending().await,

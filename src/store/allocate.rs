@@ -1,5 +1,8 @@
 //! Prepares the segment behind the active one: renames an emptied one, or makes a new one.
 //!
+//! Runs on a thread of its own, or inline: the keeper can be long about an index or a checkpoint,
+//! and a fast log has filled the next segment meanwhile.
+//!
 //! A file has its final name, size and blocks, all durable, before the log can reach it, so a
 //! roll touches no disk. A full disk is not a failure: the log says so and this is tried again.
 
@@ -34,20 +37,25 @@ impl Shared {
                 if state.segments.is_empty() {
                     // The first of all; the next call makes the one behind it.
                     state.activate(prepared);
+                    self.publish(&state);
                     return Ok(false);
                 }
                 state.prepared = Some(prepared);
                 if std::mem::take(&mut state.full) {
                     tracing::info!("the disk has room again: appends go on");
                 }
+                self.publish(&state);
                 drop(state);
                 self.allocated.notify_waiters();
                 Ok(true)
             }
             Err(failure) if failure.is_full() => {
-                if !std::mem::replace(&mut self.state().full, true) {
+                let mut state = self.state();
+                if !std::mem::replace(&mut state.full, true) {
                     tracing::warn!(%failure, "no room for another segment: appends are refused");
                 }
+                self.publish(&state);
+                drop(state);
                 self.allocated.notify_waiters();
                 Ok(false)
             }
@@ -100,5 +108,28 @@ impl Shared {
             return Err(failure);
         }
         fs.rename(&unfinished, path).map_err(IoFailure::of("rename", &unfinished))
+    }
+}
+
+/// The allocator's thread. Once the disk is full the keeper tries, who also frees segments.
+pub(super) fn run(shared: &Shared) {
+    loop {
+        if shared.prepare_segment().is_err() {
+            return;
+        }
+        let mut state = shared.state();
+        while !state.lacks_segment() {
+            if state.closing || shared.watermark.failed().is_some() {
+                return;
+            }
+            state.allocator_idle = true;
+            let Ok(woken) = shared.allocator_wake.wait(state) else {
+                shared.env.spawner.fatal("a panic left the log half changed")
+            };
+            state = woken;
+        }
+        if state.closing || shared.watermark.failed().is_some() {
+            return;
+        }
     }
 }

@@ -97,9 +97,10 @@ impl LogHandle {
         appended
     }
 
-    /// Waits while too much is appended and not durable, or the next segment is being made. Call
-    /// it before reading more requests: it bounds memory and keeps appends from being refused.
-    pub async fn room(&self) {
+    /// Waits while too much is appended and not durable, or so many bytes might not fit before the
+    /// next segment is made. Awaited before they are appended: it bounds memory and keeps appends
+    /// from being refused.
+    pub async fn room(&self, size_bytes: usize) {
         let shared = &self.shared;
         loop {
             if shared.watermark.failed().is_some() {
@@ -115,7 +116,7 @@ impl LogHandle {
                 continue;
             }
             let allocated = shared.allocated.notified();
-            if !self.lacks_segment() {
+            if !self.lacks_segment(size_bytes) {
                 return;
             }
             if shared.threaded {
@@ -126,24 +127,22 @@ impl LogHandle {
         }
     }
 
-    /// Whether [`LogHandle::room`] would return at once.
+    /// Whether [`LogHandle::room`] would return at once. Takes no lock: every request asks.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&self, size_bytes: usize) -> bool {
         let shared = &self.shared;
         let unsynced = shared.appended().saturating_sub(shared.watermark.durable());
         shared.watermark.failed().is_some()
-            || unsynced <= shared.config.unsynced_size_bytes_max && !self.lacks_segment()
+            || unsynced <= shared.config.unsynced_size_bytes_max && !self.lacks_segment(size_bytes)
     }
 
-    /// Whether the active segment is nearly full and the next one is still being made.
-    fn lacks_segment(&self) -> bool {
-        let state = self.shared.state();
-        let near = (state.segment_size_bytes / 4).min(self.shared.config.unsynced_size_bytes_max);
-        state.prepared.is_none()
-            && !state.full
-            && !state.closing
-            && state.damaged.is_none()
-            && state.room_in_segment() < near
+    /// Whether so many bytes may have to wait for a segment. Many ask at once and append after, so
+    /// some more are left free.
+    fn lacks_segment(&self, size_bytes: usize) -> bool {
+        let config = &self.shared.config;
+        let segment = config.segment_size_bytes;
+        let near = (segment / 4).min(config.unsynced_size_bytes_max);
+        self.shared.free_bytes() < near.saturating_add(size_bytes as u64).min(segment)
     }
 
     /// Everything below this position is on disk.

@@ -1,5 +1,5 @@
-//! Looks after segments behind the writer: prepares the next one, seals full ones, writes
-//! checkpoints, frees what nobody needs.
+//! Looks after segments behind the writer: seals full ones, writes checkpoints, frees what nobody
+//! needs, and sees to it that the next one is made when nobody else does.
 //!
 //! Runs on a thread of its own, or inline. Nothing here is on the way of an append; the state is
 //! locked only for short moments. A full disk delays this work and fails nothing; any other error

@@ -3,7 +3,7 @@
 //! Owns a directory of segments and everything in it: the records of all queues of the shard in
 //! the order they arrived, their index, checkpoints. Knows queues, offsets, positions and epochs;
 //! never topics, names or requests. Synchronous: appends and lookups are plain calls under one
-//! short lock, the disk belongs to two threads of the store's own (or to none, see
+//! short lock, the disk belongs to three threads of the store's own (or to none, see
 //! [`Store::open_inline`]), reads from disk belong on the caller's reader pool. The invariants:
 //! nothing is called durable before it is on disk, nothing that is not durable is ever read, and
 //! bytes once durable are served as they were written or not at all. docs/formats.md has the

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::allocate::Allocator;
+use super::allocate::{self, Allocator};
 use super::begin::Writes;
 use super::checkpoint::{Checkpoint, Meta};
 use super::config::{OnDamage, StoreConfig};
@@ -30,7 +30,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a directory, recovering what is there, with a writer's and a keeper's thread.
+    /// Opens a directory, recovering what is there, with threads of a writer, an allocator and a keeper.
     ///
     /// # Errors
     /// See [`OpenError`]. Nothing is deleted or made anew that might hold records.
@@ -41,6 +41,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let mut store = Self::open_with(env, config, sequencer, true)?;
         store.start_thread("log-writer", writer::run)?;
+        store.start_thread("log-allocator", allocate::run)?;
         store.start_thread("log-keeper", keeper::run)?;
         Ok(store)
     }
@@ -152,9 +153,14 @@ impl Store {
 
     /// Lets the threads write what is appended, and end.
     fn stop_threads(&mut self) {
-        self.shared.state().closing = true;
+        let mut state = self.shared.state();
+        state.closing = true;
+        self.shared.publish(&state);
+        drop(state);
+        self.shared.allocated.notify_waiters();
         self.shared.writer_wake.notify_all();
         self.shared.keeper_wake.notify_all();
+        self.shared.allocator_wake.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");

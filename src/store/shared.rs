@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) writer_wake: Condvar,
     /// Wakes the keeper's thread.
     pub(super) keeper_wake: Condvar,
+    /// Wakes the allocator's thread.
+    pub(super) allocator_wake: Condvar,
     /// Told whenever there may be work, for a store without threads.
     pub(super) inline_work: Notify,
     /// Told when a segment was prepared, the disk became full, or the log failed.
@@ -36,6 +38,8 @@ pub(super) struct Shared {
     /// Whether writer and keeper have threads of their own.
     pub(super) threaded: bool,
     appended: AtomicU64,
+    /// Bytes that find room in segments that are made; all where nobody is to wait for one.
+    free_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -56,13 +60,14 @@ pub(super) struct Parts {
 
 impl Shared {
     pub(super) fn new(env: Env, config: StoreConfig, parts: Parts) -> Arc<Self> {
-        let appended = parts.state.appended;
+        let (appended, free_bytes) = (parts.state.appended, parts.state.free_bytes());
         Arc::new(Self {
             env,
             config,
             watermark: Arc::new(Watermark::at(appended)),
             writer_wake: Condvar::new(),
             keeper_wake: Condvar::new(),
+            allocator_wake: Condvar::new(),
             inline_work: Notify::new(),
             allocated: Notify::new(),
             writer: Mutex::new(parts.writer),
@@ -70,6 +75,7 @@ impl Shared {
             keeper: Mutex::new(parts.keeper),
             threaded: parts.threaded,
             appended: AtomicU64::new(appended),
+            free_bytes: AtomicU64::new(free_bytes),
             state: Mutex::new(parts.state),
         })
     }
@@ -93,8 +99,9 @@ impl Shared {
 
     /// Lets go of the state after something may have been appended.
     pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
-        self.publish_appended(&state);
+        self.publish(&state);
         let wake_writer = std::mem::take(&mut state.writer_idle);
+        let wake_allocator = state.lacks_segment() && std::mem::take(&mut state.allocator_idle);
         let wake_keeper = state.keeper_due && std::mem::take(&mut state.keeper_idle);
         drop(state);
         if wake_writer {
@@ -103,14 +110,23 @@ impl Shared {
         if wake_keeper {
             self.keeper_wake.notify_one();
         }
+        if wake_allocator {
+            self.allocator_wake.notify_one();
+        }
         if !self.threaded {
             self.inline_work.notify_one();
         }
     }
 
-    /// Lets those without the lock see how far the log goes.
-    pub(super) fn publish_appended(&self, state: &State) {
+    /// Lets those without the lock see how far the log goes, and how much further it may.
+    pub(super) fn publish(&self, state: &State) {
         self.appended.store(state.appended, Ordering::Release);
+        self.free_bytes.store(state.free_bytes(), Ordering::Release);
+    }
+
+    /// Bytes that find room in segments that are made.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Acquire)
     }
 
     /// Position behind the last frame appended.
@@ -130,6 +146,7 @@ impl Shared {
         self.allocated.notify_waiters();
         self.writer_wake.notify_all();
         self.keeper_wake.notify_all();
+        self.allocator_wake.notify_all();
         self.inline_work.notify_one();
         self.watermark.failed().cloned().unwrap_or(why)
     }

@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) writer_idle: bool,
     /// The keeper sleeps and wants to be woken.
     pub(super) keeper_idle: bool,
+    /// The allocator sleeps and wants to be woken.
+    pub(super) allocator_idle: bool,
     /// There is something for the keeper to do.
     pub(super) keeper_due: bool,
     /// The last frame is no mark: its durability is recorded nowhere.
@@ -156,6 +158,7 @@ impl State {
             closing: false,
             writer_idle: false,
             keeper_idle: false,
+            allocator_idle: false,
             keeper_due: false,
             unmarked: false,
             to_notify: BinaryHeap::new(),
@@ -279,6 +282,20 @@ impl State {
     /// Bytes left in the active segment.
     pub(super) fn room_in_segment(&self) -> u64 {
         self.segments.values().next_back().map_or(0, |active| active.end() - self.appended)
+    }
+
+    /// Whether the segment behind the active one is to be made.
+    pub(super) fn lacks_segment(&self) -> bool {
+        self.prepared.is_none() && !self.full && self.damaged.is_none()
+    }
+
+    /// Bytes that find room in the segments at hand; all where waiting for another is no use.
+    pub(super) fn free_bytes(&self) -> u64 {
+        if self.closing || self.full || self.damaged.is_some() {
+            return u64::MAX;
+        }
+        let prepared = self.prepared.as_ref().map_or(0, |prepared| prepared.size_bytes);
+        self.room_in_segment() + prepared
     }
 
     /// Puts a frame for which room was reserved.

@@ -223,7 +223,7 @@ fn wait_for_work(shared: &Shared) -> bool {
                 if state.append_control(mark, moment).is_err() {
                     state.unmarked = false;
                 }
-                shared.publish_appended(&state);
+                shared.publish(&state);
             }
         } else {
             let Ok(woken) = shared.writer_wake.wait(state) else {

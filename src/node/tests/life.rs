@@ -331,3 +331,28 @@ async fn a_log_that_is_gone_is_not_begun_anew_beside_its_metadata() {
     assert_eq!(env.fs.list(dir).unwrap(), [], "nothing is made there");
     drop(sim);
 }
+
+/// All of them have produced before, and now send at once far more than a segment holds.
+#[tokio::test(start_paused = true)]
+async fn many_connections_at_once_wait_for_a_segment_instead_of_being_refused() {
+    let world = small_world(&[]).await;
+    let mut clients = Vec::new();
+    for n in 0..40 {
+        let mut client = world.client().await;
+        if n == 0 {
+            client.create("t", 1, &[]).await;
+        }
+        client.produce("t", 0, batch(&["first"])).await;
+        clients.push(client);
+    }
+    let value = "x".repeat(30_000);
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.send(9, &produce("t", 0, batch(&[&value]))).await;
+        }
+        for client in &mut clients {
+            let answer = client.receive::<ProduceRequest>(9).await;
+            assert_eq!(produced(&answer).error_code, 0);
+        }
+    }
+}

@@ -85,7 +85,7 @@ fn a_real_disk_and_threads_of_its_own_do_the_same() {
     let log = store.handle();
     runtime.block_on(async {
         for i in 0..2000u32 {
-            log.room().await;
+            log.room(461).await;
             log.open_queue(QueueId(i % 7));
             let appended = append(&log, i % 7, 1, &i.to_be_bytes().repeat(100)).unwrap();
             if i % 50 == 0 {
@@ -101,6 +101,31 @@ fn a_real_disk_and_threads_of_its_own_do_the_same() {
     let log = store.handle();
     let after: Vec<_> = (0..7).map(|queue| read_all(&log, queue).unwrap()).collect();
     assert_eq!(before, after);
+}
+
+#[test]
+fn what_there_is_room_for_is_appended_whatever_its_size() {
+    let fs = SimFs::new(1);
+    let config = StoreConfig { unsynced_size_bytes_max: 1 << 20, ..tiny(&sim_dir()) };
+    let store = open_inline(&sim_env(&fs), config);
+    let log = store.handle();
+    log.open_queue(QueueId(1));
+    let mut waited = 0;
+    for i in 0..200usize {
+        let body = vec![7; (i * 7919) % 15_000];
+        if !log.has_room(body.len() + 61) {
+            assert!(
+                matches!(append(&log, 1, 1, &[7; 16_240]), Err(AppendError::SegmentNotReady)),
+                "nobody waits without need"
+            );
+            waited += 1;
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(log.room(body.len() + 61));
+        }
+        append(&log, 1, 1, &body).unwrap();
+        write_all(&store);
+    }
+    assert!(waited > 40, "{waited}");
 }
 
 #[test]

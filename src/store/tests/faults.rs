@@ -244,7 +244,7 @@ fn a_store_opens_on_a_disk_without_room_for_its_first_frame_and_goes_on_when_the
         assert!(matches!(append(&log, 1, 1, b"x"), Err(AppendError::DiskFull)));
         assert_eq!(read_all(&log, 1).unwrap().len(), usize::try_from(stored).unwrap());
         drop(store.maintain());
-        assert!(ready_or_not(log.room()), "nobody waits for room that may never come");
+        assert!(ready_or_not(log.room(1)), "nobody waits for room that may never come");
         drop(store);
         fs = fs.restart();
     }

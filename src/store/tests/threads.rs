@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::support::*;
 use crate::model::{Offset, Position, QueueId};
-use crate::store::{AppendError, LogHandle, Store, StoreConfig};
+use crate::store::{LogHandle, Store, StoreConfig};
 
 fn small(dir: &std::path::Path) -> StoreConfig {
     StoreConfig {
@@ -23,15 +23,10 @@ fn small(dir: &std::path::Path) -> StoreConfig {
 async fn produce(log: LogHandle, queue: u32, count: u32) -> Position {
     let mut end = Position(0);
     for i in 0..count {
-        log.room().await;
         let body = [queue.to_be_bytes(), i.to_be_bytes()].concat().repeat(40);
-        end = loop {
-            match append(&log, queue, 1, &body) {
-                Ok(appended) => break appended.end,
-                Err(AppendError::SegmentNotReady) => log.room().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        log.room(body.len()).await;
+        // Whoever waited for room is not refused, however many wait beside it.
+        end = append(&log, queue, 1, &body).unwrap().end;
         if i % 97 == 0 {
             log.wait_durable(end).await.unwrap();
         }
@@ -109,6 +104,34 @@ fn producers_and_consumers_of_many_queues_see_everything_in_order() {
         assert_eq!(store.handle().offsets(QueueId(queue)).unwrap().next, Offset(i64::from(COUNT)));
         assert_eq!(read_all(&store.handle(), queue).unwrap().len(), COUNT as usize);
     }
+}
+
+/// Far more producers than segments can be made for in time.
+#[test]
+fn no_append_that_waited_for_room_meets_a_segment_that_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&real_env(), small(dir.path()), Box::new(Recorder::default())).unwrap();
+    let log = store.handle();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for queue in 0..200u32 {
+            log.open_queue(QueueId(queue));
+            let log = log.clone();
+            tasks.spawn(async move {
+                for n in 1..8usize {
+                    let body = vec![7; 10_000 * (1 + (n * queue as usize) % 9)];
+                    log.room(body.len()).await;
+                    append(&log, queue, 1, &body).unwrap();
+                }
+            });
+        }
+        while let Some(finished) = tasks.join_next().await {
+            finished.unwrap();
+        }
+    });
+    assert!(log.stats().segments > 30);
+    store.close().unwrap();
 }
 
 #[test]
