@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+mod crowd;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -10,11 +12,13 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use braid_protocol::records::{BatchSpec, BatchWriter};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, MetadataRequest, RequestHeader, TopicName,
+    ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use rustix::process::{Pid, Signal, kill_process};
@@ -66,6 +70,17 @@ impl Broker {
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
+    fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Memory in bytes now (`VmRSS`) or at its highest (`VmHWM`).
+    fn memory_bytes(&self, which: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(which)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// How it ended, and what it said until then.
     fn end(mut self) -> (ExitStatus, String) {
         let mut told = String::new();
@@ -106,13 +121,31 @@ fn answer(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// A fetch that waits for a minute: nobody writes.
-fn long_poll(topic: &str) -> Bytes {
+/// A fetch of up to a megabyte from the beginning.
+fn fetch(topic: &str, max_wait_ms: i32, min_bytes: i32) -> Bytes {
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(name).with_partitions(vec![partition]);
     let request = FetchRequest::default().with_topics(vec![topic]);
-    frame(4, &request.with_max_wait_ms(60_000).with_min_bytes(1).with_max_bytes(1 << 20))
+    let request = request.with_max_wait_ms(max_wait_ms).with_min_bytes(min_bytes);
+    frame(4, &request.with_max_bytes(1 << 20))
+}
+
+/// A batch of one record of today.
+fn batch(value: &[u8]) -> Bytes {
+    let mut writer = BatchWriter::new(BatchSpec::default());
+    let now_ms = braid_base::env::real::env().clock.wall_ms();
+    writer.append(now_ms, None, Some(value), &[]).unwrap();
+    writer.finish().unwrap()
+}
+
+/// A write of one record to the topic's first partition.
+fn produce(topic: &str, value: &[u8]) -> Bytes {
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let partition = PartitionProduceData::default().with_records(Some(batch(value)));
+    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000);
+    frame(7, &request.with_topic_data(vec![topic]))
 }
 
 fn create(stream: &mut TcpStream, topic: &str) {
@@ -143,7 +176,7 @@ fn a_term_signal_answers_what_is_under_way_tells_the_service_manager_and_ends_wi
     let mut waiting = broker.connect();
     create(&mut waiting, "t");
     // Both arrive at once, so the first one's answer says that the second is under way.
-    let together = [frame(0, &ApiVersionsRequest::default()), long_poll("t")].concat();
+    let together = [frame(0, &ApiVersionsRequest::default()), fetch("t", 60_000, 1)].concat();
     waiting.write_all(&together).unwrap();
     answer(&mut waiting).unwrap();
     let mut idle = broker.connect();
