@@ -1,5 +1,5 @@
 //! Makes this broker match the metadata image: drops the queues of deleted topics, forgets what
-//! was kept beside them, moves log starts by retention, and gives space back.
+//! was kept beside them, moves log starts by retention, has the log cleaned, and gives space back.
 //!
 //! The only place that drops queues. Queues need no creating: a queue that the image names comes
 //! into being with its first append. A queue that the image does not name is dropped only if its
@@ -15,8 +15,10 @@ use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::model::QueueId;
 use crate::partition::{Partitions, TopicSettingsCache};
-use crate::store::{AppendError, Retention};
+use crate::store::{AppendError, Cleaned, Retention};
 
+/// How long cleaning rests between two rounds.
+const CLEANER_BACKOFF: Duration = Duration::from_secs(15);
 /// How long deletions gather before their space is given back.
 const TOGETHER: Duration = Duration::from_millis(500);
 
@@ -86,14 +88,23 @@ impl Reconciler {
     /// Follows the image and the clock until the broker stops.
     pub(crate) fn spawn(self, stopping: watch::Receiver<bool>) {
         let spawner = self.env.spawner.clone();
-        let dropped = Arc::new(Notify::new());
-        let follow = follow(self.clone(), Arc::clone(&dropped), stopping.clone());
+        let dropped = Dropped::default();
+        let follow = follow(self.clone(), dropped.clone(), stopping.clone());
         drop(spawner.critical("reconcile", follow));
-        drop(spawner.critical("retention", retain(self, dropped, stopping)));
+        let keep_clean = keep_clean(self.clone(), Arc::clone(&dropped.to_clean), stopping.clone());
+        drop(spawner.critical("cleaner", keep_clean));
+        drop(spawner.critical("retention", retain(self, dropped.to_recycle, stopping)));
     }
 }
 
-async fn follow(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
+/// Told when queues were dropped.
+#[derive(Debug, Clone, Default)]
+struct Dropped {
+    to_recycle: Arc<Notify>,
+    to_clean: Arc<Notify>,
+}
+
+async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receiver<bool>) {
     let mut images = this.metadata.watch();
     let mut seen = Arc::clone(&images.borrow_and_update());
     loop {
@@ -111,7 +122,8 @@ async fn follow(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Rec
             this.groups.topic_deleted(&topic.name, topic.id).await;
         }
         if !delta.deleted.is_empty() {
-            dropped.notify_one();
+            dropped.to_recycle.notify_one();
+            dropped.to_clean.notify_one();
         }
         seen = image;
     }
@@ -144,6 +156,30 @@ async fn retain(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Rec
         let at_work = this.clone();
         if let Err(error) = this.env.spawner.blocking(move || work(&at_work)).await {
             tracing::warn!(%error, "retention did not run");
+        }
+    }
+}
+
+/// Cleans the log, every now and then and after topics were deleted. A round may take long, so
+/// retention does not wait for it.
+async fn keep_clean(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CLEANER_BACKOFF) => {}
+            () = dropped.notified() => tokio::time::sleep(TOGETHER * 2).await,
+            changed = stopping.changed() => if changed.is_err() { return },
+        }
+        if *stopping.borrow() {
+            return;
+        }
+        let at_work = this.clone();
+        match this.env.spawner.blocking(move || at_work.partitions.clean()).await {
+            Ok(Ok(Cleaned { merged: 0 })) => {}
+            Ok(Ok(Cleaned { merged })) => {
+                tracing::info!(segments = merged, "cleaning gave space back");
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "could not clean the log"),
+            Err(error) => tracing::warn!(%error, "cleaning did not run"),
         }
     }
 }

@@ -11,8 +11,8 @@ use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
-    ActiveProducer, AppendError, Appended, BatchEntry, Class, Located, LogFailed, LogHandle,
-    LogStartError, MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription,
+    ActiveProducer, AppendError, Appended, BatchEntry, Class, Cleaned, Located, LogFailed,
+    LogHandle, LogStartError, MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription,
     WaitDurable,
 };
 
@@ -293,6 +293,11 @@ impl Partitions {
     /// The producers remembered for a queue.
     pub(crate) fn producers(&self, queue: QueueId) -> Vec<ActiveProducer> {
         self.log.producers(queue)
+    }
+
+    /// Gives the space between living records back; blocking, for as long as it takes.
+    pub(crate) fn clean(&self) -> Result<Cleaned, MaintainError> {
+        self.log.clean()
     }
 
     /// Gives the space of dead segments back; blocking.

@@ -10,7 +10,9 @@ use bytes::{Buf, BufMut, TryGetError};
 use super::frame::Lineage;
 use super::width::{index, narrow};
 
-const CHECKPOINT_MAGIC: [u8; 4] = *b"BCP\x01";
+const CHECKPOINT_MAGIC: [u8; 4] = *b"BCP\x02";
+/// A checkpoint of a version that knew no sorted segments.
+const CHECKPOINT_MAGIC_1: [u8; 4] = *b"BCP\x01";
 const META_MAGIC: [u8; 4] = *b"BMT\x01";
 const CLEAN_MAGIC: [u8; 4] = *b"BCL\x01";
 
@@ -42,6 +44,15 @@ pub(super) struct Checkpoint {
     /// First position and size of every segment that holds what is needed.
     pub(super) segments: Vec<(u64, u64)>,
     pub(super) queues: Vec<QueueRow>,
+    /// Number and size of every sorted segment that holds what is needed.
+    pub(super) sorted: Vec<(u64, u64)>,
+    /// No sorted segment had this number or a higher one.
+    pub(super) next_sorted: u64,
+    /// What the queues have in sorted segments, of each queue by offset.
+    pub(super) sorted_places: Vec<PlaceRow>,
+    /// Queues and the offsets up to which they are compacted: their records below are in sorted
+    /// segments only.
+    pub(super) compacted: Vec<(u32, i64)>,
     /// The sequencer's snapshot at `position`.
     pub(super) sequencer: Vec<u8>,
 }
@@ -54,6 +65,16 @@ pub(super) struct QueueRow {
     pub(super) next: i64,
 }
 
+/// A queue's place in a sorted segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlaceRow {
+    pub(super) queue: u32,
+    pub(super) first_offset: i64,
+    /// The sorted segment's number.
+    pub(super) number: u64,
+    pub(super) bytes: u32,
+}
+
 impl Checkpoint {
     /// That frames from its position on have at least.
     pub(super) fn lineage(&self) -> Lineage {
@@ -61,7 +82,9 @@ impl Checkpoint {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128 + self.queues.len() * 20 + self.sequencer.len());
+        let mut out = Vec::with_capacity(
+            128 + self.queues.len() * 20 + self.sorted_places.len() * 24 + self.sequencer.len(),
+        );
         out.put_slice(&CHECKPOINT_MAGIC);
         out.put_u32(self.log_tag);
         out.put_u64(self.number);
@@ -85,13 +108,57 @@ impl Checkpoint {
             out.put_i64(row.log_start);
             out.put_i64(row.next);
         }
+        self.put_sorted(&mut out);
         out.put_u32(narrow(self.sequencer.len()));
         out.put_slice(&self.sequencer);
         sealed(out)
     }
 
+    fn put_sorted(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.next_sorted);
+        out.put_u32(narrow(self.sorted.len()));
+        for (number, size_bytes) in &self.sorted {
+            out.put_u64(*number);
+            out.put_u64(*size_bytes);
+        }
+        out.put_u32(narrow(self.sorted_places.len()));
+        for row in &self.sorted_places {
+            out.put_u32(row.queue);
+            out.put_i64(row.first_offset);
+            out.put_u64(row.number);
+            out.put_u32(row.bytes);
+        }
+        out.put_u32(narrow(self.compacted.len()));
+        for (queue, to) in &self.compacted {
+            out.put_u32(*queue);
+            out.put_i64(*to);
+        }
+    }
+
+    fn get_sorted(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
+        self.next_sorted = rest.try_get_u64()?;
+        for _ in 0..rest.try_get_u32()? {
+            self.sorted.push((rest.try_get_u64()?, rest.try_get_u64()?));
+        }
+        for _ in 0..rest.try_get_u32()? {
+            self.sorted_places.push(PlaceRow {
+                queue: rest.try_get_u32()?,
+                first_offset: rest.try_get_i64()?,
+                number: rest.try_get_u64()?,
+                bytes: rest.try_get_u32()?,
+            });
+        }
+        for _ in 0..rest.try_get_u32()? {
+            self.compacted.push((rest.try_get_u32()?, rest.try_get_i64()?));
+        }
+        Ok(())
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut rest = unsealed(bytes, &CHECKPOINT_MAGIC)?;
+        let (mut rest, knows_sorted) = match unsealed(bytes, &CHECKPOINT_MAGIC) {
+            Ok(rest) => (rest, true),
+            Err(Malformed) => (unsealed(bytes, &CHECKPOINT_MAGIC_1)?, false),
+        };
         let mut this = Self {
             log_tag: rest.try_get_u32()?,
             number: rest.try_get_u64()?,
@@ -113,6 +180,9 @@ impl Checkpoint {
                 log_start: rest.try_get_i64()?,
                 next: rest.try_get_i64()?,
             });
+        }
+        if knows_sorted {
+            this.get_sorted(&mut rest)?;
         }
         let length = index(u64::from(rest.try_get_u32()?));
         let (sequencer, behind) = rest.split_at_checked(length).ok_or(Malformed)?;
@@ -209,6 +279,10 @@ mod tests {
             epochs: vec![(1, 0), (3, 0x1000)],
             segments: vec![(0, 0x1000), (0x1000, 0x2000)],
             queues: vec![QueueRow { queue: 7, log_start: 2, next: 10 }],
+            sorted: vec![(6, 0x3000)],
+            next_sorted: 8,
+            sorted_places: vec![PlaceRow { queue: 7, first_offset: 1, number: 6, bytes: 0x99 }],
+            compacted: vec![(7, 9)],
             sequencer: b"seq".to_vec(),
         }
     }
@@ -218,7 +292,7 @@ mod tests {
         let bytes = sample().encode();
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         let body = concat!(
-            "42435001",
+            "42435002",
             "0000feed",
             "0000000000000005",
             "0000000000002000",
@@ -239,6 +313,18 @@ mod tests {
             "00000007",
             "0000000000000002",
             "000000000000000a",
+            "0000000000000008",
+            "00000001",
+            "0000000000000006",
+            "0000000000003000",
+            "00000001",
+            "00000007",
+            "0000000000000001",
+            "0000000000000006",
+            "00000099",
+            "00000001",
+            "00000007",
+            "0000000000000009",
             "00000003",
             "736571",
         );
@@ -248,6 +334,24 @@ mod tests {
             format!("{:08x}", crc32fast::hash(&bytes[..bytes.len() - 4]))
         );
         assert_eq!(Checkpoint::decode(&bytes), Ok(sample()));
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_first_version_is_read() {
+        let without = Checkpoint {
+            sorted: Vec::new(),
+            next_sorted: 0,
+            sorted_places: Vec::new(),
+            compacted: Vec::new(),
+            ..sample()
+        };
+        let bytes = without.encode();
+        let empty = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let sorted_at = bytes.len() - 4 - 7 - empty.len();
+        let mut first = bytes[..sorted_at].to_vec();
+        first[3] = 1;
+        first.extend_from_slice(&bytes[sorted_at + empty.len()..bytes.len() - 4]);
+        assert_eq!(Checkpoint::decode(&sealed(first)), Ok(without));
     }
 
     #[test]

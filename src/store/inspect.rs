@@ -1,6 +1,6 @@
 //! Looks at a store's directory that no broker has open: prints its frames, or checks all of it.
 //!
-//! Changes nothing. Judges damage by the same rule as recovery, but reads every segment, also
+//! Sorted segments come first, as far as the newest checkpoint names them. Changes nothing. Judges damage by the same rule as recovery, but reads every segment, also
 //! those that recovery takes from their index.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +19,8 @@ use super::walk::{Durability, Step};
 use crate::env::Env;
 use crate::env::fs::{Lock, Mode};
 use crate::model::{Position, QueueId};
+
+mod sorted_files;
 
 /// Why a directory could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,7 @@ pub enum Problem {
 pub struct CheckReport {
     /// Problems, by file.
     pub findings: Vec<Finding>,
-    /// Segments read.
+    /// Segments read, sorted ones among them.
     pub segments: u64,
     /// Whole frames read.
     pub frames: u64,
@@ -112,6 +114,10 @@ pub fn dump(
 ) -> Result<(), InspectError> {
     let mut inspection = Inspection::open(env, dir)?;
     let mut left = spec.count_max.unwrap_or(u64::MAX);
+    if spec.from == Position(0) {
+        // The oldest records; they have left their positions.
+        inspection.dump_sorted(spec, &mut left, out)?;
+    }
     for (first, size_bytes) in inspection.segments.clone() {
         if first + size_bytes <= spec.from.0 || !inspection.durability.logs.contains_key(&first) {
             continue;
@@ -179,6 +185,7 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport, InspectError> {
         findings: std::mem::take(&mut inspection.findings),
         ..CheckReport::default()
     };
+    inspection.check_sorted(&mut report)?;
     for (first, size_bytes) in inspection.segments.clone() {
         let path = name::log(dir, first);
         let problem = match inspection.durability.logs.get(&first) {
@@ -204,8 +211,10 @@ struct Inspection {
     checkpoint: Option<Checkpoint>,
     /// First position and size of every segment that holds part of the log.
     segments: Vec<(u64, u64)>,
-    /// Of the queues in the checkpoint.
-    log_starts: HashMap<QueueId, i64>,
+    /// Sorted segments, by number, and their sizes.
+    sorted: BTreeMap<u64, u64>,
+    /// Of the queues in the checkpoint: below this they have nothing in the CommitLog's segments.
+    gone_below: HashMap<QueueId, i64>,
     lineage: Lineage,
     findings: Vec<Finding>,
     _lock: Box<dyn Lock>,
@@ -232,7 +241,11 @@ impl Inspection {
         let checkpoint = newest_checkpoint(env, dir, log_tag, &listing.checkpoints)?;
         let checkpoint = checkpoint.map(|(checkpoint, _)| checkpoint);
         let rows = checkpoint.iter().flat_map(|checkpoint| &checkpoint.queues);
-        let log_starts = rows.map(|row| (QueueId(row.queue), row.log_start)).collect();
+        let mut gone_below: HashMap<_, _> =
+            rows.map(|row| (QueueId(row.queue), row.log_start)).collect();
+        for (queue, to) in checkpoint.iter().flat_map(|checkpoint| &checkpoint.compacted) {
+            gone_below.entry(QueueId(*queue)).and_modify(|from| *from = (*from).max(*to));
+        }
         let segments = segments_of(checkpoint.as_ref(), &listing.logs);
         let durability = Durability {
             fs: Arc::clone(&env.fs),
@@ -247,7 +260,8 @@ impl Inspection {
             durability,
             checkpoint,
             segments,
-            log_starts,
+            sorted: listing.sorted,
+            gone_below,
             lineage: Lineage::FIRST,
             findings,
             _lock: lock,
@@ -387,10 +401,10 @@ impl Inspection {
         Ok(())
     }
 
-    /// Whether records of a queue that end at `next` are above its log start. An index that was
+    /// Whether records of a queue that end at `next` count in the CommitLog. An index that was
     /// made again leaves others out.
     fn is_live(&self, queue: QueueId, next: i64) -> bool {
-        self.log_starts.get(&queue).is_some_and(|log_start| next > *log_start)
+        self.gone_below.get(&queue).is_some_and(|gone_below| next > *gone_below)
     }
 }
 

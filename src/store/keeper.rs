@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::begin::Writes;
-use super::checkpoint::{Checkpoint, Clean, QueueRow};
+use super::checkpoint::{Checkpoint, Clean, PlaceRow, QueueRow};
 use super::error::{IoFailure, LogFailed, MaintainError};
 use super::frame::Lineage;
 use super::index::{MappedIndex, MemIndex, file};
+use super::queue::Queue;
 use super::segment::{Segment, SegmentReader, name};
 use super::shared::Shared;
+use super::sorted;
 use super::state::State;
 use crate::env::fs::Mode;
 
@@ -189,7 +191,7 @@ impl Shared {
     fn has_dead_segments(&self, keeper: &Keeper) -> bool {
         let state = self.state();
         let appended = state.appended;
-        let mut segments = state.segments.values();
+        let mut segments = state.segments.values().chain(state.sorted.values());
         segments
             .any(|segment| is_dead(segment, appended) && !keeper.condemned.contains(&segment.first))
     }
@@ -233,10 +235,13 @@ impl Shared {
         let dead: Vec<u64> = state
             .segments
             .values()
+            .chain(state.sorted.values())
             .filter(|segment| is_dead(segment, appended))
             .map(|segment| segment.first)
             .collect();
-        let needed = state.segments.values().filter(|segment| !dead.contains(&segment.first));
+        let needed = |segment: &&Segment| !dead.contains(&segment.first);
+        let hot = state.segments.values().filter(needed);
+        let sorted = state.sorted.values().filter(needed);
         let checkpoint = Checkpoint {
             log_tag: state.log_tag,
             number: keeper.checkpoints.last().map_or(1, |last| last + 1),
@@ -245,8 +250,12 @@ impl Shared {
             epoch: state.epoch,
             generation: state.generation,
             epochs: state.epochs.clone(),
-            segments: needed.map(|segment| (segment.first, segment.size_bytes)).collect(),
+            segments: hot.map(|segment| (segment.first, segment.size_bytes)).collect(),
             queues: Vec::new(),
+            sorted: sorted.map(|it| (sorted::number_of(it.first), it.size_bytes)).collect(),
+            next_sorted: state.next_sorted,
+            sorted_places: Vec::new(),
+            compacted: Vec::new(),
             sequencer: state.sequencer.snapshot(),
         };
         (checkpoint, dead)
@@ -256,12 +265,20 @@ impl Shared {
         let state = self.state();
         let Some(window) = state.queues.window(slot, QUEUES_AT_ONCE) else { return false };
         // A queue that never held anything is opened again by its owner.
-        let known = window.filter(|queue| queue.next > 0 || queue.log_start > 0);
-        checkpoint.queues.extend(known.map(|queue| QueueRow {
-            queue: queue.id.0,
-            log_start: queue.log_start,
-            next: queue.next,
-        }));
+        for queue in window.filter(|queue| queue.next > 0 || queue.log_start > 0) {
+            let Queue { id, log_start, next, compacted_to, .. } = *queue;
+            checkpoint.queues.push(QueueRow { queue: id.0, log_start, next });
+            let sorted = queue.places.iter().filter(|place| sorted::is_sorted(place.segment));
+            checkpoint.sorted_places.extend(sorted.map(|place| PlaceRow {
+                queue: id.0,
+                first_offset: place.first_offset,
+                number: sorted::number_of(place.segment),
+                bytes: place.bytes,
+            }));
+            if compacted_to > 0 {
+                checkpoint.compacted.push((id.0, compacted_to));
+            }
+        }
         true
     }
 
@@ -282,7 +299,7 @@ impl Shared {
     fn condemn(&self, keeper: &mut Keeper, dead: Vec<u64>) {
         let mut state = self.state();
         for first in std::mem::take(&mut keeper.condemned) {
-            if let Some(segment) = state.segments.remove(&first) {
+            if let Some(segment) = state.segments_of(first).remove(&first) {
                 keeper.dying.push(Leftover {
                     first,
                     size_bytes: segment.size_bytes,
@@ -292,7 +309,7 @@ impl Shared {
         }
         keeper.dying.append(&mut keeper.leftovers);
         keeper.condemned =
-            dead.into_iter().filter(|first| state.segments.contains_key(first)).collect();
+            dead.into_iter().filter(|first| state.segment(*first).is_some()).collect();
     }
 
     fn free(&self, keeper: &mut Keeper) -> Result<(), MaintainError> {
@@ -318,6 +335,10 @@ impl Shared {
 
     fn free_file(&self, first: u64, size_bytes: u64) -> Result<(), IoFailure> {
         let (fs, dir) = (&self.env.fs, &self.config.dir);
+        if sorted::is_sorted(first) {
+            let path = name::sorted(dir, sorted::number_of(first));
+            return fs.remove(&path).map_err(IoFailure::of("remove", &path));
+        }
         let index = name::index(dir, first);
         if fs.size(&index).map_err(IoFailure::of("look up", &index))?.is_some() {
             fs.remove(&index).map_err(IoFailure::of("remove", &index))?;
@@ -382,7 +403,8 @@ impl Shared {
 
 /// Whether a segment holds nothing that lives. Its control frames are in every later checkpoint.
 fn is_dead(segment: &Segment, appended: u64) -> bool {
-    segment.live == 0 && segment.reader.is_sealed() && segment.end() <= appended
+    let is_full = sorted::is_sorted(segment.first) || segment.end() <= appended;
+    segment.live == 0 && segment.reader.is_sealed() && is_full
 }
 
 /// The keeper's thread.

@@ -1,11 +1,17 @@
 //! Questions about a queue by time, by epoch and by age. All of them may touch index files: they
 //! block, and belong on the reader pool.
 
+use std::sync::Arc;
+
 use super::error::{DamageReason, LogStartError, ReadError};
+use super::frame::{HEADER_BYTES, Header};
 use super::handle::LogHandle;
 use super::index::Entry;
 use super::page::{Extent, Walk};
+use super::queue::Place;
+use super::segment::SegmentReader;
 use super::shared::Shared;
+use super::sorted;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 
 /// A batch as the index knows it.
@@ -102,7 +108,10 @@ impl LogHandle {
             return Ok(None);
         };
         match epochs.get(above) {
-            Some((_, start)) => Ok(Some((*found, self.shared.offset_at(queue, start.0)?))),
+            Some((_, start)) => {
+                let first = self.shared.first_after(queue, found.0, start.0)?;
+                Ok(Some((*found, first)))
+            }
             None if *found == epoch => Ok(Some((*found, self.offsets(queue)?.next))),
             None => Ok(None),
         }
@@ -198,45 +207,115 @@ impl Shared {
         Ok(all.saturating_sub(gone))
     }
 
-    /// The first offset of a queue that lies at a position or behind it.
-    fn offset_at(&self, queue: QueueId, position: u64) -> Result<Offset, ReadError> {
-        let state = self.state();
-        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
-        let behind = known.places.partition_point(|place| place.segment <= position);
-        let next = known.places.get(behind).map_or(known.next, |place| place.first_offset);
-        let lowest = known.log_start;
-        let Some(place) = behind.checked_sub(1).and_then(|last| known.places.get(last)) else {
-            return Ok(Offset(next.max(lowest)));
+    /// The first offset of a queue that was appended after an epoch; the next one began at a
+    /// position.
+    fn first_after(&self, queue: QueueId, epoch: i32, start: u64) -> Result<Offset, ReadError> {
+        let (places, next, log_start) = {
+            let state = self.state();
+            let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+            let reader = |place: &Place| {
+                state.segment(place.segment).map(|segment| (*place, Arc::clone(&segment.reader)))
+            };
+            let places: Vec<_> = known.places.iter().filter_map(reader).collect();
+            (places, known.next, known.log_start)
         };
-        let before = |entry: &Entry| place.segment + u64::from(entry.at) < position;
-        if let Some(run) = state.mem_run(place) {
-            let found = run.entries.get(run.entries.partition_point(before));
-            return Ok(Offset(found.map_or(next, |entry| entry.base_offset).max(lowest)));
-        }
-        let segment =
-            state.segments.get(&place.segment).map(|it| std::sync::Arc::clone(&it.reader));
-        let place = *place;
-        drop(state);
-        let Some(reader) = segment else { return Ok(Offset(next.max(lowest))) };
-        let damaged = |_| ReadError::Damaged(reader.damage(reader.first, DamageReason::Index));
-        let run = match reader.index() {
-            Some(index) => index.queue_run(queue).map_err(damaged)?.map(|run| (index, run)),
-            None => None,
-        };
-        let Some((index, run)) = run else { return Ok(Offset(next.max(lowest))) };
-        let mut cursor = index.cursor(run);
-        let (mut low, mut high) = (0, run.entries);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = cursor.get(middle).map_err(damaged)?;
-            if place.segment + u64::from(entry.at) < position {
-                low = middle + 1
+        let mut first = next;
+        for (place, reader) in places.iter().rev() {
+            let boundary = if sorted::is_sorted(place.segment) {
+                self.sorted_after(queue, place, first, epoch, reader)?
             } else {
-                high = middle
+                self.hot_after(queue, place, start, reader)?
+            };
+            match boundary {
+                Boundary::Before => first = place.first_offset,
+                Boundary::At(offset) => return Ok(Offset(offset.max(log_start))),
+                Boundary::Behind => break,
             }
         }
-        let found =
-            if low < run.entries { cursor.get(low).map_err(damaged)?.base_offset } else { next };
-        Ok(Offset(found.max(lowest)))
+        Ok(Offset(first.max(log_start)))
     }
+
+    fn hot_after(
+        &self,
+        queue: QueueId,
+        place: &Place,
+        start: u64,
+        reader: &SegmentReader,
+    ) -> Result<Boundary, ReadError> {
+        if place.segment >= start {
+            return Ok(Boundary::Before);
+        }
+        let before = |entry: &Entry| place.segment + u64::from(entry.at) < start;
+        if let Some(run) = self.state().mem_run(place) {
+            let first = run.seek(place.first_offset);
+            let entries = run.entries.get(first..).unwrap_or_default();
+            let found = entries.partition_point(before);
+            return Ok(Boundary::of(found, entries.get(found)));
+        }
+        search(queue, place, i64::MAX, reader, |entry| Ok(before(entry)))
+    }
+
+    /// Frames in a sorted segment have left their positions, and say their epoch.
+    fn sorted_after(
+        &self,
+        queue: QueueId,
+        place: &Place,
+        until: i64,
+        epoch: i32,
+        reader: &Arc<SegmentReader>,
+    ) -> Result<Boundary, ReadError> {
+        search(queue, place, until, reader, |entry| {
+            let at = place.segment + u64::from(entry.at);
+            let header = Header::parse(&reader.read(at..at + HEADER_BYTES as u64)?);
+            let header = header.ok_or_else(|| reader.damage(at, DamageReason::Header))?;
+            Ok(header.epoch <= epoch)
+        })
+    }
+}
+
+/// Where something begins, seen from a place of a queue.
+enum Boundary {
+    /// With the place's first offset or before.
+    Before,
+    /// At this offset of the place.
+    At(i64),
+    /// Behind the place.
+    Behind,
+}
+
+impl Boundary {
+    fn of(number: usize, entry: Option<&Entry>) -> Self {
+        match entry {
+            Some(_) if number == 0 => Self::Before,
+            Some(entry) => Self::At(entry.base_offset),
+            None => Self::Behind,
+        }
+    }
+}
+
+/// Finds the first entry of a place in a sealed segment, below `until`, that is not `before`.
+fn search(
+    queue: QueueId,
+    place: &Place,
+    until: i64,
+    reader: &SegmentReader,
+    before: impl Fn(&Entry) -> Result<bool, ReadError>,
+) -> Result<Boundary, ReadError> {
+    let damaged = |_| ReadError::Damaged(reader.damage(reader.first, DamageReason::Index));
+    let Some(index) = reader.index() else { return Ok(Boundary::Behind) };
+    let Some(run) = index.queue_run(queue).map_err(damaged)? else { return Ok(Boundary::Behind) };
+    let mut cursor = index.cursor(run);
+    let first = cursor.seek(place.first_offset).map_err(damaged)?;
+    let end = if until == i64::MAX { run.entries } else { cursor.seek(until).map_err(damaged)? };
+    let (mut low, mut high) = (first, end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(&cursor.get(middle).map_err(damaged)?)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let found = if low < end { Some(cursor.get(low).map_err(damaged)?) } else { None };
+    Ok(Boundary::of((low - first) as usize, found.as_ref()))
 }

@@ -13,6 +13,7 @@ mod allocate;
 mod begin;
 mod checkpoint;
 mod chunk;
+mod clean;
 mod config;
 mod driver;
 mod error;
@@ -32,6 +33,7 @@ mod scan;
 mod segment;
 mod sequencer;
 mod shared;
+mod sorted;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ mod watermark;
 mod width;
 mod writer;
 
+pub use clean::Cleaned;
 pub use config::{ConfigError, OnDamage, StoreConfig};
 pub use driver::Driver;
 pub use error::{

@@ -161,6 +161,9 @@ impl Store {
         self.shared.writer_wake.notify_all();
         self.shared.keeper_wake.notify_all();
         self.shared.allocator_wake.notify_all();
+        self.shared.cleaner_wake.notify_all();
+        // Whoever cleans notices, and touches the directory no more.
+        drop(self.shared.locked(&self.shared.cleaner));
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");

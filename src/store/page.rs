@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::{DamageReason, ReadError};
 use super::frame::{HEADER_BYTES, frame_bytes};
-use super::index::Entry;
+use super::index::{Entry, TimeBase};
 use super::segment::SegmentReader;
 use super::shared::Shared;
 use super::state::State;
@@ -29,14 +29,14 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn of(segment: u64, base_time_ms: i64, entry: &Entry) -> Self {
+    pub(super) fn of(segment: u64, time_base: TimeBase, entry: &Entry) -> Self {
         Self {
             position: segment + u64::from(entry.at),
             length: entry.length,
             base_offset: entry.base_offset,
             next: entry.next(),
             max_timestamp: entry.max_timestamp,
-            store_time_ms: base_time_ms.saturating_add(i64::from(entry.store_delta_ms)),
+            store_time_ms: time_base.time_ms(entry.store_delta),
         }
     }
 
@@ -62,6 +62,8 @@ pub(super) struct Page {
     pub(super) reader: Arc<SegmentReader>,
     /// Never empty.
     pub(super) extents: Vec<Extent>,
+    /// Below this offset batches may be missing: compaction took them.
+    pub(super) compacted_to: i64,
 }
 
 /// What a walk looks for.
@@ -79,7 +81,7 @@ impl Walk {
 
 enum Spot {
     Page(Page),
-    Sealed { reader: Arc<SegmentReader>, next_place: Option<i64> },
+    Sealed { reader: Arc<SegmentReader>, from: i64, next_place: Option<i64>, compacted_to: i64 },
     Pass { next_place: Option<i64> },
 }
 
@@ -97,9 +99,13 @@ impl Shared {
                 None => return Ok(None),
                 Some(Spot::Page(page)) => return Ok(Some(page)),
                 Some(Spot::Pass { next_place }) => next_place,
-                Some(Spot::Sealed { reader, next_place }) => {
-                    if let Some(page) = sealed_page(&reader, queue, from, walk)? {
-                        return Ok(Some(page));
+                Some(Spot::Sealed { reader, from, next_place, compacted_to }) => {
+                    // What lies behind the next place's first offset is to be had from there.
+                    let up_to = walk.up_to.min(next_place.unwrap_or(i64::MAX));
+                    let walk = Walk { up_to, ..walk };
+                    let extents = sealed_extents(&reader, queue, from, walk)?;
+                    if !extents.is_empty() {
+                        return Ok(Some(Page { reader, extents, compacted_to }));
                     }
                     next_place
                 }
@@ -121,47 +127,52 @@ impl Shared {
             return Ok(None);
         };
         let next_place = known.places.get(number + 1).map(|next| next.first_offset);
-        let Some(segment) = state.segments.get(&place.segment) else { return Ok(None) };
+        // A segment may hold what a place no longer stands for.
+        let from = from.max(place.first_offset);
+        let Some(segment) = state.segment(place.segment) else { return Ok(None) };
         let reader = Arc::clone(&segment.reader);
         let Some(run) = state.mem_run(place) else {
-            return Ok(Some(Spot::Sealed { reader, next_place }));
+            let compacted_to = known.compacted_to;
+            return Ok(Some(Spot::Sealed { reader, from, next_place, compacted_to }));
         };
         if run.max_timestamp < walk.min_timestamp {
             return Ok(Some(Spot::Pass { next_place }));
         }
-        let base_time_ms = base_time_ms(&state, place.segment);
+        let time_base = time_base(&state, place.segment);
         let extents: Vec<Extent> = run
             .entries
             .iter()
             .skip(run.seek(from))
             .take_while(|entry| entry.next() <= limit)
             .take(ENTRIES_AT_ONCE)
-            .map(|entry| Extent::of(place.segment, base_time_ms, entry))
+            .map(|entry| Extent::of(place.segment, time_base, entry))
             .collect();
         if extents.is_empty() {
             return Ok(Some(Spot::Pass { next_place }));
         }
-        Ok(Some(Spot::Page(Page { reader, extents })))
+        let compacted_to = known.compacted_to;
+        Ok(Some(Spot::Page(Page { reader, extents, compacted_to })))
     }
 }
 
 /// What the store times of a segment's entries count from.
-pub(super) fn base_time_ms(state: &State, segment: u64) -> i64 {
+pub(super) fn time_base(state: &State, segment: u64) -> TimeBase {
     let frozen = state.segments.get(&segment).and_then(|segment| segment.mem.as_ref());
-    frozen.map_or_else(|| state.index.base_time_ms(), |mem| mem.base_time_ms())
+    frozen.map_or_else(|| state.index.time_base(), |mem| mem.time_base())
 }
 
-fn sealed_page(
-    reader: &Arc<SegmentReader>,
+/// Entries of a sealed segment that end behind `from`, in order, up to as many as a page takes.
+pub(super) fn sealed_extents(
+    reader: &SegmentReader,
     queue: QueueId,
     from: i64,
     walk: Walk,
-) -> Result<Option<Page>, ReadError> {
+) -> Result<Vec<Extent>, ReadError> {
     let damaged = |_| ReadError::Damaged(reader.damage(reader.first, DamageReason::Index));
-    let Some(index) = reader.index() else { return Ok(None) };
-    let Some(run) = index.queue_run(queue).map_err(damaged)? else { return Ok(None) };
+    let Some(index) = reader.index() else { return Ok(Vec::new()) };
+    let Some(run) = index.queue_run(queue).map_err(damaged)? else { return Ok(Vec::new()) };
     if run.max_timestamp < walk.min_timestamp {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let mut cursor = index.cursor(run);
     let first = cursor.seek(from).map_err(damaged)?;
@@ -171,10 +182,7 @@ fn sealed_page(
         if entry.next() > walk.up_to || extents.len() == ENTRIES_AT_ONCE {
             break;
         }
-        extents.push(Extent::of(reader.first, index.base_time_ms(), &entry));
+        extents.push(Extent::of(reader.first, index.time_base(), &entry));
     }
-    if extents.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Page { reader: Arc::clone(reader), extents }))
+    Ok(extents)
 }

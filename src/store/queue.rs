@@ -18,6 +18,8 @@ pub(super) struct Queue {
     pub(super) last_end: u64,
     /// Where its records are, in order; those wholly below the log start are gone.
     pub(super) places: Vec<Place>,
+    /// Below this offset compaction has taken what it may, and nothing is left in a hot segment.
+    pub(super) compacted_to: i64,
     /// Whether the queue stands in the shard's list of queues to notify.
     pub(super) to_notify: bool,
     subscribers: Option<Box<Subscribers>>,
@@ -52,6 +54,7 @@ impl Queue {
             next: 0,
             last_end: 0,
             places: Vec::new(),
+            compacted_to: 0,
             to_notify: false,
             subscribers: None,
         }
@@ -62,14 +65,24 @@ impl Queue {
         self.places.partition_point(|place| place.first_offset <= offset).saturating_sub(1)
     }
 
-    /// Drops the places that lie wholly below the log start and returns their segments.
-    pub(super) fn leave_dead_places(&mut self) -> Vec<u64> {
+    /// Drops the places that lie wholly below the log start and returns them.
+    pub(super) fn leave_dead_places(&mut self) -> Vec<Place> {
         let dead = if self.log_start >= self.next {
             self.places.len()
         } else {
             self.place_of(self.log_start)
         };
-        self.places.drain(..dead).map(|place| place.segment).collect()
+        self.places.drain(..dead).collect()
+    }
+
+    /// Below this offset nothing is left in a hot segment.
+    pub(super) fn gone_below(&self) -> i64 {
+        self.log_start.max(self.compacted_to)
+    }
+
+    /// What a place stands for is below this offset.
+    pub(super) fn end_of_place(&self, number: usize) -> i64 {
+        self.places.get(number + 1).map_or(self.next, |next| next.first_offset)
     }
 
     pub(super) fn is_subscribed(&self) -> bool {
@@ -187,7 +200,8 @@ mod tests {
             [(0, vec![]), (9, vec![]), (10, vec![0]), (25, vec![0, 1]), (30, vec![0, 1, 2])]
         {
             let mut queue = queue(log_start, 30, &[0, 10, 20]);
-            assert_eq!(queue.leave_dead_places(), left, "log start {log_start}");
+            let gone: Vec<u64> = queue.leave_dead_places().iter().map(|it| it.segment).collect();
+            assert_eq!(gone, left, "log start {log_start}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::chunk::Chunk;
 use super::error::{DamageReason, ReadError};
 use super::frame::{HEADER_BYTES, Header, Kind};
 use super::handle::{LogHandle, Offsets};
-use super::page::{ENTRIES_AT_ONCE, Extent, Page, Walk, base_time_ms};
+use super::page::{ENTRIES_AT_ONCE, Extent, Page, Walk, time_base};
 use super::segment::SegmentReader;
 use super::shared::Shared;
 use super::width::index;
@@ -143,11 +143,12 @@ impl Shared {
         let Some(run) = state.mem_run(place) else {
             return Ok((offsets, if hot.extents.is_empty() { Step::Cold } else { Step::Done }));
         };
-        let base_time = base_time_ms(&state, place.segment);
-        let first = run.seek(from);
-        let (mut taken, mut expected) = (0, from);
+        let time_base = time_base(&state, place.segment);
+        // A segment may hold what a place no longer stands for.
+        let first = run.seek(from.max(place.first_offset));
+        let (mut taken, mut expected) = (0, from.max(known.compacted_to));
         for entry in run.entries.iter().skip(first).take(ENTRIES_AT_ONCE) {
-            let extent = Extent::of(place.segment, base_time, entry);
+            let extent = Extent::of(place.segment, time_base, entry);
             if extent.next > limit {
                 return Ok((offsets, Step::Done));
             }
@@ -236,7 +237,7 @@ fn read_page(
     let mut size_bytes = gather.size_bytes;
     let mut dense = true;
     for extent in &page.extents {
-        dense = extent.base_offset <= from;
+        dense = extent.base_offset <= from.max(page.compacted_to);
         if !dense || !spec.takes(size_bytes, extent.length) {
             break;
         }
@@ -293,8 +294,8 @@ fn read_span(
     Ok(())
 }
 
-/// Whether stored bytes are the frame that the index names.
-fn check(frame: &[u8], queue: QueueId, extent: &Extent) -> Result<(), DamageReason> {
+/// The header of stored bytes, if they are the frame that the index names.
+pub(super) fn check(frame: &[u8], queue: QueueId, extent: &Extent) -> Result<Header, DamageReason> {
     let header = Header::parse(frame).ok_or(DamageReason::Header)?;
     let is_named = header.kind == Kind::Data
         && header.queue == queue
@@ -304,7 +305,7 @@ fn check(frame: &[u8], queue: QueueId, extent: &Extent) -> Result<(), DamageReas
     if !is_named {
         return Err(DamageReason::OtherFrame);
     }
-    if header.body_matches(&frame[HEADER_BYTES..]) { Ok(()) } else { Err(DamageReason::Body) }
+    if header.body_matches(&frame[HEADER_BYTES..]) { Ok(header) } else { Err(DamageReason::Body) }
 }
 
 impl ReadSpec {

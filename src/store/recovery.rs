@@ -17,17 +17,18 @@ use super::chunk::AlignedBuffer;
 use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
 use super::frame::{ACCEPTS_LOSS, HEADER_BYTES, Header, Kind, Lineage};
-use super::index::{MappedIndex, MemIndex};
+use super::index::{Entry, MappedIndex, MemIndex, file::QueueRun};
 use super::keeper::{Keeper, Leftover};
 use super::queue::Place;
 use super::ring::Ring;
 use super::scan::Scanner;
 use super::segment::{Segment, SegmentReader, name};
 use super::sequencer::Sequencer;
+use super::sorted;
 use super::state::{Prepared, State, note};
 use super::unreadable::read_around;
 use super::walk::{Durability, Step};
-use super::width::{index, narrow};
+use super::width::{index, narrow, narrow64};
 use crate::env::Env;
 use crate::env::fs::{File, Map, Mode, is_unreadable};
 use crate::model::{Position, QueueId};
@@ -49,6 +50,8 @@ pub(super) struct Listing {
     pub(super) logs: BTreeMap<u64, u64>,
     pub(super) spares: BTreeMap<u64, u64>,
     pub(super) checkpoints: Vec<u64>,
+    /// Sorted segments, by number, and their sizes.
+    pub(super) sorted: BTreeMap<u64, u64>,
     indexes: Vec<u64>,
     /// Files that were being written when a run ended.
     unfinished: Vec<String>,
@@ -67,6 +70,9 @@ impl Listing {
                 }
                 name::Named::Checkpoint(number) => listing.checkpoints.push(number),
                 name::Named::Index(first) => listing.indexes.push(first),
+                name::Named::Sorted(number) => {
+                    listing.sorted.insert(number, entry.size_bytes);
+                }
                 name::Named::Other if entry.name.ends_with(name::UNFINISHED) => {
                     listing.unfinished.push(entry.name);
                 }
@@ -155,8 +161,10 @@ pub(super) fn recover(
         damage: Vec::new(),
         unknown_loss: None,
     };
+    recovery.attach_sorted()?;
     let tail = recovery.read_segments()?;
     recovery.check_behind()?;
+    recovery.order_places();
     if recovery.unknown_loss.is_none() || config.on_damage == OnDamage::AcceptLoss {
         recovery.write_again(tail)?;
     }
@@ -216,6 +224,10 @@ impl Recovery<'_> {
                 None => self.listing.logs.get(&first).copied().unwrap_or(0),
             };
             tail = first + size_bytes;
+            if tail > position {
+                // Frames from here on may drop places, which needs them in order.
+                self.order_places();
+            }
             match self.read_segment(first, size_bytes)? {
                 Ended::Full { closed_at } => self.close_active(closed_at),
                 Ended::Tail(at) => return Ok(at),
@@ -235,6 +247,64 @@ impl Recovery<'_> {
             self.state.index = Arc::try_unwrap(mem).unwrap_or_default();
         }
         Ok(tail)
+    }
+
+    /// Opens the sorted segments and gives the queues what they have there.
+    fn attach_sorted(&mut self) -> Result<(), OpenError> {
+        let (dir, listing) = (&self.config.dir, self.listing);
+        for (number, size_bytes) in &self.checkpoint.sorted {
+            let path = name::sorted(dir, *number);
+            match listing.sorted.get(number) {
+                None => return Err(OpenError::Missing { path }),
+                Some(size) if size < size_bytes => {
+                    return Err(OpenError::Unreadable { path, what: "the file was cut" });
+                }
+                Some(_) => {}
+            }
+            let first = sorted::first_of(*number);
+            let opened = sorted::open(&self.env.fs, &path, first, self.state.log_tag)?;
+            for damage in opened.damage.into_iter().flatten() {
+                tracing::error!(%damage, "what was durable is damaged; it is kept and not served");
+                self.damage.push(damage);
+            }
+            self.state.sorted.insert(first, opened.segment);
+        }
+        let last = listing.sorted.last_key_value().map_or(0, |(number, _)| number + 1);
+        self.state.next_sorted = self.checkpoint.next_sorted.max(last);
+        for (queue, to) in &self.checkpoint.compacted {
+            if let Some(queue) = self.state.queues.get_mut(QueueId(*queue)) {
+                queue.compacted_to = *to;
+            }
+        }
+        for row in &self.checkpoint.sorted_places {
+            let place = Place {
+                first_offset: row.first_offset,
+                segment: sorted::first_of(row.number),
+                bytes: row.bytes,
+                slot: 0,
+            };
+            let State { queues, sorted, .. } = &mut self.state;
+            if let Some(queue) = queues.get_mut(QueueId(row.queue))
+                && let Some(segment) = sorted.get_mut(&place.segment)
+            {
+                queue.places.push(place);
+                segment.take(&place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the places of queues with records in sorted segments in order: segments are read one
+    /// kind after the other.
+    fn order_places(&mut self) {
+        let mut last = None;
+        for row in &self.checkpoint.sorted_places {
+            if last.replace(row.queue) != Some(row.queue)
+                && let Some(queue) = self.state.queues.get_mut(QueueId(row.queue))
+            {
+                queue.places.sort_by_key(|place| place.first_offset);
+            }
+        }
     }
 
     /// The file of a segment that no checkpoint names yet. Files get their size before the log
@@ -313,7 +383,7 @@ impl Recovery<'_> {
     /// Maps an index; none when its beginning cannot be read, which a map would die of.
     fn map_index(&self, path: &Path) -> Result<Option<Map>, IoFailure> {
         let file = self.env.fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
-        match MappedIndex::probe(&*file).and_then(|()| file.map()) {
+        match MappedIndex::probe(&*file, 0).and_then(|()| file.map()) {
             Ok(map) => Ok(Some(map)),
             Err(error) if is_unreadable(&error) => Ok(None),
             Err(source) => Err(IoFailure::of("map", path)(source)),
@@ -324,26 +394,29 @@ impl Recovery<'_> {
         let (first, size_bytes) = extent;
         let closed_at = index.segment().end;
         self.lineage = self.lineage.max(index.segment().lineage);
-        let mut live = 0;
+        let mut places = Vec::new();
+        let mut total_bytes = 0;
         for run in index.queue_runs().flatten() {
+            total_bytes += u64::from(run.bytes);
             if let Some(queue) = self.state.queues.get_mut(run.queue)
-                && run.next_offset > queue.log_start
+                && run.next_offset > queue.gone_below()
             {
                 let place = Place {
-                    first_offset: run.first_offset,
+                    first_offset: run.first_offset.max(queue.compacted_to),
                     segment: first,
-                    bytes: run.bytes,
+                    bytes: bytes_left(&index, run, queue.compacted_to),
                     slot: 0,
                 };
                 queue.places.push(place);
-                live += 1;
+                places.push(place);
             }
         }
         let reader = SegmentReader::sealed(&self.env.fs, path, first, index);
         self.push_segment(Arc::new(reader), first, size_bytes);
         if let Some(segment) = self.state.segments.get_mut(&first) {
-            segment.live = live;
             segment.lineage = self.lineage;
+            segment.total_bytes = total_bytes;
+            places.iter().for_each(|place| segment.take(place));
         }
         Ended::Full { closed_at }
     }
@@ -354,6 +427,8 @@ impl Recovery<'_> {
             size_bytes,
             closed_at: None,
             live: 0,
+            live_bytes: 0,
+            total_bytes: 0,
             lineage: self.lineage,
             written_to: first,
             reader,
@@ -462,7 +537,7 @@ impl Recovery<'_> {
             queue
         };
         let next = header.base_offset.saturating_add(i64::from(header.offsets));
-        if next > queue.log_start
+        if next > queue.gone_below()
             && let Some(active) = segments.values_mut().next_back()
         {
             let max_timestamp = batch.map_or(header.store_time_ms, |batch| batch.max_timestamp);
@@ -543,20 +618,27 @@ impl Recovery<'_> {
     }
 
     fn attach_tail(&mut self, tail: MemIndex) {
+        fn bytes<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
+            entries.map(|entry| u64::from(entry.length)).sum()
+        }
         let Some(active) = self.state.segments.values_mut().next_back() else { return };
         for (slot, run) in tail.runs().iter().enumerate() {
             let Some(queue) = self.state.queues.get_mut(run.queue) else { continue };
             let (Some(first), Some(last)) = (run.entries.first(), run.entries.last()) else {
                 continue;
             };
-            if last.next() > queue.log_start {
-                queue.places.push(Place {
-                    first_offset: first.base_offset,
+            active.total_bytes += bytes(run.entries.iter());
+            if last.next() > queue.gone_below() {
+                let compacted_to = queue.compacted_to;
+                let left = run.entries.iter().filter(|entry| entry.next() > compacted_to);
+                let place = Place {
+                    first_offset: first.base_offset.max(compacted_to),
                     segment: active.first,
-                    bytes: run.entries.iter().map(|entry| entry.length).sum(),
+                    bytes: narrow64(bytes(left)),
                     slot: narrow(slot),
-                });
-                active.live += 1;
+                };
+                queue.places.push(place);
+                active.take(&place);
             }
         }
         self.state.index = tail;
@@ -645,6 +727,16 @@ pub(super) fn reason(scanner: &Scanner, step: &Step, otherwise: DamageReason) ->
     if scanner.is_unreadable(extent) { DamageReason::Unreadable } else { otherwise }
 }
 
+/// Bytes of a queue's batches in a segment that do not lie below an offset.
+fn bytes_left(index: &MappedIndex, run: QueueRun, from: i64) -> u32 {
+    if run.first_offset >= from {
+        return run.bytes;
+    }
+    let mut cursor = index.cursor(run);
+    let Ok(first) = cursor.seek(from) else { return run.bytes };
+    (first..run.entries).filter_map(|number| cursor.get(number).ok()).map(|it| it.length).sum()
+}
+
 /// Writes the blocks of a range of a file with what they hold, zeros behind its end. Those that
 /// cannot be read are left alone.
 fn rewrite(read: &dyn File, write: &dyn File, range: Range<u64>) -> std::io::Result<()> {
@@ -691,6 +783,13 @@ impl Recovered {
             } else {
                 let path = name::log(&config.dir, first);
                 env.fs.remove(&path).map_err(IoFailure::of("remove", &path))?;
+            }
+        }
+        for (number, size_bytes) in &listing.sorted {
+            let (first, size_bytes) = (sorted::first_of(*number), *size_bytes);
+            if !self.state.sorted.contains_key(&first) {
+                // The checkpoint before the newest may name it.
+                self.keeper.leftovers.push(Leftover { first, size_bytes, reader: None });
             }
         }
         let orphans = listing.indexes.iter().filter(|first| !listing.logs.contains_key(first));

@@ -68,6 +68,11 @@ impl Scanner {
         })
     }
 
+    /// Position of the segment's first byte.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// Position behind the segment.
     pub(super) fn end(&self) -> u64 {
         self.end

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::error::{Damage, DamageReason, IoFailure, ReadError};
 use super::frame::Lineage;
 use super::index::{MappedIndex, MemIndex};
+use super::queue::Place;
 use super::width::index;
 use crate::env::fs::{File, Fs, Map, Mode};
 use crate::model::Position;
@@ -24,8 +25,12 @@ pub(super) struct Segment {
     pub(super) size_bytes: u64,
     /// Position behind its last byte worth writing, once nothing more is appended to it.
     pub(super) closed_at: Option<u64>,
-    /// Queues whose log start lies at or below an offset stored here.
+    /// Places of queues that are here.
     pub(super) live: u32,
+    /// Bytes of the batches that those places stand for.
+    pub(super) live_bytes: u64,
+    /// Bytes of all batches stored here.
+    pub(super) total_bytes: u64,
     /// Of its last frame.
     pub(super) lineage: Lineage,
     /// How far its blocks were written ever before: overwriting them needs no journal commit.
@@ -41,6 +46,18 @@ impl Segment {
     /// Position behind its last byte.
     pub(super) fn end(&self) -> u64 {
         self.first + self.size_bytes
+    }
+
+    /// A queue's place in it begins to count.
+    pub(super) fn take(&mut self, place: &Place) {
+        self.live += 1;
+        self.live_bytes += u64::from(place.bytes);
+    }
+
+    /// A queue's place in it counts no more.
+    pub(super) fn release(&mut self, place: &Place) {
+        self.live = self.live.saturating_sub(1);
+        self.live_bytes = self.live_bytes.saturating_sub(u64::from(place.bytes));
     }
 }
 
@@ -70,6 +87,18 @@ impl SegmentReader {
     pub(super) fn open(fs: &Arc<dyn Fs>, path: &Path, first: u64) -> Result<Self, IoFailure> {
         let file = fs.open(path, Mode::Read).map_err(IoFailure::of("open", path))?;
         Ok(Self::of(fs, path, first, Some(file)))
+    }
+
+    /// A reader of a sealed segment that is mapped already.
+    pub(super) fn mapped(
+        fs: &Arc<dyn Fs>,
+        path: &Path,
+        first: u64,
+        (map, index): (Map, MappedIndex),
+    ) -> Self {
+        let this = Self { map: Mutex::new(MapSlot(Some(map))), ..Self::of(fs, path, first, None) };
+        this.seal(index);
+        this
     }
 
     /// A reader of a sealed segment.
@@ -121,6 +150,11 @@ impl SegmentReader {
             return Err(self.damage(range.start, DamageReason::Header).into());
         }
         Ok(Bytes::from_owner(MapSlice { map, range: within, _reader: Arc::clone(self) }))
+    }
+
+    /// The file, for whoever reads much of it once: of what the device cannot read, a map dies.
+    pub(super) fn open_file(&self) -> Result<Arc<dyn File>, IoFailure> {
+        self.fs.open(&self.path, Mode::Read).map_err(IoFailure::of("open", &self.path))
     }
 
     /// Has the system fetch ranges of positions that are about to be read through the map.
@@ -189,6 +223,7 @@ pub(super) mod name {
     const INDEX: &str = ".index";
     const SPARE: &str = ".spare";
     const CHECKPOINT: &str = ".checkpoint";
+    const SORTED: &str = ".sorted";
 
     pub(in crate::store) fn log(dir: &Path, first: u64) -> PathBuf {
         dir.join(format!("{first:020}{LOG}"))
@@ -206,6 +241,16 @@ pub(super) mod name {
         dir.join(format!("{number:020}{CHECKPOINT}"))
     }
 
+    pub(in crate::store) fn sorted(dir: &Path, number: u64) -> PathBuf {
+        dir.join(format!("{number:020}{SORTED}"))
+    }
+
+    /// A sorted segment that is being written. Its number is also a checkpoint's and perhaps a
+    /// position, whose files are unfinished under the bare number.
+    pub(in crate::store) fn unfinished_sorted(dir: &Path, number: u64) -> PathBuf {
+        dir.join(format!("{number:020}{SORTED}{UNFINISHED}"))
+    }
+
     /// What a name in the directory stands for.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(in crate::store) enum Named {
@@ -213,6 +258,7 @@ pub(super) mod name {
         Index(u64),
         Spare(u64),
         Checkpoint(u64),
+        Sorted(u64),
         Other,
     }
 
@@ -229,6 +275,8 @@ pub(super) mod name {
             Named::Spare(n)
         } else if let Some(n) = number(CHECKPOINT) {
             Named::Checkpoint(n)
+        } else if let Some(n) = number(SORTED) {
+            Named::Sorted(n)
         } else {
             Named::Other
         }

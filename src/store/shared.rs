@@ -1,6 +1,6 @@
 //! What the parts of a store share: the lock, the marks, the wake-ups.
 //!
-//! Lock order: keeper, then allocator or writer, then state; nothing is called outside the store
+//! Lock order: cleaner, then keeper, then allocator or writer, then state; nothing is called outside the store
 //! while the state is locked except the sequencer, and no I/O happens then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::allocate::Allocator;
+use super::clean::Cleaner;
 use super::config::StoreConfig;
 use super::error::{IoFailure, LogFailed};
 use super::keeper::Keeper;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) keeper_wake: Condvar,
     /// Wakes the allocator's thread.
     pub(super) allocator_wake: Condvar,
+    /// Wakes whoever cleans and paces himself, when the log ends.
+    pub(super) cleaner_wake: Condvar,
     /// Told whenever there may be work, for a store without threads.
     pub(super) inline_work: Notify,
     /// Told when a segment was prepared, the disk became full, or the log failed.
@@ -35,6 +38,7 @@ pub(super) struct Shared {
     pub(super) writer: Mutex<Writer>,
     pub(super) allocator: Mutex<Allocator>,
     pub(super) keeper: Mutex<Keeper>,
+    pub(super) cleaner: Mutex<Cleaner>,
     /// Whether writer and keeper have threads of their own.
     pub(super) threaded: bool,
     appended: AtomicU64,
@@ -68,11 +72,13 @@ impl Shared {
             writer_wake: Condvar::new(),
             keeper_wake: Condvar::new(),
             allocator_wake: Condvar::new(),
+            cleaner_wake: Condvar::new(),
             inline_work: Notify::new(),
             allocated: Notify::new(),
             writer: Mutex::new(parts.writer),
             allocator: Mutex::new(parts.allocator),
             keeper: Mutex::new(parts.keeper),
+            cleaner: Mutex::default(),
             threaded: parts.threaded,
             appended: AtomicU64::new(appended),
             free_bytes: AtomicU64::new(free_bytes),
@@ -147,6 +153,7 @@ impl Shared {
         self.writer_wake.notify_all();
         self.keeper_wake.notify_all();
         self.allocator_wake.notify_all();
+        self.cleaner_wake.notify_all();
         self.inline_work.notify_one();
         self.watermark.failed().cloned().unwrap_or(why)
     }

@@ -18,6 +18,7 @@ use super::queue::{Place, Queue, Queues};
 use super::ring::Ring;
 use super::segment::{Segment, SegmentReader};
 use super::sequencer::{Sequenced, Sequencer};
+use super::sorted;
 use super::width::{index, narrow64};
 use crate::env::fs::File;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
@@ -63,6 +64,10 @@ pub(super) struct State {
     pub(super) dropped: HashSet<QueueId>,
     /// By first position; the last is the active one.
     pub(super) segments: BTreeMap<u64, Segment>,
+    /// The sorted segments, by first position.
+    pub(super) sorted: BTreeMap<u64, Segment>,
+    /// Number of the next sorted segment.
+    pub(super) next_sorted: u64,
     /// The segment behind the active one.
     pub(super) prepared: Option<Prepared>,
     /// The index of the active segment.
@@ -142,6 +147,8 @@ impl State {
             queues: Queues::default(),
             dropped: HashSet::new(),
             segments: BTreeMap::new(),
+            sorted: BTreeMap::new(),
+            next_sorted: 0,
             prepared: None,
             index: MemIndex::default(),
             ring,
@@ -372,6 +379,8 @@ impl State {
             size_bytes: prepared.size_bytes,
             closed_at: None,
             live: 0,
+            live_bytes: 0,
+            total_bytes: 0,
             lineage: Lineage { generation: self.generation, epoch: self.epoch },
             written_to: prepared.written_to,
             reader: prepared.reader,
@@ -431,18 +440,33 @@ impl State {
     pub(super) fn forget_queue(&mut self, queue: QueueId) -> Vec<Arc<Notify>> {
         self.dropped.insert(queue);
         let Some(gone) = self.queues.remove(queue) else { return Vec::new() };
-        let places: Vec<u64> = gone.places.iter().map(|place| place.segment).collect();
-        self.release(&places);
+        self.release(&gone.places);
         self.sequencer.forget(queue);
         gone.subscribers().map(Arc::clone).collect()
     }
 
-    fn release(&mut self, segments: &[u64]) {
-        for first in segments {
-            if let Some(segment) = self.segments.get_mut(first) {
-                segment.live = segment.live.saturating_sub(1);
+    pub(super) fn release(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(segment) = self.segment_mut(place.segment) {
+                segment.release(place);
             }
         }
+    }
+
+    /// The segment, of either kind, with a first position.
+    pub(super) fn segment(&self, first: u64) -> Option<&Segment> {
+        let segments = if sorted::is_sorted(first) { &self.sorted } else { &self.segments };
+        segments.get(&first)
+    }
+
+    /// The same to be changed.
+    pub(super) fn segment_mut(&mut self, first: u64) -> Option<&mut Segment> {
+        self.segments_of(first).get_mut(&first)
+    }
+
+    /// The segments of the kind that one with a first position is of.
+    pub(super) fn segments_of(&mut self, first: u64) -> &mut BTreeMap<u64, Segment> {
+        if sorted::is_sorted(first) { &mut self.sorted } else { &mut self.segments }
     }
 
     /// Tells a new subscriber of what is on its way to disk already.
@@ -491,13 +515,15 @@ pub(super) fn note(
     }
     let Some(place) = queue.places.last_mut() else { return };
     place.bytes = place.bytes.saturating_add(frame.length);
+    active.live_bytes += u64::from(frame.length);
+    active.total_bytes += u64::from(frame.length);
     let entry = Entry {
         base_offset: frame.base_offset,
         max_timestamp,
         at: narrow64(frame.position - active.first),
         length: frame.length,
         offsets: frame.offsets,
-        store_delta_ms: 0,
+        store_delta: 0,
     };
     index.push(place.slot, frame.store_time_ms, entry);
 }

@@ -10,8 +10,8 @@ use std::io;
 
 use bytes::{Buf, BufMut};
 
-use super::Entry;
 use super::mem::{MemIndex, Run};
+use super::{Entry, TimeBase};
 use crate::env::fs::{File, Map};
 use crate::model::QueueId;
 use crate::store::frame::Lineage;
@@ -77,13 +77,13 @@ pub(in crate::store) fn encode(segment: Segment, index: &MemIndex) -> Vec<u8> {
     out.put_u32(segment.log_tag);
     out.put_u64(segment.first);
     out.put_u64(segment.end);
-    out.put_i64(index.base_time_ms());
+    out.put_i64(index.time_base().base_ms);
     out.put_u32(narrow(directory.len()));
     out.put_u32(narrow(count));
     out.put_i32(segment.lineage.epoch);
     out.put_u32(segment.lineage.generation);
     out.put_u32(crc32fast::hash(&encoded_directory));
-    out.put_u64(0);
+    out.put_u64(u64::from(index.time_base().shift));
     let crc = crc32fast::hash(&out);
     out.put_u32(crc);
     out.extend_from_slice(&encoded_directory);
@@ -149,7 +149,7 @@ fn put_block(out: &mut Vec<u8>, entries: &[&Entry]) {
         out.put_u32(entry.at);
         out.put_u32(entry.length);
         out.put_u32(entry.offsets);
-        out.put_u32(entry.store_delta_ms);
+        out.put_u32(entry.store_delta);
     }
     out.resize(start + BLOCK_CRC_AT, 0);
     let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
@@ -164,7 +164,7 @@ fn get_entry(mut bytes: &[u8]) -> Result<Entry, IndexDamaged> {
         at: bytes.try_get_u32().map_err(damaged)?,
         length: bytes.try_get_u32().map_err(damaged)?,
         offsets: bytes.try_get_u32().map_err(damaged)?,
-        store_delta_ms: bytes.try_get_u32().map_err(damaged)?,
+        store_delta: bytes.try_get_u32().map_err(damaged)?,
     })
 }
 
@@ -172,7 +172,7 @@ fn get_entry(mut bytes: &[u8]) -> Result<Entry, IndexDamaged> {
 pub(in crate::store) struct MappedIndex {
     map: Map,
     segment: Segment,
-    base_time_ms: i64,
+    time_base: TimeBase,
     queues: usize,
     entries: usize,
 }
@@ -194,13 +194,15 @@ impl MappedIndex {
             return Err(IndexDamaged);
         }
         let (log_tag, first, end) = (rest.get_u32(), rest.get_u64(), rest.get_u64());
-        let base_time_ms = rest.get_i64();
+        let base_ms = rest.get_i64();
         let (queues, entries) = (rest.get_u32() as usize, rest.get_u32() as usize);
         let (epoch, generation) = (rest.get_i32(), rest.get_u32());
         let lineage = Lineage { generation, epoch };
         let directory_crc = rest.get_u32();
+        let shift = u32::try_from(rest.get_u64()).ok().filter(|shift| *shift <= u32::BITS);
+        let time_base = TimeBase { base_ms, shift: shift.ok_or(IndexDamaged)? };
         let segment = Segment { log_tag, first, end, lineage };
-        let this = Self { segment, base_time_ms, queues, entries, map: Map::clone(&map) };
+        let this = Self { segment, time_base, queues, entries, map: Map::clone(&map) };
         let directory = this.directory_bytes().ok_or(IndexDamaged)?;
         let blocks = entries.div_ceil(ENTRIES_PER_BLOCK);
         if crc32fast::hash(directory) != directory_crc
@@ -211,16 +213,17 @@ impl MappedIndex {
         Ok(this)
     }
 
-    /// Reads what [`MappedIndex::open`] looks at: of what the device cannot read, a map dies.
-    pub(in crate::store) fn probe(file: &dyn File) -> io::Result<()> {
+    /// Reads what [`MappedIndex::open`] looks at, of an index that begins somewhere in a file: of
+    /// what the device cannot read, a map dies.
+    pub(in crate::store) fn probe(file: &dyn File, start: u64) -> io::Result<()> {
         let mut header = [0; HEADER_BYTES];
-        file.read_at(&mut header, 0)?;
+        file.read_at(&mut header, start)?;
         let queues: [u8; 4] =
             header.get(QUEUES_AT..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
         let directory = u64::from(u32::from_be_bytes(queues)) * DIRECTORY_ENTRY_BYTES as u64;
-        let end = file.len()?.min(HEADER_BYTES as u64 + directory);
+        let end = file.len()?.min(start + HEADER_BYTES as u64 + directory);
         let mut piece = vec![0; 64 << 10];
-        for at in (0..end).step_by(piece.len()) {
+        for at in (start..end).step_by(piece.len()) {
             file.read_at(&mut piece, at)?;
         }
         Ok(())
@@ -230,8 +233,8 @@ impl MappedIndex {
         self.segment
     }
 
-    pub(in crate::store) fn base_time_ms(&self) -> i64 {
-        self.base_time_ms
+    pub(in crate::store) fn time_base(&self) -> TimeBase {
+        self.time_base
     }
 
     /// The directory, by queue.
@@ -272,7 +275,7 @@ impl MappedIndex {
                 (0..run.entries).map(|number| cursor.get(number)).collect::<Result<_, _>>()?;
             runs.push(Run { queue: run.queue, entries, max_timestamp: run.max_timestamp });
         }
-        Ok(MemIndex::of_runs(self.base_time_ms, runs))
+        Ok(MemIndex::of_runs(self.time_base, runs))
     }
 
     fn directory_bytes(&self) -> Option<&[u8]> {
@@ -352,7 +355,7 @@ mod tests {
             at,
             length: 70,
             offsets: 3,
-            store_delta_ms: 0,
+            store_delta: 0,
         }
     }
 

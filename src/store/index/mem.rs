@@ -1,13 +1,13 @@
 //! The index of a segment that has no index file yet. Grows under the shard's lock while its
 //! segment is written; then it is frozen behind an `Arc` as a whole, which takes no time.
 
-use super::Entry;
+use super::{Entry, TimeBase};
 use crate::model::QueueId;
-use crate::store::width::{narrow, narrow64};
+use crate::store::width::narrow;
 
 #[derive(Debug, Default)]
 pub(in crate::store) struct MemIndex {
-    base_time_ms: Option<i64>,
+    time_base: Option<TimeBase>,
     runs: Vec<Run>,
 }
 
@@ -22,13 +22,13 @@ pub(in crate::store) struct Run {
 
 impl MemIndex {
     /// An index as an index file held it.
-    pub(in crate::store) fn of_runs(base_time_ms: i64, runs: Vec<Run>) -> Self {
-        Self { base_time_ms: Some(base_time_ms), runs }
+    pub(in crate::store) fn of_runs(time_base: TimeBase, runs: Vec<Run>) -> Self {
+        Self { time_base: Some(time_base), runs }
     }
 
-    /// Time that the entries' store times count from.
-    pub(in crate::store) fn base_time_ms(&self) -> i64 {
-        self.base_time_ms.unwrap_or(0)
+    /// What the entries' store times count from.
+    pub(in crate::store) fn time_base(&self) -> TimeBase {
+        self.time_base.unwrap_or_default()
     }
 
     pub(in crate::store) fn runs(&self) -> &[Run] {
@@ -45,12 +45,12 @@ impl MemIndex {
     /// Adds a frame to a run; `entry`'s store time is set here. A store time before the first
     /// frame's counts as that one's.
     pub(in crate::store) fn push(&mut self, slot: u32, store_time_ms: i64, entry: Entry) {
-        let base = *self.base_time_ms.get_or_insert(store_time_ms);
-        let delta = u64::try_from(store_time_ms.saturating_sub(base)).unwrap_or(0);
+        let first = TimeBase { base_ms: store_time_ms, shift: 0 };
+        let store_delta = self.time_base.get_or_insert(first).steps(store_time_ms);
         if let Some(run) = self.runs.get_mut(slot as usize) {
             debug_assert!(run.entries.last().is_none_or(|last| last.next() <= entry.base_offset));
             run.max_timestamp = run.max_timestamp.max(entry.max_timestamp);
-            run.entries.push(Entry { store_delta_ms: narrow64(delta), ..entry });
+            run.entries.push(Entry { store_delta, ..entry });
         }
     }
 

@@ -4,6 +4,7 @@ mod basic;
 mod crash;
 mod damage;
 mod faults;
+mod merge;
 mod model;
 mod offline;
 mod retention;

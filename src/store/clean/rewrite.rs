@@ -1,0 +1,224 @@
+//! Writes what lives on into sorted segments, and switches the queues over to them.
+
+use std::ops::Range;
+
+use braid_protocol::records::BatchHeader;
+
+use super::{Halt, Pacer};
+use crate::model::QueueId;
+use crate::store::error::{LogFailed, MaintainError};
+use crate::store::frame::{Header, frame_bytes};
+use crate::store::queue::{Place, Queue};
+use crate::store::segment::{Segment, name};
+use crate::store::shared::Shared;
+use crate::store::sorted::{self, SortedWriter};
+use crate::store::state::State;
+
+/// How many queues are switched over under one hold of the lock.
+const MOVES_AT_ONCE: usize = 256;
+/// A sorted segment is at most so many times as large as one of the CommitLog, and this large.
+const SIZE_FACTOR: u64 = 4;
+const SIZE_BYTES_MAX: u64 = 1 << 30;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Rewrite<'a> {
+    shared: &'a Shared,
+    pub(super) pacer: Pacer<'a>,
+    writer: Option<SortedWriter>,
+    made: Vec<Segment>,
+    moves: Vec<Move>,
+}
+
+/// What becomes of the places of a queue.
+#[derive(Debug)]
+struct Move {
+    queue: QueueId,
+    what: What,
+    /// Where the records are from then on.
+    new: Vec<Place>,
+}
+
+/// Which places of a queue are replaced.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What {
+    /// One.
+    Place(Place),
+}
+
+impl<'a> Rewrite<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            pacer: Pacer::new(shared),
+            writer: None,
+            made: Vec::new(),
+            moves: Vec::new(),
+        }
+    }
+
+    /// From now on what is put replaces these places.
+    pub(super) fn begin(&mut self, queue: QueueId, what: What) {
+        self.moves.push(Move { queue, what, new: Vec::new() });
+    }
+
+    /// Writes a batch of the queue, in order.
+    pub(super) fn put(
+        &mut self,
+        header: &Header,
+        batch: &[u8],
+        parsed: &BatchHeader,
+    ) -> Result<(), Halt> {
+        self.pacer.spend(frame_bytes(batch.len()))?;
+        if self.writer.as_ref().is_some_and(|it| !it.has_room(batch.len(), self.size_bytes_max())) {
+            self.end_file()?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => self.writer.insert(begin_file(self.shared)?),
+        };
+        let written = writer.append(header, batch, parsed);
+        written.map_err(|failure| self.shared.write_failed(failure))?;
+        let segment = writer.first();
+        let Some(open) = self.moves.last_mut() else { return Ok(()) };
+        match open.new.last_mut() {
+            Some(place) if place.segment == segment => {
+                place.bytes = place.bytes.saturating_add(header_length(batch));
+            }
+            before => {
+                let first_offset = match (before, open.what) {
+                    (None, What::Place(old)) => old.first_offset,
+                    (Some(_), _) => header.base_offset,
+                };
+                let bytes = header_length(batch);
+                open.new.push(Place { first_offset, segment, bytes, slot: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn size_bytes_max(&self) -> u64 {
+        let segment_size_bytes = self.shared.config.segment_size_bytes;
+        (segment_size_bytes * SIZE_FACTOR).min(SIZE_BYTES_MAX).max(segment_size_bytes)
+    }
+
+    fn end_file(&mut self) -> Result<(), MaintainError> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        match writer.finish() {
+            Ok(opened) => {
+                self.made.push(opened.segment);
+                Ok(())
+            }
+            Err(failure) => Err(self.shared.write_failed(failure)),
+        }
+    }
+
+    /// Ends the files and lets the queues use them. What they replace is dead from then on, and
+    /// goes once two checkpoints do without it.
+    pub(super) fn switch(mut self) -> Result<(), MaintainError> {
+        if let Err(error) = self.end_file() {
+            self.abandon();
+            return Err(error);
+        }
+        // No checkpoint is written in between, and nothing freed.
+        let keeper = self.shared.locked(&self.shared.keeper);
+        if self.shared.state().closing {
+            drop(keeper);
+            self.abandon();
+            return Err(LogFailed::Closed.into());
+        }
+        let mut state = self.shared.state();
+        state.sorted.extend(self.made.drain(..).map(|segment| (segment.first, segment)));
+        drop(state);
+        for moves in self.moves.chunks(MOVES_AT_ONCE) {
+            let mut state = self.shared.state();
+            moves.iter().for_each(|each| each.apply(&mut state));
+        }
+        Ok(())
+    }
+
+    /// Removes what was written. What cannot be removed now, the next start removes.
+    pub(super) fn abandon(self) {
+        let (fs, dir) = (&self.shared.env.fs, &self.shared.config.dir);
+        if let Some(writer) = self.writer
+            && let Err(error) = writer.discard()
+        {
+            tracing::warn!(%error, "an unfinished sorted segment is left");
+        }
+        for segment in self.made {
+            let path = name::sorted(dir, sorted::number_of(segment.first));
+            if let Err(error) = fs.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a useless sorted segment is left");
+            }
+        }
+    }
+}
+
+fn begin_file(shared: &Shared) -> Result<SortedWriter, MaintainError> {
+    let (number, log_tag) = {
+        let mut state = shared.state();
+        state.next_sorted += 1;
+        (state.next_sorted - 1, state.log_tag)
+    };
+    SortedWriter::create(&shared.env.fs, &shared.config.dir, number, log_tag)
+        .map_err(|failure| shared.write_failed(failure))
+}
+
+fn header_length(batch: &[u8]) -> u32 {
+    crate::store::frame::length_field(batch)
+}
+
+impl Move {
+    /// Switches the queue over, as far as it still has what is replaced.
+    fn apply(&self, state: &mut State) {
+        let Some(queue) = state.queues.get_mut(self.queue) else { return };
+        let Some((at, mut changes)) = (match self.what {
+            What::Place(old) => replace_one(queue, &old, &self.new),
+        }) else {
+            return;
+        };
+        unite_neighbours(&mut queue.places, at..at + self.new.len(), &mut changes);
+        // The log start may have moved on since.
+        changes.gone.extend(queue.leave_dead_places());
+        // Places may be on both lists: what is new counts first.
+        for place in &changes.new {
+            if let Some(segment) = state.segment_mut(place.segment) {
+                segment.take(place);
+            }
+        }
+        state.release(&changes.gone);
+    }
+}
+
+/// Places that do not count any more, and those that do now.
+#[derive(Debug, Default)]
+struct Changes {
+    gone: Vec<Place>,
+    new: Vec<Place>,
+}
+
+/// Replaces a place; where in the list, if it is there.
+fn replace_one(queue: &mut Queue, old: &Place, new: &[Place]) -> Option<(usize, Changes)> {
+    let same = |it: &Place| it.segment == old.segment && it.first_offset == old.first_offset;
+    let at = queue.places.partition_point(|place| place.first_offset < old.first_offset);
+    let at = at + queue.places.get(at..)?.iter().take(2).position(same)?;
+    let gone = queue.places.splice(at..=at, new.iter().copied()).collect();
+    Some((at, Changes { gone, new: new.to_vec() }))
+}
+
+/// Makes one place of those around a range that follow each other in the same sorted segment.
+fn unite_neighbours(places: &mut Vec<Place>, range: Range<usize>, changes: &mut Changes) {
+    for number in (range.start.max(1)..=range.end).rev() {
+        let (Some(before), Some(place)) = (places.get(number - 1), places.get(number)) else {
+            continue;
+        };
+        if before.segment == place.segment && sorted::is_sorted(place.segment) {
+            let (before, place) = (*before, *place);
+            let bytes = before.bytes.saturating_add(place.bytes);
+            let united = Place { bytes, ..before };
+            changes.gone.extend([before, place]);
+            changes.new.push(united);
+            places.splice(number - 1..=number, [united]);
+        }
+    }
+}
