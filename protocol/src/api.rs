@@ -31,8 +31,11 @@ pub enum ApiKey {
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeAcls = 29,
+    CreateAcls = 30,
+    DeleteAcls = 31,
     DescribeConfigs = 32,
     AlterConfigs = 33,
+    AlterReplicaLogDirs = 34,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
@@ -138,7 +141,7 @@ pub fn find(code: i16) -> Option<&'static Api> {
 }
 
 /// Every served API, by number.
-pub static SUPPORTED: [Api; 39] = [
+pub static SUPPORTED: [Api; 42] = [
     Api {
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
@@ -205,6 +208,8 @@ pub static SUPPORTED: [Api; 39] = [
     ),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4, "Describe on the topic"),
     row(ApiKey::DescribeAcls, "DescribeAcls", 1, 3, 2, "Describe on the cluster"),
+    row(ApiKey::CreateAcls, "CreateAcls", 1, 3, 2, "Alter on the cluster"),
+    row(ApiKey::DeleteAcls, "DeleteAcls", 1, 3, 2, "Alter on the cluster"),
     row(
         ApiKey::DescribeConfigs,
         "DescribeConfigs",
@@ -214,6 +219,7 @@ pub static SUPPORTED: [Api; 39] = [
         "DescribeConfigs on the topic, group or cluster",
     ),
     row(ApiKey::AlterConfigs, "AlterConfigs", 0, 2, 2, "AlterConfigs on the topic or cluster"),
+    row(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2, 2, "Alter on the cluster"),
     row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, 2, "Describe on the cluster"),
     row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2, "Alter on the topic"),
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2, "Delete on the group"),

@@ -12,17 +12,17 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
-    UnregisterBrokerRequest, UpdateFeaturesRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId,
+    CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest,
+    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -108,6 +108,9 @@ requests! {
     UpdateFeatures(UpdateFeaturesRequest, generated),
     DescribeClientQuotas(DescribeClientQuotasRequest, generated),
     DescribeAcls(DescribeAclsRequest, generated),
+    CreateAcls(CreateAclsRequest, generated),
+    DeleteAcls(DeleteAclsRequest, generated),
+    AlterReplicaLogDirs(AlterReplicaLogDirsRequest, generated),
     DescribeQuorum(DescribeQuorumRequest, generated),
     AlterPartitionReassignments(AlterPartitionReassignmentsRequest, generated),
     ListPartitionReassignments(ListPartitionReassignmentsRequest, generated),
@@ -210,6 +213,9 @@ fn normalise(request: &mut Request, version: i16) {
         | Request::UnregisterBroker(_)
         | Request::DescribeClientQuotas(_)
         | Request::DescribeAcls(_)
+        | Request::CreateAcls(_)
+        | Request::DeleteAcls(_)
+        | Request::AlterReplicaLogDirs(_)
         | Request::DescribeQuorum(_)
         | Request::AlterPartitionReassignments(_)
         | Request::ListPartitionReassignments(_)

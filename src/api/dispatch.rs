@@ -6,14 +6,15 @@ use braid_protocol::{Request, RequestHeader, Response};
 
 use super::{Broker, Caller, Reply};
 use super::{
-    alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_groups,
-    delete_records, delete_topics, describe_acls, describe_client_quotas, describe_cluster,
-    describe_configs, describe_groups, describe_log_dirs, describe_producers, describe_quorum,
-    describe_topic_partitions, describe_user_scram_credentials, elect_leaders, fetch,
-    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group,
-    leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments,
-    metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, sync_group,
-    unregister_broker, update_features,
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
+    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
+    describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group, unregister_broker,
+    update_features,
 };
 
 /// The second stage of every request that is handled alone.
@@ -70,6 +71,11 @@ pub(super) async fn serve(
         }
         Request::DescribeQuorum(r) => Response::DescribeQuorum(describe_quorum::handle(b, r)),
         Request::DescribeAcls(_) => Response::DescribeAcls(describe_acls::handle()),
+        Request::CreateAcls(r) => Response::CreateAcls(create_acls::handle(&r)),
+        Request::DeleteAcls(r) => Response::DeleteAcls(delete_acls::handle(&r)),
+        Request::AlterReplicaLogDirs(r) => {
+            Response::AlterReplicaLogDirs(alter_replica_log_dirs::handle(b, r))
+        }
         Request::DescribeClientQuotas(r) => {
             Response::DescribeClientQuotas(describe_client_quotas::handle(&r))
         }

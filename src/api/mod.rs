@@ -26,11 +26,14 @@ use crate::partition::{Partitions, TopicSettingsCache};
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod answer_memory;
 mod api_versions;
 mod config_change;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;

@@ -51,6 +51,9 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::UpdateFeatures => round::<UpdateFeaturesRequest>(version, body),
         ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasRequest>(version, body),
         ApiKey::DescribeAcls => round::<DescribeAclsRequest>(version, body),
+        ApiKey::CreateAcls => round::<CreateAclsRequest>(version, body),
+        ApiKey::DeleteAcls => round::<DeleteAclsRequest>(version, body),
+        ApiKey::AlterReplicaLogDirs => round::<AlterReplicaLogDirsRequest>(version, body),
         ApiKey::DescribeQuorum => round::<DescribeQuorumRequest>(version, body),
         ApiKey::AlterPartitionReassignments => {
             round::<AlterPartitionReassignmentsRequest>(version, body)

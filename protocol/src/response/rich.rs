@@ -102,6 +102,11 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
             Response::DescribeClientQuotas(admin::describe_client_quotas())
         }
         ApiKey::DescribeAcls => Response::DescribeAcls(admin::describe_acls()),
+        ApiKey::CreateAcls => Response::CreateAcls(admin::create_acls()),
+        ApiKey::DeleteAcls => Response::DeleteAcls(admin::delete_acls()),
+        ApiKey::AlterReplicaLogDirs => {
+            Response::AlterReplicaLogDirs(admin::alter_replica_log_dirs())
+        }
         ApiKey::DescribeQuorum => Response::DescribeQuorum(admin::describe_quorum()),
         ApiKey::AlterPartitionReassignments => {
             Response::AlterPartitionReassignments(admin::alter_partition_reassignments())

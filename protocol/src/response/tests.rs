@@ -92,6 +92,9 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::UpdateFeatures => round::<UpdateFeaturesResponse>(version, body),
         ApiKey::DescribeClientQuotas => round::<DescribeClientQuotasResponse>(version, body),
         ApiKey::DescribeAcls => round::<DescribeAclsResponse>(version, body),
+        ApiKey::CreateAcls => round::<CreateAclsResponse>(version, body),
+        ApiKey::DeleteAcls => round::<DeleteAclsResponse>(version, body),
+        ApiKey::AlterReplicaLogDirs => round::<AlterReplicaLogDirsResponse>(version, body),
         ApiKey::DescribeQuorum => round::<DescribeQuorumResponse>(version, body),
         ApiKey::AlterPartitionReassignments => {
             round::<AlterPartitionReassignmentsResponse>(version, body)
@@ -152,6 +155,9 @@ fn the_newest_version_loses_nothing() {
         UnregisterBroker(UnregisterBrokerResponse),
         DescribeClientQuotas(DescribeClientQuotasResponse),
         DescribeAcls(DescribeAclsResponse),
+        CreateAcls(CreateAclsResponse),
+        DeleteAcls(DeleteAclsResponse),
+        AlterReplicaLogDirs(AlterReplicaLogDirsResponse),
         DescribeQuorum(DescribeQuorumResponse),
         AlterPartitionReassignments(AlterPartitionReassignmentsResponse),
         ListPartitionReassignments(ListPartitionReassignmentsResponse),

@@ -3,6 +3,11 @@
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
+use kafka_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
@@ -114,6 +119,35 @@ async fn the_quorum_is_one_voter_that_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn partitions_lie_in_the_only_directory() {
+    let (_world, mut client) = world_with_topic().await;
+    let asked = DescribeLogDirsRequest::default().with_topics(None);
+    let dir = client.call(4, &asked).await.results[0].log_dir.clone();
+    let into = |path: &str, name: &str, partitions: &[i32]| {
+        let topic = AlterReplicaLogDirTopic::default().with_name(topic_name(name));
+        let topic = topic.with_partitions(partitions.into());
+        AlterReplicaLogDir::default().with_path(text(path)).with_topics(vec![topic])
+    };
+    let dirs =
+        vec![into(&dir, "t", &[0, 1, 2]), into(&dir, "nope", &[0]), into("/else", "t", &[1])];
+    for version in 1..=2 {
+        let request = AlterReplicaLogDirsRequest::default().with_dirs(dirs.clone());
+        let answer = client.call(version, &request).await;
+        let told: Vec<(&str, Vec<(i32, i16)>)> = answer
+            .results
+            .iter()
+            .map(|topic| {
+                let partitions = topic.partitions.iter();
+                let codes = partitions.map(|p| (p.partition_index, p.error_code)).collect();
+                (&**topic.topic_name, codes)
+            })
+            .collect();
+        let moved = ("t", vec![(0, 0), (1, 0), (2, 3)]);
+        assert_eq!(told, [moved, ("nope", vec![(0, 3)]), ("t", vec![(1, 57)])]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_are_no_acls_no_users_and_no_quotas() {
     let (_world, mut client) = world_with_topic().await;
     for version in 1..=3 {
@@ -125,6 +159,18 @@ async fn there_are_no_acls_no_users_and_no_quotas() {
         assert_eq!((answer.error_code, answer.resources.len()), (54, 0));
         let why = answer.error_message.as_deref();
         assert_eq!(why, Some("No Authorizer is configured on the broker"));
+        let rules = vec![AclCreation::default(), AclCreation::default()];
+        let answer =
+            client.call(version, &CreateAclsRequest::default().with_creations(rules)).await;
+        let told = answer.results.iter().map(|r| (r.error_code, r.error_message.as_deref()));
+        let no_authorizer = (54, Some("No Authorizer is configured."));
+        assert_eq!(told.collect::<Vec<_>>(), [no_authorizer; 2]);
+        let filters = vec![DeleteAclsFilter::default()];
+        let answer =
+            client.call(version, &DeleteAclsRequest::default().with_filters(filters)).await;
+        let told = answer.filter_results.iter();
+        let told = told.map(|r| (r.error_code, r.error_message.as_deref(), r.matching_acls.len()));
+        assert_eq!(told.collect::<Vec<_>>(), [(54, no_authorizer.1, 0)]);
     }
     let users = ["a", "b", "a"].map(|name| UserName::default().with_name(text(name)));
     for (asked, codes) in [(None, vec![]), (Some(users.into()), vec![92, 91])] {

@@ -1,9 +1,10 @@
 //! The requests of administrators: groups, topics, configurations, and the cluster itself.
 
 use kafka_protocol::messages::{
-    alter_configs_request, alter_partition_reassignments_request, create_partitions_request,
-    delete_records_request, describe_client_quotas_request, describe_log_dirs_request,
-    describe_producers_request, describe_quorum_request, describe_topic_partitions_request,
+    alter_configs_request, alter_partition_reassignments_request, alter_replica_log_dirs_request,
+    create_acls_request, create_partitions_request, delete_acls_request, delete_records_request,
+    describe_client_quotas_request, describe_log_dirs_request, describe_producers_request,
+    describe_quorum_request, describe_topic_partitions_request,
     describe_user_scram_credentials_request, elect_leaders_request,
     incremental_alter_configs_request, list_partition_reassignments_request, offset_delete_request,
     update_features_request,
@@ -268,6 +269,45 @@ pub(super) const DESCRIBE_ACLS: &[Field] = &[
     since(0, STRING).nullable(0), // host filter
     since(0, INT8),               // operation
     since(0, INT8),               // permission type
+];
+
+pub(super) const CREATE_ACLS: &[Field] = &[
+    since(0, array::<create_acls_request::AclCreation>(&Kind::Struct(CREATE_ACLS_CREATION))), // creations
+];
+const CREATE_ACLS_CREATION: &[Field] = &[
+    since(0, INT8),   // resource type
+    since(0, STRING), // resource name
+    since(1, INT8),   // resource pattern type
+    since(0, STRING), // principal
+    since(0, STRING), // host
+    since(0, INT8),   // operation
+    since(0, INT8),   // permission type
+];
+
+pub(super) const DELETE_ACLS: &[Field] = &[
+    since(0, array::<delete_acls_request::DeleteAclsFilter>(&Kind::Struct(DESCRIBE_ACLS))), // filters
+];
+
+pub(super) const ALTER_REPLICA_LOG_DIRS: &[Field] = &[
+    since(
+        0,
+        array::<alter_replica_log_dirs_request::AlterReplicaLogDir>(&Kind::Struct(
+            ALTER_REPLICA_LOG_DIRS_DIR,
+        )),
+    ), // dirs
+];
+const ALTER_REPLICA_LOG_DIRS_DIR: &[Field] = &[
+    since(0, STRING), // path
+    since(
+        0,
+        array::<alter_replica_log_dirs_request::AlterReplicaLogDirTopic>(&Kind::Struct(
+            ALTER_REPLICA_LOG_DIRS_TOPIC,
+        )),
+    ), // topics
+];
+const ALTER_REPLICA_LOG_DIRS_TOPIC: &[Field] = &[
+    since(0, STRING),      // name
+    since(0, INT32_ARRAY), // partitions
 ];
 
 pub(super) const DESCRIBE_CLIENT_QUOTAS: &[Field] = &[

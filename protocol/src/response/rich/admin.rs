@@ -1,14 +1,16 @@
 //! The answers to administrators, with every field set.
 
 use kafka_protocol::messages::{
-    AlterConfigsResponse, AlterPartitionReassignmentsResponse, CreatePartitionsResponse,
-    DeleteGroupsResponse, DeleteRecordsResponse, DescribeAclsResponse,
-    DescribeClientQuotasResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
-    DescribeProducersResponse, DescribeQuorumResponse, DescribeTopicPartitionsResponse,
-    DescribeUserScramCredentialsResponse, ElectLeadersResponse, IncrementalAlterConfigsResponse,
-    ListConfigResourcesResponse, ListGroupsResponse, ListPartitionReassignmentsResponse,
-    OffsetDeleteResponse, UnregisterBrokerResponse, UpdateFeaturesResponse, alter_configs_response,
-    alter_partition_reassignments_response, create_partitions_response, delete_groups_response,
+    AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse,
+    CreateAclsResponse, CreatePartitionsResponse, DeleteAclsResponse, DeleteGroupsResponse,
+    DeleteRecordsResponse, DescribeAclsResponse, DescribeClientQuotasResponse,
+    DescribeGroupsResponse, DescribeLogDirsResponse, DescribeProducersResponse,
+    DescribeQuorumResponse, DescribeTopicPartitionsResponse, DescribeUserScramCredentialsResponse,
+    ElectLeadersResponse, IncrementalAlterConfigsResponse, ListConfigResourcesResponse,
+    ListGroupsResponse, ListPartitionReassignmentsResponse, OffsetDeleteResponse,
+    UnregisterBrokerResponse, UpdateFeaturesResponse, alter_configs_response,
+    alter_partition_reassignments_response, alter_replica_log_dirs_response, create_acls_response,
+    create_partitions_response, delete_acls_response, delete_groups_response,
     delete_records_response, describe_acls_response, describe_client_quotas_response,
     describe_groups_response, describe_log_dirs_response, describe_producers_response,
     describe_quorum_response, describe_topic_partitions_response,
@@ -339,4 +341,42 @@ pub(super) fn describe_user_scram_credentials() -> DescribeUserScramCredentialsR
                         .with_iterations(24),
                 ]),
         ])
+}
+
+pub(super) fn create_acls() -> CreateAclsResponse {
+    CreateAclsResponse::default().with_throttle_time_ms(11).with_results(vec![
+        create_acls_response::AclCreationResult::default()
+            .with_error_code(54)
+            .with_error_message(Some(text("error message"))),
+    ])
+}
+
+pub(super) fn delete_acls() -> DeleteAclsResponse {
+    let matching = delete_acls_response::DeleteAclsMatchingAcl::default()
+        .with_error_code(12)
+        .with_error_message(Some(text("error message")))
+        .with_resource_type(2)
+        .with_resource_name(text("resource name"))
+        .with_pattern_type(3)
+        .with_principal(text("principal"))
+        .with_host(text("host"))
+        .with_operation(4)
+        .with_permission_type(3);
+    DeleteAclsResponse::default().with_throttle_time_ms(11).with_filter_results(vec![
+        delete_acls_response::DeleteAclsFilterResult::default()
+            .with_error_code(54)
+            .with_error_message(Some(text("error message")))
+            .with_matching_acls(vec![matching]),
+    ])
+}
+
+pub(super) fn alter_replica_log_dirs() -> AlterReplicaLogDirsResponse {
+    let partition = alter_replica_log_dirs_response::AlterReplicaLogDirPartitionResult::default()
+        .with_partition_index(13)
+        .with_error_code(57);
+    AlterReplicaLogDirsResponse::default().with_throttle_time_ms(11).with_results(vec![
+        alter_replica_log_dirs_response::AlterReplicaLogDirTopicResult::default()
+            .with_topic_name(topic("t"))
+            .with_partitions(vec![partition]),
+    ])
 }
