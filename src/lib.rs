@@ -3,6 +3,7 @@
 pub use braid_base::{env, model};
 
 pub mod config;
+pub mod loggers;
 pub mod store;
 
 pub mod group;

@@ -11,8 +11,10 @@ use anyhow::Context;
 use braid::cli::{self, Command};
 use braid::config::Config;
 use braid::env::{Env, real};
+use braid::loggers::Loggers;
 use braid::node::{Node, fit_connections};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let env = real::env();
@@ -36,14 +38,7 @@ fn main() -> ExitCode {
 
 /// Serves until a signal asks to stop. A failed part ends the process at once.
 fn run(env: Env, mut config: Config) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("BRAID_LOG")
-                .unwrap_or_else(|_| "info,openraft=warn".into()),
-        )
-        .init();
+    let loggers = start_logging();
     fit_connections(&mut config, real::raise_descriptor_limit());
     let notify_socket = std::env::var_os(real::NOTIFY_SOCKET);
     let tell = |state| tell(notify_socket.as_ref(), state);
@@ -64,7 +59,7 @@ fn run(env: Env, mut config: Config) -> anyhow::Result<()> {
         };
         tokio::pin!(asked);
         let node = tokio::select! {
-            node = Node::start(env, config) => node?,
+            node = Node::start_with(env, config, loggers) => node?,
             _ = &mut asked => return Ok(()),
         };
         tell(real::State::Ready);
@@ -86,4 +81,27 @@ fn tell(socket: Option<&OsString>, state: real::State) {
     {
         tracing::warn!(%error, "cannot tell the service manager: {state:?}");
     }
+}
+
+/// Logs to stderr, as `BRAID_LOG` says, and lets clients change the levels.
+fn start_logging() -> Loggers {
+    let wanted = std::env::var("BRAID_LOG").unwrap_or_default();
+    let start = match EnvFilter::try_new(&wanted) {
+        Ok(_) if !wanted.is_empty() => wanted,
+        Ok(_) | Err(_) => "info,openraft=warn".to_owned(),
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(EnvFilter::new(&start))
+        .with_filter_reloading();
+    let filter = subscriber.reload_handle();
+    subscriber.init();
+    let install = move |text: &str| {
+        let reloaded = EnvFilter::try_new(text).map(|new| filter.reload(new));
+        if !matches!(reloaded, Ok(Ok(()))) {
+            tracing::error!("the log filter {text} cannot be installed");
+        }
+    };
+    Loggers::new(start, Box::new(install))
 }

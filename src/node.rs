@@ -15,10 +15,11 @@ use uuid::Uuid;
 use crate::api::{
     AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds, Refusals,
 };
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::group::{GroupCoordinator, OffsetsTopicLog};
+use crate::loggers::Loggers;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
@@ -108,6 +109,18 @@ impl Node {
     /// # Errors
     /// A part did not start; what was started is stopped.
     pub async fn start(env: Env, config: Config) -> Result<Self, StartError> {
+        Self::start_with(env, config, Loggers::default()).await
+    }
+
+    /// As [`Node::start`], with the loggers of the process, whose levels clients may change.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with(
+        env: Env,
+        config: Config,
+        loggers: Loggers,
+    ) -> Result<Self, StartError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -119,7 +132,7 @@ impl Node {
         let metadata =
             within_patience(async || MetadataNode::open(&env, metadata_config(&config)).await)
                 .await?;
-        let started = Self::start_on(env, config, metadata.clone()).await;
+        let started = Self::start_on(env, config, metadata.clone(), loggers).await;
         if started.is_err() {
             // Its tasks would outlive this attempt, with its files open.
             metadata.shutdown().await;
@@ -131,8 +144,10 @@ impl Node {
         env: Env,
         config: Arc<Config>,
         metadata: MetadataNode,
+        loggers: Loggers,
     ) -> Result<Self, StartError> {
-        let store = within_patience(async || open_store(&env, &config, &metadata.image())).await?;
+        let live = live(&config, &metadata.image());
+        let store = within_patience(async || open_store(&env, &live, &metadata.image())).await?;
         if env.spawner.is_inline() {
             drop(env.spawner.critical("log", drive(store.driver())));
         }
@@ -141,7 +156,7 @@ impl Node {
         let listeners = bind(&env, &config).await?;
         register(&env, &config, &metadata, &listeners).await?;
         let groups = open_groups(&env, &config, &metadata, &partitions).await;
-        let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&config)));
+        let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
         let reconciler = Reconciler {
             env: env.clone(),
             retention_check_interval: config.storage.retention_check_interval,
@@ -149,6 +164,8 @@ impl Node {
             partitions: partitions.clone(),
             groups: groups.clone(),
             topic_settings: Arc::clone(&topic_settings),
+            broker: config.node.id,
+            live: Arc::clone(&live),
         };
         let (stopping, stopped) = watch::channel(false);
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
@@ -169,6 +186,8 @@ impl Node {
             topic_settings: Arc::clone(&topic_settings),
             refusals: Refusals::default(),
             config,
+            live,
+            loggers,
         });
         reconciler.spawn(stopped.clone());
         let (open, all_closed) = mpsc::channel(1);
@@ -236,6 +255,15 @@ mod tests;
 
 pub use descriptors::fit_connections;
 
+/// The configuration under what was set while the broker ran before.
+fn live(config: &Arc<Config>, image: &MetadataImage) -> Arc<LiveConfig> {
+    let live = LiveConfig::new(Arc::clone(config));
+    let (of_this, of_all) =
+        (image.broker_configs(Some(config.node.id)), image.broker_configs(None));
+    live.follow(image.applied_index(), of_this, of_all);
+    Arc::new(live)
+}
+
 fn metadata_config(config: &Config) -> MetadataConfig {
     let features = BTreeMap::from([("metadata.version".to_owned(), crate::api::METADATA_VERSION)]);
     MetadataConfig {
@@ -248,17 +276,17 @@ fn metadata_config(config: &Config) -> MetadataConfig {
 
 fn open_store(
     env: &Env,
-    config: &Config,
+    live: &Arc<LiveConfig>,
     image: &MetadataImage,
 ) -> Result<Store, store::OpenError> {
-    let expire_after_ms = i64::try_from(config.producer.expiration.as_millis()).unwrap_or(i64::MAX);
+    let config = live.load();
     let store_config = StoreConfig {
         segment_size_bytes: config.storage.segment_size_bytes,
         ring_size_bytes: config.storage.ring_size_bytes,
         expects_log: !image.topics().is_empty(),
         ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };
-    let sequencer = Box::new(ShardSequencer::new(expire_after_ms));
+    let sequencer = Box::new(ShardSequencer::new(Arc::clone(live)));
     if env.spawner.is_inline() {
         Store::open_inline(env, store_config, sequencer)
     } else {
@@ -346,9 +374,6 @@ fn limits(config: &Config) -> Limits {
     Limits {
         frame_size_bytes_max: network.request_size_bytes_max,
         idle_max: network.idle_max,
-        connections_max: network.connections_max,
-        connections_per_ip_max: network.connections_per_ip_max,
-        connections_by_ip_max: network.connections_by_ip_max.clone(),
         first_request_max: network.first_request_max,
         fetch_size_bytes_max: config.fetch.response_size_bytes_max,
     }

@@ -1,5 +1,6 @@
 //! Makes this broker match the metadata image: drops the queues of deleted topics, forgets what
-//! was kept beside them, moves log starts by retention, has the log cleaned, and gives space back.
+//! was kept beside them, puts changed settings of brokers in force, moves log starts by retention,
+//! has the log cleaned, and gives space back.
 //!
 //! The only place that drops queues. Queues need no creating: a queue that the image names comes
 //! into being with its first append. A queue that the image does not name is dropped only if its
@@ -11,9 +12,10 @@ use std::time::Duration;
 use braid_raft::{MetadataDelta, MetadataImage, MetadataNode};
 use tokio::sync::{Notify, watch};
 
+use crate::config::LiveConfig;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
-use crate::model::QueueId;
+use crate::model::{BrokerId, QueueId};
 use crate::partition::{Partitions, TopicSettingsCache};
 use crate::store::{AppendError, Cleaned, Retention};
 
@@ -82,6 +84,9 @@ pub(crate) struct Reconciler {
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
+    /// This broker's number, and its configuration in force.
+    pub(crate) broker: BrokerId,
+    pub(crate) live: Arc<LiveConfig>,
 }
 
 impl Reconciler {
@@ -114,6 +119,10 @@ async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receive
         }
         let image = Arc::clone(&images.borrow_and_update());
         let delta = MetadataDelta::between(&seen, &image);
+        if delta.broker_configs_changed {
+            let (own, all) = (image.broker_configs(Some(this.broker)), image.broker_configs(None));
+            this.live.follow(image.applied_index(), own, all);
+        }
         for topic in &delta.deleted {
             this.topic_settings.forget(topic.id);
             for partition in &topic.partitions {

@@ -1,8 +1,8 @@
 //! What AlterConfigs and IncrementalAlterConfigs share: a resource's new settings are worked out
 //! and checked as a whole, then what differs is proposed. A resource changes whole or not at all.
 //!
-//! Topics change at once. A broker's settings are read at its start only, so setting one is refused
-//! in Kafka's words; taking one away that was never set is no change.
+//! Topics, brokers, groups and subscriptions to clients' metrics are kept in the metadata; levels
+//! of loggers hold until the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,20 +14,26 @@ use braid_raft::outcome::SetTopicConfigsRejection;
 use super::Broker;
 use super::error::propose_code;
 use crate::config::{
-    Kind, TopicConfigError, nearest_topic_key, topic_key, topic_settings_without_effect,
+    Kind, Settings, TopicConfigError, nearest_topic_key, topic_key, topic_settings_without_effect,
 };
 
-pub(super) type Refusal = (ErrorCode, String);
+mod of_broker;
+mod of_loggers;
+mod of_resource;
 
-/// Settings of one resource.
-type Settings = BTreeMap<String, String>;
+pub(super) type Refusal = (ErrorCode, String);
 
 /// Longest value that can be stored.
 const VALUE_SIZE_BYTES_MAX: usize = 32_767;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
+/// Kafka's numbers of what has a configuration.
+pub(super) mod kind {
+    pub(in crate::api) const TOPIC: i8 = 2;
+    pub(in crate::api) const BROKER: i8 = 4;
+    pub(in crate::api) const BROKER_LOGGER: i8 = 8;
+    pub(in crate::api) const CLIENT_METRICS: i8 = 16;
+    pub(in crate::api) const GROUP: i8 = 32;
+}
 
 /// What is to become of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,18 +114,42 @@ pub(super) async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     check_entries(&resource.entries)?;
+    // What is appended to must not change in between.
+    let Ok(_alone) = broker.config_changes.acquire().await else {
+        unreachable!("the semaphore is never closed")
+    };
     match resource.kind {
-        TOPIC => alter_topic(broker, &resource, mode, validate_only).await,
-        BROKER => alter_broker(broker, &resource),
-        BROKER_LOGGER if mode == Mode::Incremental => {
-            let why = "Log levels cannot be changed while the broker runs: start it with the \
-                       levels wanted in RUST_LOG.";
-            Err((ErrorCode::INVALID_REQUEST, why.to_owned()))
+        kind::TOPIC => alter_topic(broker, &resource, mode, validate_only).await,
+        kind::BROKER => of_broker::alter(broker, &resource, mode, validate_only).await,
+        kind::BROKER_LOGGER if mode == Mode::Incremental => {
+            of_loggers::alter(broker, &resource, validate_only)
         }
-        kind => Err((
-            ErrorCode::INVALID_REQUEST,
-            format!("Unknown resource type {kind}. Braid has settings of topics (2) only."),
-        )),
+        kind::GROUP => of_resource::alter_group(broker, &resource, mode, validate_only).await,
+        kind::CLIENT_METRICS => {
+            of_resource::alter_client_metrics(broker, &resource, mode, validate_only).await
+        }
+        kind => Err(invalid_request(format!("Unknown resource type {kind}"))),
+    }
+}
+
+fn invalid_request(why: impl Into<String>) -> Refusal {
+    (ErrorCode::INVALID_REQUEST, why.into())
+}
+
+fn invalid_config(why: impl Into<String>) -> Refusal {
+    (ErrorCode::INVALID_CONFIG, why.into())
+}
+
+/// Another broker changes its own settings.
+fn of_this_broker(broker: &Broker, name: &str) -> Result<(), Refusal> {
+    let own = broker.config.node.id.0;
+    match name.parse::<i32>() {
+        Ok(id) if id == own => Ok(()),
+        Ok(id) => {
+            let why = format!("Unexpected broker id, expected {own}, but received {id}");
+            Err(invalid_request(why))
+        }
+        Err(_) => Err(invalid_request(format!("Node id must be an integer, but it is: {name}"))),
     }
 }
 
@@ -145,20 +175,23 @@ async fn alter_topic(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     if resource.name.is_empty() {
-        let why = "Default topic resources are not allowed.";
-        return Err((ErrorCode::INVALID_REQUEST, why.to_owned()));
+        return Err(invalid_request("Default topic resources are not allowed."));
     }
     braid_raft::plan::names::check(&resource.name)
         .map_err(|error| (ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string()))?;
-    // What is appended to must not change in between.
-    let Ok(_alone) = broker.config_changes.acquire().await else {
-        unreachable!("the semaphore is never closed")
-    };
     let image = broker.metadata.image();
     let topic = image.topic(&resource.name);
     let empty = BTreeMap::new();
     let before = topic.map_or(&empty, |topic| &topic.configs);
-    let after = settings_after(broker, before, &resource.entries, mode)?;
+    let config = broker.live.load();
+    let after = settings_after(before, &resource.entries, mode, |entry| {
+        let key = of_type_list(entry, topic_key(&entry.key).map(|key| key.kind))?;
+        let described = config.describe_topic(before).into_iter().find(|d| d.name == key);
+        let value = described.and_then(|described| described.value).unwrap_or_default();
+        Ok(parts(&value))
+    })?;
+    let given = after.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));
+    let after = config.validate_topic(given).map_err(|error| invalid_config(hinted(&error)))?;
     let Some(topic) = topic else {
         let why = format!("The topic '{}' does not exist.", resource.name);
         return Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why));
@@ -177,11 +210,13 @@ async fn alter_topic(
     }
 }
 
+/// The settings that a resource would have, not yet checked. `list` gives the parts of the list
+/// that an entry is to be appended to or taken from.
 fn settings_after(
-    broker: &Broker,
     before: &Settings,
     entries: &[Entry],
     mode: Mode,
+    list: impl Fn(&Entry) -> Result<Vec<String>, Refusal>,
 ) -> Result<Settings, Refusal> {
     let mut after = match mode {
         Mode::Incremental => before.clone(),
@@ -195,38 +230,26 @@ fn settings_after(
                 continue;
             }
             Operation::Set => value.to_owned(),
-            Operation::Append | Operation::Subtract => {
-                let current = list_in_force(broker, before, entry)?;
-                edited(current, value, entry.operation)
-            }
+            Operation::Append | Operation::Subtract => edited(list(entry)?, value, entry.operation),
         };
         if value.len() > VALUE_SIZE_BYTES_MAX {
-            let why = format!(
+            return Err(invalid_config(format!(
                 "The configuration value cannot be added because it exceeds the maximum value \
                  size of {VALUE_SIZE_BYTES_MAX} bytes."
-            );
-            return Err((ErrorCode::INVALID_CONFIG, why));
+            )));
         }
         after.insert(entry.key.clone(), value);
     }
-    let given = after.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));
-    broker.config.validate_topic(given).map_err(|error| (ErrorCode::INVALID_CONFIG, hinted(&error)))
+    Ok(after)
 }
 
-/// The parts of the list that stands, the topic's own or what it has from the broker.
-fn list_in_force(
-    broker: &Broker,
-    before: &Settings,
-    entry: &Entry,
-) -> Result<Vec<String>, Refusal> {
-    let Some(key) = topic_key(&entry.key).filter(|key| key.kind == Kind::List) else {
-        let (operation, key) = (entry.operation.name(), &entry.key);
-        let why = format!("Can't {operation} to key {key} because its type is not LIST.");
-        return Err((ErrorCode::INVALID_CONFIG, why));
-    };
-    let described = broker.config.describe_topic(before).into_iter().find(|d| d.key == key);
-    let value = described.and_then(|described| described.value).unwrap_or_default();
-    Ok(parts(&value))
+/// The entry's key, if it is a list.
+fn of_type_list(entry: &Entry, kind: Option<Kind>) -> Result<&str, Refusal> {
+    if kind == Some(Kind::List) {
+        return Ok(&entry.key);
+    }
+    let (operation, key) = (entry.operation.name(), &entry.key);
+    Err(invalid_config(format!("Can't {operation} to key {key} because its type is not LIST.")))
 }
 
 fn parts(list: &str) -> Vec<String> {
@@ -274,31 +297,6 @@ fn say_what_has_no_effect(topic: &TopicImage, changes: &[ConfigChange]) {
     for (key, because) in topic_settings_without_effect(&set) {
         tracing::warn!(topic = %topic.name, "{} has no effect because {because}", key.name);
     }
-}
-
-fn alter_broker(broker: &Broker, resource: &Resource) -> Result<(), Refusal> {
-    let own = broker.config.node.id.0;
-    if !resource.name.is_empty() {
-        let why = match resource.name.parse::<i32>() {
-            Ok(id) if id == own => None,
-            Ok(id) => Some(format!("Unexpected broker id, expected {own}, but received {id}")),
-            Err(_) => Some(format!("Node id must be an integer, but it is: {}", resource.name)),
-        };
-        if let Some(why) = why {
-            return Err((ErrorCode::INVALID_REQUEST, why));
-        }
-    }
-    let set = resource.entries.iter().filter(|entry| entry.operation != Operation::Delete);
-    let set: Vec<&str> = set.map(|entry| &*entry.key).collect();
-    if set.is_empty() {
-        return Ok(());
-    }
-    let why = format!(
-        "Cannot update these configs dynamically: Set({}). Braid reads a broker's settings at its \
-         start: set them in its configuration file and start it again.",
-        set.join(", ")
-    );
-    Err((ErrorCode::INVALID_REQUEST, why))
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ fn plan(broker: &Broker, mut topic: CreatableTopic) -> Result<NewTopic, Refusal>
     }
     let configs = topic.configs.iter().map(|c| (c.name.as_str(), c.value.as_deref()));
     let configs = broker
-        .config
+        .live
+        .load()
         .validate_topic(configs)
         .map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))?;
     let assignments = topic
@@ -165,13 +166,14 @@ fn succeeded(
     let partitions: u32 = new.partitions.iter().map(|run| run.count).sum();
     let replicas = new.partitions.first().map_or(0, |run| run.replicas.len());
     let configs = broker
-        .config
+        .live
+        .load()
         .describe_topic(&new.configs)
         .into_iter()
         .map(|described| {
             CreatableTopicConfigs::default()
-                .with_name(text(described.key.name))
-                .with_is_sensitive(described.key.sensitive())
+                .with_name(text(&described.name))
+                .with_is_sensitive(described.sensitive)
                 .with_config_source(described.source.code())
                 .with_read_only(described.read_only)
                 .with_value(described.value.as_deref().map(text))

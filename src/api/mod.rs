@@ -5,9 +5,8 @@
 //! [`accept`] is the first stage and a plain function, so the order of a connection's requests is
 //! fixed before anything is awaited.
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,9 +18,10 @@ use braid_protocol::request::DecodeError;
 use braid_protocol::{ApiKey, Request, RequestHeader, Response, header, request, response};
 use braid_raft::MetadataNode;
 
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::env::Env;
 use crate::group::GroupCoordinator;
+use crate::loggers::Loggers;
 use crate::partition::{Partitions, TopicSettingsCache};
 
 mod alter_configs;
@@ -88,10 +88,6 @@ pub(crate) struct Limits {
     pub(crate) frame_size_bytes_max: usize,
     /// None: connections may idle for ever.
     pub(crate) idle_max: Option<Duration>,
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_ip_max: usize,
-    /// Instead of the limit above, for these addresses.
-    pub(crate) connections_by_ip_max: BTreeMap<IpAddr, usize>,
     /// How long a connection may take to send its first request.
     pub(crate) first_request_max: Duration,
     pub(crate) fetch_size_bytes_max: usize,
@@ -100,7 +96,11 @@ pub(crate) struct Limits {
 /// What handlers work with. Built once by `node`; every part in it is a cheap handle.
 pub(crate) struct Broker {
     pub(crate) env: Env,
+    /// As the broker started: for what never changes while it runs.
     pub(crate) config: Arc<Config>,
+    /// As it is now.
+    pub(crate) live: Arc<LiveConfig>,
+    pub(crate) loggers: Loggers,
     pub(crate) limits: Limits,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -114,6 +114,15 @@ pub(crate) struct Broker {
     pub(crate) config_changes: tokio::sync::Semaphore,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
     pub(crate) refusals: Refusals,
+}
+
+impl Broker {
+    /// Puts in force what the metadata says of this broker's settings now.
+    pub(crate) fn follow_settings(&self) {
+        let (image, own) = (self.metadata.image(), self.config.node.id);
+        let (of_this, of_all) = (image.broker_configs(Some(own)), image.broker_configs(None));
+        self.live.follow(image.applied_index(), of_this, of_all);
+    }
 }
 
 /// Who asks: one per connection.

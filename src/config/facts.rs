@@ -20,6 +20,8 @@ fn facts() -> Vec<Fact> {
         let fields: Vec<&str> = line.split('\t').collect();
         let [side, name, kind, default, valid, mode] = fields[..] else { panic!("{line}") };
         let default = if default == "(empty)" { "" } else { default };
+        // Java's word before the name of a class.
+        let default = default.strip_prefix("class ").unwrap_or(default);
         Fact { topic: side == "T", name, kind, default, valid, mode }
     });
     rows.collect()
@@ -54,8 +56,18 @@ const STRICTER: &[&str] = &[
     "offset.metadata.max.bytes",
 ];
 /// Checks that would only stop a start over a key without effect.
-const LAXER: &[&str] =
-    &["authorizer.class.name", "controller.quorum.voters", "controller.quorum.bootstrap.servers"];
+const LAXER: &[&str] = &[
+    "authorizer.class.name",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+    "group.consumer.migration.policy",
+    "remote.log.metadata.manager.class.name",
+    "remote.log.metadata.manager.impl.prefix",
+    "remote.log.metadata.manager.listener.name",
+    "remote.log.storage.manager.class.name",
+    "remote.log.storage.manager.impl.prefix",
+    "sasl.oauthbearer.assertion.algorithm",
+];
 
 fn key_of(fact: &Fact) -> Option<&'static Key> {
     if fact.topic { topic_key(fact.name) } else { broker_key(fact.name) }
@@ -137,6 +149,7 @@ fn valid(key: &Key) -> Vec<String> {
         Check::GzipLevel => words("[1,...,9] or -1"),
         Check::ThrottledReplicas => words("[partitionId]:[brokerId],[partitionId]:[brokerId],..."),
         Check::NonEmpty => words("non-empty list"),
+        Check::ShareOffsetReset => words("[latest, earliest, by_duration:PnDTnHnMn.nS]"),
         Check::ClusterId => words("a UUID"),
         Check::CountByAddress => words("address:count,..."),
     }

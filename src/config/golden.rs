@@ -135,8 +135,18 @@ fn reference() -> String {
          right and where it stands. A key that is not known, or that has no effect in Braid, is named\n\
          in a warning. `braid --check-config` says all of this without starting.\n\
          \n\
-         The mode says how Kafka lets a key change while the broker runs. Braid reads broker keys at\n\
-         its start only, for now; topic keys hold from the moment they are set.\n\
+         The mode says how a key may change while the broker runs, as in Kafka: *read-only* keys are\n\
+         read at the start; *per-broker* and *cluster-wide* keys can be set for one broker\n\
+         (`kafka-configs.sh --entity-type brokers --entity-name 1`), *cluster-wide* ones also for all\n\
+         brokers (`--entity-default`). They are kept in the metadata and hold from the moment they are\n\
+         set: a broker's own before those of all brokers before the file before the default, and a\n\
+         topic's own before all of these. `listeners` and `listener.security.protocol.map` are\n\
+         per-broker in Kafka and read at the start here; changing them is refused, as are settings of\n\
+         one listener (`listener.name.…`).\n\
+         \n\
+         Log levels are BROKER_LOGGER resources, as in Kafka: `kafka-configs.sh --entity-type\n\
+         broker-loggers --entity-name 1 --alter --add-config braid::store=DEBUG`. They hold until the\n\
+         process ends; `BRAID_LOG` says what it starts with.\n\
          \n\
          ## Broker keys\n",
     );
@@ -160,6 +170,18 @@ fn reference() -> String {
             let _ = writeln!(out, "  It has no effect in Braid because {because}.");
         }
     }
+    out.push_str(
+        "\n## Group keys\n\nThey are checked, kept and told as Kafka does (`--entity-type groups`), and govern groups of the\nnewer protocols. Those are not served yet, so none has an effect.\n\n",
+    );
+    for key in super::group_keys() {
+        entry(&mut out, key, &kind(key));
+    }
+    out.push_str(
+        "\n## Client metrics keys\n\nThey are checked, kept and told as Kafka does (`--entity-type client-metrics`). As a Kafka without\na receiver of client telemetry, the broker asks no client for metrics, so none has an effect.\n\n",
+    );
+    for key in super::client_metrics::KEYS {
+        entry(&mut out, key, &kind(key));
+    }
     without_effect(&mut out);
     out
 }
@@ -175,7 +197,7 @@ fn entry(out: &mut String, key: &Key, kind: &str) {
 
 fn without_effect(out: &mut String) {
     out.push_str(
-        "\n## Kafka's broker keys without effect\n\nThey may be set, and each is named in a warning. Those marked *refused* stop the start when\nthey are set to anything but their default, because passing over them would be dangerous.\n\n| key | why |\n|---|---|\n",
+        "\n## Kafka's broker keys without effect\n\nThey may be set, and each is named in a warning; DescribeConfigs tells them with Kafka's types,\ndefaults and modes. Those marked *refused* stop the start when\nthey are set to anything but their default, because passing over them would be dangerous.\n\n| key | why |\n|---|---|\n",
     );
     for key in INERT {
         let _ = match key.effect {

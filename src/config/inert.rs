@@ -134,9 +134,9 @@ keys! {
     /// A class that chooses a replica near the consumer.
     REPLICA_SELECTOR_CLASS = Key::null("replica.selector.class", Kind::String).nothing(ONE_NODE);
     /// Bytes in a second that replication may send.
-    LEADER_REPLICATION_THROTTLED_RATE = Key::long("leader.replication.throttled.rate", "9223372036854775807").at_least(0).per_broker().nothing(ONE_NODE);
+    LEADER_REPLICATION_THROTTLED_RATE = Key::long("leader.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(ONE_NODE);
     /// Bytes in a second that replication may receive.
-    FOLLOWER_REPLICATION_THROTTLED_RATE = Key::long("follower.replication.throttled.rate", "9223372036854775807").at_least(0).per_broker().nothing(ONE_NODE);
+    FOLLOWER_REPLICATION_THROTTLED_RATE = Key::long("follower.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(ONE_NODE);
     /// Whether leadership moves away before a stop.
     CONTROLLED_SHUTDOWN_ENABLE = Key::boolean("controlled.shutdown.enable", "true").nothing(ONE_NODE);
     /// The controllers, as a list of id@host:port.

@@ -71,6 +71,8 @@ pub enum Check {
     GzipLevel,
     /// `*` or a list of `partition:broker`.
     ThrottledReplicas,
+    /// `earliest`, `latest` or `by_duration:` and an ISO 8601 duration.
+    ShareOffsetReset,
     /// 22 characters of URL-safe base64: a UUID as Kafka writes it.
     ClusterId,
     /// A list of `address:count`, as one text.
@@ -191,6 +193,15 @@ impl Key {
     pub(super) const fn list(name: &'static str, default: &'static str) -> Self {
         Self::new(name, Kind::List, Some(default))
     }
+    /// A key of Kafka's that is known by its name only.
+    pub(super) const fn foreign(
+        name: &'static str,
+        kind: Kind,
+        default: Option<&'static str>,
+        because: &'static str,
+    ) -> Self {
+        Self::new(name, kind, default).nothing(because).doc("One of Kafka's settings.")
+    }
     /// A key whose default is null.
     pub(super) const fn null(name: &'static str, kind: Kind) -> Self {
         Self::new(name, kind, None)
@@ -270,6 +281,9 @@ impl Key {
             Check::NonEmpty => format!("{kind}, not empty"),
             Check::GzipLevel => "-1, or 1 to 9".to_owned(),
             Check::ThrottledReplicas => "* or a list of partition:broker".to_owned(),
+            Check::ShareOffsetReset => {
+                "earliest, latest, or by_duration: and a duration such as PT1H".to_owned()
+            }
             Check::ClusterId => "22 characters of URL-safe base64".to_owned(),
             Check::CountByAddress => "a list of address:count, such as 10.0.0.1:50".to_owned(),
         }

@@ -1,7 +1,7 @@
 //! Finding the declaration of a broker key, and the nearest name to a wrong one.
 
 use super::key::Key;
-use super::{broker, inert, topic};
+use super::{broker, foreign, group, inert, topic};
 
 /// Every topic key, sorted by name.
 #[must_use]
@@ -11,7 +11,13 @@ pub fn topic_keys() -> &'static [Key] {
 
 /// Every broker key: the honoured ones, then those without effect.
 pub fn broker_keys() -> impl Iterator<Item = &'static Key> {
-    broker::honoured().chain(inert::INERT)
+    broker::honoured().chain(inert::INERT).chain(foreign::FOREIGN)
+}
+
+/// Every key of a group, sorted by name.
+#[must_use]
+pub fn group_keys() -> &'static [Key] {
+    group::GROUP_KEYS
 }
 
 /// The broker key of that name.

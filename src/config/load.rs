@@ -9,6 +9,7 @@ use braid_base::model::BrokerId;
 use super::broker as keys;
 use super::environment;
 use super::fault::{Fault, LoadError, Located, Warning};
+use super::group::{self, GroupConfigError};
 use super::key::{Effect, Key};
 use super::keys_by_name::{broker_key, family, perhaps};
 use super::listener::{self, ListenerConfig, ListenerKeys};
@@ -20,10 +21,13 @@ use super::values::{Setting, Values};
 use super::{FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig};
 use super::{StorageConfig, TopicsConfig};
 
-/// The broker's configuration, checked. Cheap enough to clone at start, never changed.
+/// The broker's configuration, checked. It never changes; settings made while the broker runs make
+/// another ([`Config::with_dynamic`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub(super) values: Values,
+    /// Connections that the system has room for.
+    pub(super) connections_room: usize,
     /// Who this broker is.
     pub node: NodeConfig,
     /// Sockets.
@@ -88,6 +92,17 @@ impl Config {
         topic::validate(settings, &self.values)
     }
 
+    /// Checks a group's settings; what is right is stored as it stands.
+    ///
+    /// # Errors
+    /// The first thing wrong, in Kafka's words.
+    pub fn validate_group(
+        &self,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<(), GroupConfigError> {
+        group::validate(settings, &self.values)
+    }
+
     /// What is in force for a topic with these settings of its own. Meant to be worked out once
     /// per change of a topic and kept beside it.
     #[must_use]
@@ -134,6 +149,7 @@ impl Reading {
     /// Looks at one setting.
     fn take(&mut self, given: Given) {
         let Some(key) = broker_key(&given.name) else {
+            self.values.strangers.insert(given.name.clone());
             self.warnings.push(stranger(given));
             return;
         };
@@ -191,6 +207,7 @@ impl Reading {
         let parts = Parts::read(&self.values, id, listeners, dir);
         Ok(Config {
             values: self.values,
+            connections_room: usize::MAX,
             node: parts.node,
             network: parts.network,
             storage: parts.storage,
@@ -355,7 +372,7 @@ impl Reading {
 }
 
 /// Bytes of a CommitLog file that a batch cannot have: its headers, and the last block.
-const SEGMENT_OVERHEAD_BYTES: i64 = 16_384;
+pub(super) const SEGMENT_OVERHEAD_BYTES: i64 = 16_384;
 
 /// Whether a value of a refused key asks for nothing.
 fn harmless(key: &Key, value: &Value) -> bool {

@@ -4,17 +4,22 @@
 //! everything and says all that is wrong at once. A key of Kafka that does nothing here is known
 //! and warned about, an unknown one is warned about, a wrong value stops the start. Parts receive
 //! their own struct ([`StorageConfig`], [`GroupConfig`], …) and nothing else; a topic's settings
-//! over the broker's are [`Config::topic`]. No task or thread runs here, and nothing here changes
-//! after the start.
+//! over the broker's are [`Config::topic`]. What is set while the broker runs makes another
+//! [`Config`]; [`LiveConfig`] holds the one in force. No task or thread runs here.
 
 mod broker;
+mod client_metrics;
 mod describe;
+mod dynamic;
 mod environment;
 mod fault;
+mod foreign;
+mod group;
 mod inert;
 mod key;
 mod keys_by_name;
 mod listener;
+mod live;
 mod load;
 mod parts;
 mod source;
@@ -23,17 +28,23 @@ mod value;
 mod values;
 
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 mod facts;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tests;
 
-pub use describe::{ConfigSource, ConfigSynonym, Described};
+pub use client_metrics::{ClientMetricsError, validate_client_metrics};
+pub use describe::{ConfigSource, ConfigSynonym, Described, describe_client_metrics};
+pub use dynamic::{BrokerConfigError, BrokerScope, NotAList};
 pub use fault::{Fault, LoadError, Located, Warning};
+pub use group::{GroupConfigError, group_key};
 pub use key::{Check, Effect, Key, Kind, Synonym, Update};
-pub use keys_by_name::{broker_key, broker_keys, nearest_topic_key, topic_keys};
+pub use keys_by_name::{broker_key, broker_keys, group_keys, nearest_topic_key, topic_keys};
 pub use listener::{ListenerConfig, ListenerError};
+pub use live::{LiveConfig, Settings};
 pub use load::Config;
 pub use parts::{
     FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig, StorageConfig,

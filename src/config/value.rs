@@ -79,7 +79,8 @@ impl fmt::Display for Value {
             Self::Int(value) => value.fmt(f),
             Self::Short(value) => value.fmt(f),
             Self::Long(value) => value.fmt(f),
-            Self::Double(value) => write!(f, "{value:?}"),
+            // Java's letter of the exponent.
+            Self::Double(value) => f.write_str(&format!("{value:?}").replace('e', "E")),
             Self::List(values) => f.write_str(&values.join(",")),
         }
     }
@@ -112,6 +113,13 @@ fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
                 key.name
             );
             (format!("[{}]", texts.join(", ")), reason)
+        }),
+        (Check::ShareOffsetReset, Value::Text(text)) => (!share_offset_reset(text)).then(|| {
+            let form = "'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'";
+            let (name, given) = (key.name, text);
+            whole(format!(
+                "Invalid value `{given}` for configuration {name}. The value must be either {form}."
+            ))
         }),
         (Check::ClusterId, Value::Text(text)) => (!cluster_id(text))
             .then(|| whole("Expected 22 characters of URL-safe base64 (a UUID)".to_owned())),
@@ -171,6 +179,40 @@ pub(super) fn address_and_count(text: &str) -> Option<(IpAddr, usize)> {
     let address: IpAddr = address.trim().parse().ok()?;
     let count = count.trim().parse().ok().filter(|count| *count <= i32::MAX as usize)?;
     Some((address.to_canonical(), count))
+}
+
+fn share_offset_reset(text: &str) -> bool {
+    let by_duration = |text: &str| text.strip_prefix("by_duration:").is_some_and(iso_duration);
+    text == "earliest" || text == "latest" || by_duration(text)
+}
+
+/// `PnDTnHnMn.nS`, with at least one part, in this order.
+fn iso_duration(text: &str) -> bool {
+    let Some(parts) = text.strip_prefix('P') else { return false };
+    let (days, time) = match parts.split_once('T') {
+        Some((_, "")) => return false,
+        Some((days, time)) => (days, time),
+        None => (parts, ""),
+    };
+    if days.is_empty() && time.is_empty() {
+        return false;
+    }
+    let mut units = "HMS".chars();
+    let in_order = |part: &str| {
+        part.chars().last().is_some_and(|unit| units.any(|next| next == unit)) && amount(part)
+    };
+    let days = days.is_empty() || (days.ends_with('D') && amount(days));
+    days && time.split_inclusive(char::is_alphabetic).all(in_order)
+}
+
+/// A number and the letter of its unit; only seconds have a fraction.
+fn amount(part: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = part.strip_suffix(char::is_alphabetic).unwrap_or_default();
+    match (part.ends_with('S'), number.split_once('.')) {
+        (true, Some((whole, fraction))) => digits(whole) && digits(fraction),
+        (_, _) => digits(number),
+    }
 }
 
 fn cluster_id(text: &str) -> bool {

@@ -1,9 +1,9 @@
-//! What has been set, by key, and the value in force where nothing has.
+//! What has been set, by key, at the start and since, and the value in force where nothing has.
 //!
 //! A key can be set under one of several names (`log.retention.ms`, `.minutes`, `.hours`); asking
 //! for the setting means asking the names in order of strength, set ones before defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::{Key, Synonym};
 use super::keys_by_name;
@@ -17,37 +17,93 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
+/// Settings made while the broker runs, for one broker or for all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Dynamic {
+    known: BTreeMap<&'static str, Value>,
+    strangers: BTreeSet<String>,
+}
+
+impl Dynamic {
+    /// Reads stored texts. One that no longer reads (the rules have become stricter since) counts
+    /// as not set.
+    pub(super) fn read(settings: &BTreeMap<String, String>) -> Self {
+        let mut read = Self::default();
+        for (name, text) in settings {
+            match keys_by_name::broker_key(name) {
+                None => drop(read.strangers.insert(name.clone())),
+                Some(key) => {
+                    if let Ok(value) = key.parse(text) {
+                        read.known.insert(key.name, value);
+                    }
+                }
+            }
+        }
+        read
+    }
+
+    /// What has been set under exactly this name.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.known.get(name)
+    }
+
+    /// Names of keys that have been set.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> {
+        self.known.keys().copied()
+    }
+
+    /// Names that have been set and that nobody knows.
+    pub(super) fn strangers(&self) -> &BTreeSet<String> {
+        &self.strangers
+    }
+}
+
 /// Everything that has been set for the broker, all of it valid.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Values {
+    /// Where the broker started from.
     set: BTreeMap<&'static str, Setting>,
+    /// Names set there that nobody knows.
+    pub(super) strangers: BTreeSet<String>,
+    /// What was set later for all brokers; stronger than `set`.
+    pub(super) of_all: Dynamic,
+    /// What was set later for this broker; stronger than `of_all`.
+    pub(super) of_this: Dynamic,
 }
 
 impl Values {
+    /// What the broker started with, under settings made since.
+    pub(super) fn under(&self, of_this: Dynamic, of_all: Dynamic) -> Self {
+        Self { of_this, of_all, ..self.clone() }
+    }
+
     pub(super) fn set(&mut self, key: &'static Key, setting: Setting) {
         self.set.insert(key.name, setting);
     }
 
-    /// What has been set under exactly this name.
+    /// What the broker started with under exactly this name.
     pub(super) fn setting(&self, name: &str) -> Option<&Setting> {
         self.set.get(name)
     }
 
+    /// What stands under exactly this name, by whomever it was set.
+    fn stated(&self, name: &str) -> Option<&Value> {
+        let dynamic = self.of_this.value(name).or_else(|| self.of_all.value(name));
+        dynamic.or_else(|| self.set.get(name).map(|setting| &setting.value))
+    }
+
     /// The value of exactly this key: set, else its default.
     pub(super) fn own(&self, key: &Key) -> Option<Value> {
-        match self.set.get(key.name) {
-            Some(setting) => Some(setting.value.clone()),
-            None => key.default_value(),
-        }
+        self.stated(key.name).cloned().or_else(|| key.default_value())
     }
 
     /// The value that a key's synonyms give it, in the key's unit: the strongest that has been
     /// set, else the strongest default.
     pub(super) fn through_synonyms(&self, key: &Key) -> Option<Value> {
-        let set = key.synonyms.iter().find_map(|synonym| {
-            let setting = self.set.get(synonym.name)?;
-            Some(converted(&setting.value, synonym))
-        });
+        let set = key
+            .synonyms
+            .iter()
+            .find_map(|synonym| Some(converted(self.stated(synonym.name)?, synonym)));
         set.or_else(|| {
             key.synonyms.iter().find_map(|synonym| {
                 let default = keys_by_name::broker_key(synonym.name)?.default_value()?;

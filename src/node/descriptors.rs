@@ -19,7 +19,7 @@ pub fn fit_connections(config: &mut Config, descriptors: Option<u64>) {
              are served, not the {wanted} of max.connections; raise the limit (ulimit -n, \
              LimitNOFILE=) or lower max.connections"
         );
-        config.network.connections_max = room;
+        config.bound_connections(room);
     }
 }
 

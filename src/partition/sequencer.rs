@@ -1,8 +1,11 @@
 //! The sequencing decision, made where order is made: under the shard's lock.
 
+use std::sync::Arc;
+
 use braid_protocol::records::BatchHeader;
 
 use super::producers::{Producers, SequenceError, Stamp, Verdict};
+use crate::config::LiveConfig;
 use crate::model::{Offset, ProducerId, QueueId};
 use crate::store::{ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer};
 
@@ -13,15 +16,15 @@ const EXPIRE_EVERY: u32 = 65_536;
 #[derive(Debug)]
 pub(crate) struct ShardSequencer {
     producers: Producers,
-    /// `producer.id.expiration.ms`.
-    expire_after_ms: i64,
+    /// Says `producer.id.expiration.ms`, which may change.
+    live: Arc<LiveConfig>,
     until_expiry: u32,
 }
 
 impl ShardSequencer {
-    /// Windows of producers that are forgotten when idle for `expire_after_ms`.
-    pub(crate) fn new(expire_after_ms: i64) -> Self {
-        Self { producers: Producers::default(), expire_after_ms, until_expiry: EXPIRE_EVERY }
+    /// Windows of producers that are forgotten when idle for `producer.id.expiration.ms`.
+    pub(crate) fn new(live: Arc<LiveConfig>) -> Self {
+        Self { producers: Producers::default(), live, until_expiry: EXPIRE_EVERY }
     }
 
     fn record(&mut self, queue: QueueId, stamp: Stamp, base: Offset, now_ms: i64) {
@@ -29,7 +32,9 @@ impl ShardSequencer {
         self.until_expiry -= 1;
         if self.until_expiry == 0 {
             self.until_expiry = EXPIRE_EVERY;
-            self.producers.expire(now_ms.saturating_sub(self.expire_after_ms));
+            let idle_ms = self.live.load().producer.expiration.as_millis();
+            let idle_ms = i64::try_from(idle_ms).unwrap_or(i64::MAX);
+            self.producers.expire(now_ms.saturating_sub(idle_ms));
         }
     }
 }
@@ -108,6 +113,11 @@ mod tests {
 
     const QUEUE: QueueId = QueueId(3);
 
+    fn sequencer() -> ShardSequencer {
+        let config = crate::config::Config::of(&[("producer.id.expiration.ms", "1000")]).unwrap();
+        ShardSequencer::new(Arc::new(LiveConfig::new(Arc::new(config))))
+    }
+
     fn batch(base_sequence: i32, records: usize) -> BatchHeader {
         let producer = Some(Producer { id: 9, epoch: 0, base_sequence });
         let mut writer = BatchWriter::new(BatchSpec { producer, ..BatchSpec::default() });
@@ -119,14 +129,14 @@ mod tests {
 
     #[test]
     fn replay_and_snapshot_leave_the_same_windows_as_appending() {
-        let mut live = ShardSequencer::new(1000);
-        let mut replayed = ShardSequencer::new(1000);
+        let mut live = sequencer();
+        let mut replayed = sequencer();
         for (base, header) in [(0, batch(0, 2)), (2, batch(2, 1)), (3, batch(3, 3))] {
             assert_eq!(live.sequence(QUEUE, Offset(base), &header, 5), Ok(Sequenced::Append));
             replayed.replay(QUEUE, Offset(base), &header, 5);
         }
         assert_eq!(live.snapshot(), replayed.snapshot());
-        let mut restored = ShardSequencer::new(1000);
+        let mut restored = sequencer();
         restored.restore(&live.snapshot()).unwrap();
         let again = restored.sequence(QUEUE, Offset(6), &batch(3, 3), 6);
         let expected = Sequenced::Duplicate { base_offset: Offset(3), last_offset: Offset(5) };
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_gap_names_the_last_stored_sequence() {
-        let mut sequencer = ShardSequencer::new(1000);
+        let mut sequencer = sequencer();
         sequencer.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
         let refused = sequencer.sequence(QUEUE, Offset(2), &batch(5, 1), 5);
         assert_eq!(refused, Err(SequenceRejected::OutOfOrder { last: 1, got: 5 }));
@@ -143,10 +153,10 @@ mod tests {
 
     #[test]
     fn an_unreadable_snapshot_is_refused() {
-        let mut live = ShardSequencer::new(1000);
+        let mut live = sequencer();
         live.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
         let snapshot = live.snapshot();
-        let cut = ShardSequencer::new(1000).restore(&snapshot[..snapshot.len() - 1]);
+        let cut = sequencer().restore(&snapshot[..snapshot.len() - 1]);
         assert!(cut.is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! What is in force for a topic, worked out once per change of the topic and kept beside it.
+//! What is in force for a topic, worked out once per change of the topic or of the broker's
+//! configuration, and kept beside it.
 //!
 //! Most topics set nothing themselves and share one entry. Others are looked up by id; an entry is
 //! good as long as the image still holds the very topic it was made from.
@@ -9,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use braid_protocol::records::{BatchLimits, Codec, Target, TimestampRule};
 use braid_raft::image::TopicImage;
 
-use crate::config::{Compression, Config, TimestampType, TopicConfig};
+use crate::config::{Compression, LiveConfig, Settings, TimestampType, TopicConfig};
 use crate::model::TopicId;
 
 /// A topic's settings in the form the hot path needs.
@@ -56,40 +57,65 @@ type Entry = (Arc<TopicImage>, Arc<TopicSettings>);
 /// The settings of every topic that was asked for.
 #[derive(Debug)]
 pub(crate) struct TopicSettingsCache {
-    config: Arc<Config>,
+    live: Arc<LiveConfig>,
+    made: RwLock<Made>,
+}
+
+/// What was made from one generation of the broker's configuration.
+#[derive(Debug)]
+struct Made {
+    generation: u64,
     defaults: Arc<TopicSettings>,
-    own: RwLock<HashMap<TopicId, Entry>>,
+    own: HashMap<TopicId, Entry>,
+}
+
+impl Made {
+    fn from(live: &LiveConfig) -> Self {
+        // Read first: a change in between makes this one old, never too new.
+        let generation = live.generation();
+        let defaults = Arc::new(TopicSettings::of(live.load().topic(&Settings::new())));
+        Self { generation, defaults, own: HashMap::new() }
+    }
+
+    fn find(&self, topic: &Arc<TopicImage>) -> Option<Arc<TopicSettings>> {
+        if topic.configs.is_empty() {
+            return Some(Arc::clone(&self.defaults));
+        }
+        let (made_from, settings) = self.own.get(&topic.id)?;
+        Arc::ptr_eq(made_from, topic).then(|| Arc::clone(settings))
+    }
 }
 
 impl TopicSettingsCache {
-    pub(crate) fn new(config: Arc<Config>) -> Self {
-        let defaults =
-            Arc::new(TopicSettings::of(config.topic(&std::collections::BTreeMap::new())));
-        Self { config, defaults, own: RwLock::default() }
+    pub(crate) fn new(live: Arc<LiveConfig>) -> Self {
+        let made = RwLock::new(Made::from(&live));
+        Self { live, made }
     }
 
     /// What is in force for a topic.
     pub(crate) fn of(&self, topic: &Arc<TopicImage>) -> Arc<TopicSettings> {
-        if topic.configs.is_empty() {
-            return Arc::clone(&self.defaults);
-        }
-        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_from, settings)) = own.get(&topic.id)
-            && Arc::ptr_eq(made_from, topic)
+        let generation = self.live.generation();
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        if made.generation == generation
+            && let Some(settings) = made.find(topic)
         {
-            return Arc::clone(settings);
+            return settings;
         }
-        drop(own);
-        let settings = Arc::new(TopicSettings::of(self.config.topic(&topic.configs)));
-        self.own
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(topic.id, (Arc::clone(topic), Arc::clone(&settings)));
+        drop(made);
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        if made.generation != generation {
+            *made = Made::from(&self.live);
+        }
+        if let Some(settings) = made.find(topic) {
+            return settings;
+        }
+        let settings = Arc::new(TopicSettings::of(self.live.load().topic(&topic.configs)));
+        made.own.insert(topic.id, (Arc::clone(topic), Arc::clone(&settings)));
         settings
     }
 
     /// Forgets a deleted topic.
     pub(crate) fn forget(&self, topic: TopicId) {
-        self.own.write().unwrap_or_else(PoisonError::into_inner).remove(&topic);
+        self.made.write().unwrap_or_else(PoisonError::into_inner).own.remove(&topic);
     }
 }

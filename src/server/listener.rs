@@ -136,7 +136,8 @@ pub(crate) async fn serve(
 
 async fn seat(common: &Common, newcomers: &mut Newcomers, caller: &Caller) -> Result<Seat, Full> {
     let Common { broker, census, .. } = common;
-    let limits = &broker.limits;
+    let config = broker.live.load();
+    let limits = &config.network;
     let address = caller.peer.ip().to_canonical();
     let here_max = limits.connections_by_ip_max.get(&address);
     let here_max = here_max.copied().unwrap_or(limits.connections_per_ip_max);

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("model", 0),
     ("config", 0),
     ("golden", 0),
+    ("loggers", 0),
     ("metrics", 0),
     ("braid_protocol", 1),
     ("store", 2),

@@ -272,7 +272,7 @@ async fn brokers_and_topics_have_configurations() {
     let ask =
         |types: &[i8]| ListConfigResourcesRequest::default().with_resource_types(types.into());
     for (types, expected) in [
-        (&[][..], vec![(4, "1"), (2, "t")]),
+        (&[][..], vec![(4, "1"), (8, "1"), (2, "t")]),
         (&[2], vec![(2, "t")]),
         (&[4, 32], vec![(4, "1")]),
         (&[16], vec![]),

@@ -15,6 +15,9 @@ use super::world::World;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const LOGGER: i8 = 8;
+const METRICS: i8 = 16;
+const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -175,28 +178,242 @@ async fn replacing_takes_away_what_is_not_named() {
     }
 }
 
+/// Value, source and synonyms' sources of a key.
+async fn told(
+    client: &mut Client,
+    kind: i8,
+    name: &str,
+    key: &str,
+) -> Option<(Option<String>, i8, Vec<i8>)> {
+    let described = describe(client, 4, kind, name, Some(&[key])).await;
+    let config = described.configs.first()?;
+    let synonyms = config.synonyms.iter().map(|synonym| synonym.source).collect();
+    Some((config.value.as_deref().map(str::to_owned), config.config_source, synonyms))
+}
+
+fn some(value: &str, source: i8, synonyms: &[i8]) -> Option<(Option<String>, i8, Vec<i8>)> {
+    Some((Some(value.to_owned()), source, synonyms.to_vec()))
+}
+
 #[tokio::test(start_paused = true)]
-async fn broker_settings_are_not_changed_while_it_runs() {
-    let (_world, mut client) = world_with_topic().await;
+async fn a_brokers_own_setting_beats_that_of_all_beats_the_file_and_survives() {
+    let (world, mut client) = world_with_topic().await;
+    let key = "message.max.bytes";
+    let large = "x".repeat(2000);
+    assert_eq!(told(&mut client, BROKER, "1", key).await, some("40000", 4, &[4, 5]));
+    let set = |value| [(key, SET, Some(value))];
+    assert_eq!(alter(&mut client, BROKER, "", &set("1500")).await, (0, String::new()));
+    assert_eq!(client.refused("t", 0, batch(&[&large])).await, 10, "in force at once");
+    assert_eq!(told(&mut client, BROKER, "1", key).await, some("1500", 3, &[3, 4, 5]));
+    assert_eq!(told(&mut client, BROKER, "", key).await, some("1500", 3, &[3]));
+    assert_eq!(
+        told(&mut client, TOPIC, "t", "max.message.bytes").await,
+        some("1500", 3, &[3, 4, 5])
+    );
+    assert_eq!(alter(&mut client, BROKER, "1", &set("3000")).await.0, 0);
+    client.produce("t", 0, batch(&[&large])).await;
+    assert_eq!(told(&mut client, BROKER, "1", key).await, some("3000", 2, &[2, 3, 4, 5]));
+    drop(client);
+    let world = world.kill_and_restart().await;
+    let mut client = world.client().await;
+    assert_eq!(told(&mut client, BROKER, "1", key).await, some("3000", 2, &[2, 3, 4, 5]));
+    client.produce("t", 0, batch(&[&large])).await;
+    let own = [("max.message.bytes", SET, Some("1000"))];
+    assert_eq!(alter(&mut client, TOPIC, "t", &own).await.0, 0);
+    assert_eq!(client.refused("t", 0, batch(&[&large])).await, 10, "a topic's own is stronger");
+    assert_eq!(alter(&mut client, TOPIC, "t", &[("max.message.bytes", DELETE, None)]).await.0, 0);
     for name in ["1", ""] {
-        let set = [("log.retention.ms", SET, Some("1")), ("num.io.threads", SET, Some("2"))];
-        let (code, why) = alter(&mut client, BROKER, name, &set).await;
-        assert_eq!(code, 42);
-        let kafka =
-            "Cannot update these configs dynamically: Set(log.retention.ms, num.io.threads)";
-        assert!(why.starts_with(kafka), "{why}");
-        assert!(why.contains("configuration file"), "{why}");
-        let delete = [("log.retention.ms", DELETE, None)];
-        assert_eq!(alter(&mut client, BROKER, name, &delete).await.0, 0, "nothing was set");
+        assert_eq!(alter(&mut client, BROKER, name, &[(key, DELETE, None)]).await.0, 0);
     }
-    for (name, reason) in [
-        ("2", "Unexpected broker id, expected 1, but received 2"),
-        ("one", "Node id must be an integer, but it is: one"),
+    assert_eq!(told(&mut client, BROKER, "1", key).await, some("40000", 4, &[4, 5]));
+    assert_eq!(told(&mut client, BROKER, "", key).await, None);
+    client.produce("t", 0, batch(&[&large])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_limit_of_connections_holds_for_the_next() {
+    let (world, mut client) = world_with_topic().await;
+    let set = [("max.connections.per.ip", SET, Some("1"))];
+    assert_eq!(alter(&mut client, BROKER, "1", &set).await.0, 0);
+    let mut second = world.client().await;
+    second.send(1, &MetadataRequest::default().with_topics(Some(vec![]))).await;
+    second.assert_closed().await;
+    let delete = [("max.connections.per.ip", DELETE, None)];
+    assert_eq!(alter(&mut client, BROKER, "1", &delete).await.0, 0);
+    let mut another = world.client().await;
+    another.create("u", 1, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_a_broker_are_edited_and_foreign_keys_are_kept_as_secrets() {
+    let (_world, mut client) = world_with_topic().await;
+    let key = "log.cleanup.policy";
+    for (operation, part, expected) in
+        [(APPEND, "compact", "delete,compact"), (SUBTRACT, "delete", "compact")]
+    {
+        assert_eq!(alter(&mut client, BROKER, "1", &[(key, operation, Some(part))]).await.0, 0);
+        assert_eq!(
+            told(&mut client, TOPIC, "t", "cleanup.policy").await,
+            some(expected, 2, &[2, 5])
+        );
+    }
+    for (key, reason) in [
+        ("num.io.threads", "Config value append is not allowed for config key: num.io.threads"),
+        ("foo.bar", "Unknown config name: foo.bar"),
     ] {
-        let (code, why) = alter(&mut client, BROKER, name, &[]).await;
-        assert_eq!((code, &*why), (42, reason));
+        let refused = alter(&mut client, BROKER, "1", &[(key, APPEND, Some("1"))]).await;
+        assert_eq!(refused, (40, reason.to_owned()));
     }
-    for kind in [0, 1, 8, 16, 32, 77] {
-        assert_eq!(alter(&mut client, kind, "1", &[]).await.0, 42, "{kind}");
+    for name in ["1", ""] {
+        assert_eq!(alter(&mut client, BROKER, name, &[("foo.bar", SET, Some("s"))]).await.0, 0);
+    }
+    let described = describe(&mut client, 4, BROKER, "1", Some(&["foo.bar"])).await;
+    let foreign = &described.configs[0];
+    assert_eq!(
+        (foreign.value.as_deref(), foreign.config_source, foreign.config_type),
+        (None, 2, 0)
+    );
+    assert!(foreign.is_sensitive && foreign.read_only && foreign.documentation.is_none());
+    assert_eq!(told(&mut client, BROKER, "", "foo.bar").await, Some((None, 3, vec![3])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_change_of_a_broker_is_refused_in_kafkas_words_and_changes_nothing() {
+    let (_world, mut client) = world_with_topic().await;
+    let read_only = "Cannot update these configs dynamically: [node.id, num.partitions]";
+    let at_broker = "Cannot update these configs at default cluster level, broker id must be \
+                     specified: [sasl.jaas.config]";
+    for (name, changes, reason) in [
+        (
+            "1",
+            &[
+                ("num.partitions", SET, Some("2")),
+                ("message.max.bytes", SET, Some("2")),
+                ("node.id", SET, Some("7")),
+            ][..],
+            read_only,
+        ),
+        ("", &[("sasl.jaas.config", SET, Some("x"))], at_broker),
+        (
+            "1",
+            &[("log.retention.ms", SET, None)],
+            "Null value not supported for : log.retention.ms",
+        ),
+        ("2", &[], "Unexpected broker id, expected 1, but received 2"),
+        ("one", &[], "Node id must be an integer, but it is: one"),
+    ] {
+        let (code, why) = alter(&mut client, BROKER, name, changes).await;
+        assert_eq!(code, 42, "{changes:?}");
+        assert!(why.starts_with(reason), "{why}");
+    }
+    let validated = resource(BROKER, "1", &[("message.max.bytes", SET, Some("5"))]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![validated]);
+    let answer = client.call(1, &request.with_validate_only(true)).await;
+    assert_eq!(answer.responses[0].error_code, 0);
+    let unchanged = told(&mut client, BROKER, "1", "message.max.bytes").await;
+    assert_eq!(unchanged, some("40000", 4, &[4, 5]));
+    for kind in [0, 1, 77] {
+        let (code, why) = alter(&mut client, kind, "1", &[]).await;
+        assert_eq!((code, why), (42, format!("Unknown resource type {kind}")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn levels_of_loggers_are_told_and_changed() {
+    let (_world, mut client) = world_with_topic().await;
+    let logger = "braid::store";
+    assert_eq!(told(&mut client, LOGGER, "1", logger).await, some("INFO", 6, &[]));
+    let set = [(logger, SET, Some("TRACE")), ("root", SET, Some("FATAL"))];
+    assert_eq!(alter(&mut client, LOGGER, "1", &set).await, (0, String::new()));
+    assert_eq!(told(&mut client, LOGGER, "1", logger).await, some("TRACE", 6, &[]));
+    assert_eq!(told(&mut client, LOGGER, "1", "openraft").await, some("FATAL", 6, &[]));
+    assert_eq!(alter(&mut client, LOGGER, "1", &[(logger, DELETE, None)]).await.0, 0);
+    assert_eq!(told(&mut client, LOGGER, "1", logger).await, some("FATAL", 6, &[]));
+    for (name, change, code, reason) in [
+        (
+            "1",
+            ("root", DELETE, None),
+            42,
+            "Removing the log level of the root logger is not allowed",
+        ),
+        (
+            "1",
+            ("root", SET, Some("debug")),
+            40,
+            "Cannot set the log level of root to debug as it is not a supported log level. Valid log levels are DEBUG, ERROR, FATAL, INFO, TRACE, WARN",
+        ),
+        ("1", ("kafka.server", SET, Some("INFO")), 40, "Logger kafka.server does not exist!"),
+        (
+            "1",
+            ("root", APPEND, Some("INFO")),
+            42,
+            "APPEND operation is not allowed for the BROKER_LOGGER resource",
+        ),
+        ("2", ("root", SET, Some("INFO")), 42, "Unexpected broker id, expected 1, but received 2"),
+        ("", ("root", SET, Some("INFO")), 42, "Node id must be an integer, but it is: "),
+    ] {
+        let (told, why) = alter(&mut client, LOGGER, name, &[change]).await;
+        assert_eq!(told, code, "{change:?}");
+        assert!(why.starts_with(reason), "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_of_groups_and_subscriptions_are_kept_told_and_listed() {
+    let (world, mut client) = world_with_topic().await;
+    let timeout = "consumer.session.timeout.ms";
+    assert_eq!(told(&mut client, GROUP, "g", timeout).await, some("45000", 5, &[5]));
+    assert_eq!(alter(&mut client, GROUP, "g", &[(timeout, SET, Some("50000"))]).await.0, 0);
+    let subscription = [("interval.ms", SET, Some("1000")), ("match", SET, Some("client_id=a"))];
+    assert_eq!(alter(&mut client, METRICS, "m", &subscription).await.0, 0);
+    drop(client);
+    let world = world.kill_and_restart().await;
+    let mut client = world.client().await;
+    assert_eq!(told(&mut client, GROUP, "g", timeout).await, some("50000", 8, &[8, 5]));
+    assert_eq!(told(&mut client, METRICS, "m", "interval.ms").await, some("1000", 7, &[7]));
+    assert_eq!(told(&mut client, METRICS, "unseen", "interval.ms").await, some("300000", 5, &[]));
+    let listed = client.call(1, &ListConfigResourcesRequest::default()).await;
+    let listed =
+        listed.config_resources.iter().map(|r| (r.resource_type, r.resource_name.as_str()));
+    let expected = [(BROKER, "1"), (LOGGER, "1"), (TOPIC, "t"), (GROUP, "g"), (METRICS, "m")];
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+    for (kind, name, change, code, reason) in [
+        (GROUP, "g", ("foo", SET, Some("1")), 40, "Unknown group config name: foo"),
+        (
+            GROUP,
+            "g",
+            (timeout, APPEND, Some("1")),
+            40,
+            "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST.",
+        ),
+        (GROUP, "", (timeout, SET, Some("50000")), 42, "Default group resources are not allowed."),
+        (METRICS, "m", ("foo", SET, Some("1")), 42, "Unknown client metrics configuration: foo"),
+        (
+            METRICS,
+            "m",
+            ("metrics", APPEND, Some("a")),
+            40,
+            "Can't APPEND to key metrics because its type is not LIST.",
+        ),
+        (
+            METRICS,
+            "m",
+            ("match", SET, Some("foo=bar")),
+            40,
+            "Illegal client matching pattern: foo=bar",
+        ),
+        (METRICS, "", ("interval.ms", SET, Some("1000")), 42, "Subscription name can't be empty"),
+    ] {
+        let refused = alter(&mut client, kind, name, &[change]).await;
+        assert_eq!(refused, (code, reason.to_owned()), "{kind} {name} {change:?}");
+    }
+    assert_eq!(alter(&mut client, GROUP, "g", &[(timeout, DELETE, None)]).await.0, 0);
+    assert_eq!(told(&mut client, GROUP, "g", timeout).await, some("45000", 5, &[5]));
+    for (kind, why) in [
+        (GROUP, "Group name must not be empty"),
+        (METRICS, "Client metrics subscription name must not be empty"),
+    ] {
+        let refused = describe(&mut client, 4, kind, "", None).await;
+        assert_eq!((refused.error_code, refused.error_message.as_deref()), (42, Some(why)));
     }
 }

@@ -38,7 +38,11 @@ pub(super) async fn describe(
 
 #[tokio::test(start_paused = true)]
 async fn a_topics_configs_say_where_they_come_from() {
-    let world = World::start_with(&[("log.retention.hours", "5")]).await;
+    let world = World::start_with(&[
+        ("log.retention.hours", "5"),
+        ("log.message.timestamp.type", "LogAppendTime"),
+    ])
+    .await;
     let mut client = world.client().await;
     client.create("t", 1, &[("max.message.bytes", "2000")]).await;
     for version in 1..=4 {
@@ -49,8 +53,9 @@ async fn a_topics_configs_say_where_they_come_from() {
         assert_eq!((own.value.as_deref(), own.config_source), (Some("2000"), 1));
         assert!(!own.read_only && !own.is_sensitive);
         assert_eq!(own.synonyms[0].name.as_str(), "max.message.bytes");
-        let of_broker = of("retention.ms");
-        assert_eq!(of_broker.value.as_deref(), Some("18000000"));
+        assert_eq!(of("retention.ms").value.as_deref(), Some("18000000"));
+        let of_broker = of("message.timestamp.type");
+        assert_eq!(of_broker.value.as_deref(), Some("LogAppendTime"));
         assert_eq!(of_broker.config_source, 4, "the broker's file");
         assert_eq!(of("min.insync.replicas").config_source, 5, "a default");
         if version >= 3 {
@@ -91,7 +96,8 @@ async fn the_broker_describes_itself_and_nobody_else() {
         (TOPIC, "nope", 3),
         (TOPIC, "in valid", 17),
         (TOPIC, "", 17),
-        (8, "1", 42),
+        (8, "2", 42),
+        (8, "", 42),
         (0, "x", 42),
         (99, "x", 42),
     ] {

@@ -1,0 +1,262 @@
+//! The keys of a group, and the checks of a change to them.
+//!
+//! They govern groups of the newer protocols, which are not served yet: what is set is checked,
+//! kept and told as Kafka does, and takes effect with them.
+
+use super::key::{Check, Key, Synonym, keys};
+use super::keys_by_name::broker_key;
+use super::live::Settings;
+use super::topic::value_in_force;
+use super::value::{InvalidValue, Value};
+use super::values::Values;
+
+const NEW_GROUPS: &str = "only classic consumer groups are built yet";
+
+macro_rules! of {
+    ($broker:literal) => {{
+        const LIST: &[Synonym] = &[Synonym::same($broker)];
+        LIST
+    }};
+}
+
+keys! {
+    /// Every key of a group, sorted by name.
+    GROUP_KEYS:
+    /// How many milliseconds lie at least between two assignments of a consumer group.
+    CONSUMER_ASSIGNMENT_INTERVAL_MS = Key::int("consumer.assignment.interval.ms", "1000").at_least(0)
+        .synonyms(of!("group.consumer.assignment.interval.ms")).nothing(NEW_GROUPS);
+    /// How often in milliseconds a member of a consumer group reports.
+    CONSUMER_HEARTBEAT_INTERVAL_MS = Key::int("consumer.heartbeat.interval.ms", "5000").at_least(1)
+        .synonyms(of!("group.consumer.heartbeat.interval.ms")).nothing(NEW_GROUPS);
+    /// After how many milliseconds of silence a member leaves a consumer group.
+    CONSUMER_SESSION_TIMEOUT_MS = Key::int("consumer.session.timeout.ms", "45000").at_least(1)
+        .synonyms(of!("group.consumer.session.timeout.ms")).nothing(NEW_GROUPS);
+    /// How many milliseconds lie at least between two assignments of a share group.
+    SHARE_ASSIGNMENT_INTERVAL_MS = Key::int("share.assignment.interval.ms", "1000").at_least(0)
+        .synonyms(of!("group.share.assignment.interval.ms")).nothing(NEW_GROUPS);
+    /// Where a new share group begins to read.
+    SHARE_AUTO_OFFSET_RESET = Key::string("share.auto.offset.reset", "latest").check(Check::ShareOffsetReset)
+        .nothing(NEW_GROUPS);
+    /// How often a record is delivered to a share group at most.
+    SHARE_DELIVERY_COUNT_LIMIT = Key::int("share.delivery.count.limit", "5").at_least(2)
+        .synonyms(of!("group.share.delivery.count.limit")).nothing(NEW_GROUPS);
+    /// How often in milliseconds a member of a share group reports.
+    SHARE_HEARTBEAT_INTERVAL_MS = Key::int("share.heartbeat.interval.ms", "5000").at_least(1)
+        .synonyms(of!("group.share.heartbeat.interval.ms")).nothing(NEW_GROUPS);
+    /// Whether a share group reads records of transactions under way.
+    SHARE_ISOLATION_LEVEL = Key::string("share.isolation.level", "read_uncommitted")
+        .check(Check::OneOf(&["read_committed", "read_uncommitted"])).nothing(NEW_GROUPS);
+    /// How many records of a partition a share group may have under way.
+    SHARE_PARTITION_MAX_RECORD_LOCKS = Key::int("share.partition.max.record.locks", "2000").at_least(100)
+        .synonyms(of!("group.share.partition.max.record.locks")).nothing(NEW_GROUPS);
+    /// How many milliseconds a member of a share group may hold a record.
+    SHARE_RECORD_LOCK_DURATION_MS = Key::int("share.record.lock.duration.ms", "30000").at_least(1000)
+        .synonyms(of!("group.share.record.lock.duration.ms")).nothing(NEW_GROUPS);
+    /// Whether a member of a share group may ask for more time for a record.
+    SHARE_RENEW_ACKNOWLEDGE_ENABLE = Key::boolean("share.renew.acknowledge.enable", "true").nothing(NEW_GROUPS);
+    /// After how many milliseconds of silence a member leaves a share group.
+    SHARE_SESSION_TIMEOUT_MS = Key::int("share.session.timeout.ms", "45000").at_least(1)
+        .synonyms(of!("group.share.session.timeout.ms")).nothing(NEW_GROUPS);
+    /// How many milliseconds lie at least between two assignments of a streams group.
+    STREAMS_ASSIGNMENT_INTERVAL_MS = Key::int("streams.assignment.interval.ms", "1000").at_least(0)
+        .synonyms(of!("group.streams.assignment.interval.ms")).nothing(NEW_GROUPS);
+    /// How often in milliseconds a member of a streams group reports.
+    STREAMS_HEARTBEAT_INTERVAL_MS = Key::int("streams.heartbeat.interval.ms", "5000").at_least(1)
+        .synonyms(of!("group.streams.heartbeat.interval.ms")).nothing(NEW_GROUPS);
+    /// How many milliseconds a new streams group waits for more members.
+    STREAMS_INITIAL_REBALANCE_DELAY_MS = Key::int("streams.initial.rebalance.delay.ms", "3000").at_least(0)
+        .synonyms(of!("group.streams.initial.rebalance.delay.ms")).nothing(NEW_GROUPS);
+    /// How many standby copies a task of a streams group has.
+    STREAMS_NUM_STANDBY_REPLICAS = Key::int("streams.num.standby.replicas", "0").at_least(0)
+        .synonyms(of!("group.streams.num.standby.replicas")).nothing(NEW_GROUPS);
+    /// After how many milliseconds of silence a member leaves a streams group.
+    STREAMS_SESSION_TIMEOUT_MS = Key::int("streams.session.timeout.ms", "45000").at_least(1)
+        .synonyms(of!("group.streams.session.timeout.ms")).nothing(NEW_GROUPS);
+}
+
+/// Why a group's settings are refused (INVALID_CONFIG). Prints as Kafka does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GroupConfigError {
+    /// No key of a group has this name.
+    #[error("Unknown group config name: {0}")]
+    Unknown(String),
+    /// A value is not of the type or out of bounds.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// A value is below what the broker allows.
+    #[error("{name} must be greater than or equal to {bound}")]
+    TooLow {
+        /// The key.
+        name: &'static str,
+        /// The broker's key with the bound.
+        bound: String,
+    },
+    /// A value is above what the broker allows.
+    #[error("{name} must be less than or equal to {bound}")]
+    TooHigh {
+        /// The key.
+        name: &'static str,
+        /// The broker's key with the bound.
+        bound: String,
+    },
+    /// Members would be taken for gone between two of their reports.
+    #[error("{session} must be greater than {heartbeat}")]
+    SessionTooShort {
+        /// The key of the session timeout.
+        session: &'static str,
+        /// The key of the heartbeat interval.
+        heartbeat: &'static str,
+    },
+}
+
+/// The key of a group of that name.
+#[must_use]
+pub fn group_key(name: &str) -> Option<&'static Key> {
+    GROUP_KEYS.iter().find(|key| key.name == name)
+}
+
+/// Checks all settings that a group would have.
+pub(super) fn validate(settings: &Settings, broker: &Values) -> Result<(), GroupConfigError> {
+    for name in settings.keys() {
+        group_key(name).ok_or_else(|| GroupConfigError::Unknown(name.clone()))?;
+    }
+    for (name, text) in settings {
+        let Some(key) = group_key(name) else { continue };
+        within_bounds(key, &key.parse(text)?, broker)?;
+    }
+    let sessions = [
+        (&CONSUMER_SESSION_TIMEOUT_MS, &CONSUMER_HEARTBEAT_INTERVAL_MS),
+        (&SHARE_SESSION_TIMEOUT_MS, &SHARE_HEARTBEAT_INTERVAL_MS),
+        (&STREAMS_SESSION_TIMEOUT_MS, &STREAMS_HEARTBEAT_INTERVAL_MS),
+    ];
+    for (session, heartbeat) in sessions {
+        let named = settings.contains_key(session.name) || settings.contains_key(heartbeat.name);
+        let in_force = |key: &'static Key| match value_in_force(key, settings, broker) {
+            Value::Int(ms) => ms,
+            other => unreachable!("{} is no int: {other:?}", key.name),
+        };
+        if named && in_force(session) <= in_force(heartbeat) {
+            let (session, heartbeat) = (session.name, heartbeat.name);
+            return Err(GroupConfigError::SessionTooShort { session, heartbeat });
+        }
+    }
+    Ok(())
+}
+
+/// Holds a number to the broker's `group.KIND.min.…` and `group.KIND.max.…`, where it has them.
+fn within_bounds(
+    key: &'static Key,
+    value: &Value,
+    broker: &Values,
+) -> Result<(), GroupConfigError> {
+    let (Value::Int(given), Some((kind, what))) = (value, key.name.split_once('.')) else {
+        return Ok(());
+    };
+    let what = what.strip_prefix("num.").unwrap_or(what);
+    let name = key.name;
+    let bound = |side: &str| {
+        let bound = format!("group.{kind}.{side}.{what}");
+        let limit = broker_key(&bound).and_then(|key| broker.own(key));
+        (limit, bound)
+    };
+    if let (Some(Value::Int(min)), bound) = bound("min")
+        && *given < min
+    {
+        return Err(GroupConfigError::TooLow { name, bound });
+    }
+    if let (Some(Value::Int(max)), bound) = bound("max")
+        && *given > max
+    {
+        return Err(GroupConfigError::TooHigh { name, bound });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    /// Each line is what Apache Kafka 4.3 says to the same change.
+    #[test]
+    fn a_change_is_taken_or_refused_as_kafka_does() {
+        let config = Config::of(&[]).unwrap();
+        for (name, value, expected) in [
+            ("consumer.session.timeout.ms", "50000", ""),
+            (
+                "consumer.session.timeout.ms",
+                "5",
+                "consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms",
+            ),
+            (
+                "consumer.session.timeout.ms",
+                "9999999",
+                "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms",
+            ),
+            (
+                "consumer.session.timeout.ms",
+                "0",
+                "Invalid value 0 for configuration consumer.session.timeout.ms: Value must be at least 1",
+            ),
+            (
+                "consumer.session.timeout.ms",
+                "abc",
+                "Invalid value abc for configuration consumer.session.timeout.ms: Not a number of type INT",
+            ),
+            ("consumer.assignment.interval.ms", "0", ""),
+            (
+                "consumer.assignment.interval.ms",
+                "1000000",
+                "consumer.assignment.interval.ms must be less than or equal to group.consumer.max.assignment.interval.ms",
+            ),
+            ("share.auto.offset.reset", "by_duration:PT1H", ""),
+            (
+                "share.auto.offset.reset",
+                "x",
+                "Invalid value x for configuration share.auto.offset.reset: Invalid value `x` for configuration share.auto.offset.reset. The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'.",
+            ),
+            (
+                "share.delivery.count.limit",
+                "1000000",
+                "share.delivery.count.limit must be less than or equal to group.share.max.delivery.count.limit",
+            ),
+            (
+                "share.partition.max.record.locks",
+                "1",
+                "Invalid value 1 for configuration share.partition.max.record.locks: Value must be at least 100",
+            ),
+            (
+                "share.record.lock.duration.ms",
+                "1",
+                "Invalid value 1 for configuration share.record.lock.duration.ms: Value must be at least 1000",
+            ),
+            ("streams.initial.rebalance.delay.ms", "1000000", ""),
+            (
+                "streams.num.standby.replicas",
+                "1000000",
+                "streams.num.standby.replicas must be less than or equal to group.streams.max.standby.replicas",
+            ),
+            ("foo", "1", "Unknown group config name: foo"),
+        ] {
+            let settings = Settings::from([(name.to_owned(), value.to_owned())]);
+            let told =
+                config.validate_group(&settings).map_or_else(|e| e.to_string(), |()| String::new());
+            assert_eq!(told, expected, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_session_outlasts_a_heartbeat() {
+        let bounds = [
+            ("group.consumer.min.session.timeout.ms", "1"),
+            ("group.consumer.max.heartbeat.interval.ms", "90000"),
+        ];
+        let config = Config::of(&bounds).unwrap();
+        let settings =
+            Settings::from([("consumer.session.timeout.ms".to_owned(), "5000".to_owned())]);
+        let refused = config.validate_group(&settings).unwrap_err().to_string();
+        let expected =
+            "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms";
+        assert_eq!(refused, expected);
+    }
+}
