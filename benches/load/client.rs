@@ -158,7 +158,9 @@ async fn closed_loop(shape: &Produce, number: usize, batch: &[u8], end: Instant)
     let mut answered = 0;
     loop {
         let now = Instant::now();
-        while now < end && on_their_way.len() < shape.in_flight {
+        // However short the run, the first requests leave.
+        let first = requests.sent == 0;
+        while (first || now < end) && on_their_way.len() < shape.in_flight {
             requests.write_next(&mut output);
             on_their_way.push_back(now);
         }

@@ -123,7 +123,8 @@ fn produced(data: &Bytes) {
             assert!(data.len() > limits.size_bytes_max / 2 || codec == Codec::None);
             continue;
         };
-        let reader = RecordReader::open(&again.batch, 2 * CONTENT_SIZE_BYTES_MAX)
+        let again = Bytes::from(again.batch.into_owned());
+        let reader = RecordReader::open(&again, 2 * CONTENT_SIZE_BYTES_MAX)
             .expect("a batch compressed anew opens");
         let again = reader.records().map(|record| record.ok().as_ref().map(said));
         assert!(again.eq(records.iter().map(|record| Some(said(record)))));

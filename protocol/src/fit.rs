@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, DeleteTopicsResponse, DescribeClusterResponse,
     DescribeGroupsResponse, DescribeQuorumResponse, ElectLeadersResponse, FindCoordinatorResponse,
     InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
-    MetadataResponse, OffsetFetchResponse, ProduceResponse, ProducerId,
+    MetadataResponse, OffsetFetchResponse, ProducerId,
 };
 
 use crate::error_code::ErrorCode;
@@ -24,7 +24,6 @@ const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 /// Adapts `response` to `version`, losing only what the version cannot say.
 pub fn fit(response: &mut Response, version: i16) {
     match response {
-        Response::Produce(produce) => fit_produce(produce, version),
         Response::ListOffsets(list) => fit_list_offsets(list, version),
         Response::Metadata(metadata) => fit_metadata(metadata, version),
         Response::OffsetFetch(fetch) => fit_offset_fetch(fetch, version),
@@ -74,19 +73,6 @@ pub fn fit(response: &mut Response, version: i16) {
 fn replace(code: &mut i16, unknown: ErrorCode, known: ErrorCode) {
     if *code == unknown.0 {
         *code = known.0;
-    }
-}
-
-fn fit_produce(response: &mut ProduceResponse, version: i16) {
-    if version >= 4 {
-        return;
-    }
-    for topic in &mut response.responses {
-        for partition in &mut topic.partition_responses {
-            let (unknown, known) =
-                (ErrorCode::KAFKA_STORAGE_ERROR, ErrorCode::NOT_LEADER_OR_FOLLOWER);
-            replace(&mut partition.error_code, unknown, known);
-        }
     }
 }
 

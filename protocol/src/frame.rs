@@ -51,20 +51,29 @@ pub fn inspect(buffer: &[u8], limit_bytes: usize) -> FrameState {
     }
 }
 
+/// The content of the first frame in `buffer`, where it lies; `None` if it is not whole.
+///
+/// # Errors
+/// A length that is negative or above the limit.
+pub fn content(buffer: &[u8], limit_bytes: usize) -> Result<Option<&[u8]>, FrameError> {
+    match inspect(buffer, limit_bytes) {
+        FrameState::NeedMore(_) => Ok(None),
+        FrameState::Frame(size_bytes) => {
+            Ok(buffer.get(LENGTH_SIZE_BYTES..LENGTH_SIZE_BYTES + size_bytes))
+        }
+        FrameState::TooLarge(size_bytes) => Err(FrameError::TooLarge { size_bytes, limit_bytes }),
+        FrameState::Negative(length) => Err(FrameError::Negative(length)),
+    }
+}
+
 /// Takes the content of the first frame out of `buffer`, without copying; `None` if it is not whole.
 ///
 /// # Errors
 /// A length that is negative or above the limit; `buffer` is then untouched.
 pub fn take(buffer: &mut BytesMut, limit_bytes: usize) -> Result<Option<Bytes>, FrameError> {
-    match inspect(buffer, limit_bytes) {
-        FrameState::NeedMore(_) => Ok(None),
-        FrameState::Frame(size_bytes) => {
-            buffer.advance(LENGTH_SIZE_BYTES);
-            Ok(Some(buffer.split_to(size_bytes).freeze()))
-        }
-        FrameState::TooLarge(size_bytes) => Err(FrameError::TooLarge { size_bytes, limit_bytes }),
-        FrameState::Negative(length) => Err(FrameError::Negative(length)),
-    }
+    let Some(size_bytes) = content(buffer, limit_bytes)?.map(<[u8]>::len) else { return Ok(None) };
+    buffer.advance(LENGTH_SIZE_BYTES);
+    Ok(Some(buffer.split_to(size_bytes).freeze()))
 }
 
 #[cfg(test)]

@@ -23,6 +23,21 @@ pub struct RequestHeader {
     pub client_id: Option<StrBytes>,
 }
 
+/// A frame's header and body where they lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// As in [`RequestHeader`].
+    pub api_key: i16,
+    /// As in [`RequestHeader`].
+    pub api_version: i16,
+    /// As in [`RequestHeader`].
+    pub correlation_id: i32,
+    /// The bytes of the name the client gives itself.
+    pub client_id: Option<&'a [u8]>,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
 /// A frame whose header cannot be read. The connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
@@ -31,16 +46,16 @@ pub enum HeaderError {
     Malformed(#[from] ReadError),
 }
 
-impl RequestHeader {
-    /// Splits a frame into header and body, without copying.
+impl<'a> Head<'a> {
+    /// Tells a frame's header from its body.
     ///
     /// For an API or version that is not served everything after the first eight bytes is
     /// guesswork: the client id is read if it can be, and nothing there is an error.
     ///
     /// # Errors
     /// The frame is shorter than its header.
-    pub fn parse(mut frame: Bytes) -> Result<(Self, Bytes), HeaderError> {
-        let mut reader = Reader::new(&frame);
+    pub fn parse(frame: &'a [u8]) -> Result<Self, HeaderError> {
+        let mut reader = Reader::new(frame);
         let api_key = reader.i16()?;
         let api_version = reader.i16()?;
         let correlation_id = reader.i32()?;
@@ -55,15 +70,39 @@ impl RequestHeader {
             if flexible == Some(true) {
                 reader.skip_tagged_fields()?;
             }
-            Ok((client_id, reader.remaining()))
+            Ok((client_id, reader.rest()))
         })();
-        let (client_id, body_size_bytes) = match (rest, flexible) {
+        let (client_id, body) = match (rest, flexible) {
             (Ok(parsed), _) => parsed,
             (Err(error), Some(_)) => return Err(HeaderError::Malformed(error)),
-            (Err(_), None) => (None, 0),
+            (Err(_), None) => (None, &[][..]),
         };
-        let client_id = client_id.map(|raw| text(frame.slice_ref(raw)));
-        let header = Self { api_key, api_version, correlation_id, client_id };
+        Ok(Self { api_key, api_version, correlation_id, client_id, body })
+    }
+
+    /// A copy of what stands before the body.
+    #[must_use]
+    pub fn to_header(&self) -> RequestHeader {
+        let Self { api_key, api_version, correlation_id, client_id, .. } = *self;
+        let client_id = client_id.map(|raw| text(Bytes::copy_from_slice(raw)));
+        RequestHeader { api_key, api_version, correlation_id, client_id }
+    }
+}
+
+impl RequestHeader {
+    /// Splits a frame into header and body, without copying; see [`Head::parse`].
+    ///
+    /// # Errors
+    /// The frame is shorter than its header.
+    pub fn parse(mut frame: Bytes) -> Result<(Self, Bytes), HeaderError> {
+        let head = Head::parse(&frame)?;
+        let header = Self {
+            api_key: head.api_key,
+            api_version: head.api_version,
+            correlation_id: head.correlation_id,
+            client_id: head.client_id.map(|raw| text(frame.slice_ref(raw))),
+        };
+        let body_size_bytes = head.body.len();
         let body = frame.split_off(frame.len() - body_size_bytes);
         Ok((header, body))
     }

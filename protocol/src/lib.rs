@@ -19,6 +19,7 @@ pub mod guard;
 pub mod header;
 pub mod outgoing;
 mod primitives;
+pub mod produce;
 pub mod records;
 pub mod request;
 pub mod response;

@@ -73,6 +73,11 @@ impl Outgoing {
         parts
     }
 
+    /// Appends a copy of `bytes`.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.written.put_slice(bytes);
+    }
+
     /// Appends a slice without copying it, unless it is small.
     pub fn share(&mut self, slice: Bytes) {
         if slice.len() < SHARE_MIN_SIZE_BYTES {

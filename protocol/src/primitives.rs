@@ -30,6 +30,11 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    /// Everything not yet taken.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -45,7 +50,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+    pub(crate) fn chunk<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(ReadError::Short { claimed_bytes: N, remaining_bytes: self.rest.len() });
         };

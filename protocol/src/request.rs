@@ -22,7 +22,7 @@ use kafka_protocol::messages::{
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
     ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -31,10 +31,10 @@ use crate::api_versions::ApiVersionsRequest;
 use crate::feature;
 use crate::guard::{self, GuardError};
 use crate::header::RequestHeader;
-use by_hand::BodyError;
+use crate::produce::ProduceBody;
+pub use by_hand::BodyError;
 
 pub(crate) mod by_hand;
-mod produce;
 
 /// Why a request cannot be carried out. The connection is to be closed, as Kafka does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +86,7 @@ macro_rules! requests {
 }
 
 requests! {
-    Produce(ProduceRequest, generated),
+    Produce(ProduceBody, produce),
     Fetch(FetchRequest, generated),
     ListOffsets(ListOffsetsRequest, generated),
     Metadata(MetadataRequest, generated),
@@ -148,8 +148,8 @@ pub fn decode(header: &RequestHeader, body: Bytes) -> Result<Request, DecodeErro
         return Err(DecodeError::UnsupportedVersion { api: api.key, version });
     }
     if api.key == ApiKey::Produce {
-        let decoded = produce::decode(version, &body);
-        return decoded.map(Request::Produce).map_err(|error| malformed(error.to_string()));
+        // Its walk is its guard.
+        return decode_body(api, version, body).map_err(malformed);
     }
     guard::check(api.key, version, &body).map_err(|source| DecodeError::Refused {
         api: api.key,
@@ -168,6 +168,10 @@ fn generated<T: Decodable>(api: &Api, version: i16, mut body: Bytes) -> Result<T
 
 fn by_hand<T>(decoded: Result<T, BodyError>) -> Result<T, String> {
     decoded.map_err(|error| error.to_string())
+}
+
+fn produce(_: &Api, version: i16, body: Bytes) -> Result<ProduceBody, String> {
+    by_hand(ProduceBody::decode(version, body))
 }
 
 fn offset_commit(api: &Api, version: i16, body: Bytes) -> Result<OffsetCommitRequest, String> {

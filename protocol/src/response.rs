@@ -1,9 +1,8 @@
 //! From a response in its newest shape to the bytes of the version that was asked for.
 //!
 //! Handlers fill the newest shape; [`fit`](crate::fit) makes it legal; the frame's length is filled
-//! in last. Several responses may be appended to one [`Outgoing`] before it is written.
-
-mod produce;
+//! in last. Several responses may be appended to one [`Outgoing`] before it is written. Produce is
+//! not among them: [`crate::produce`] writes its answers.
 
 use bytes::BufMut;
 use kafka_protocol::messages::{
@@ -17,8 +16,8 @@ use kafka_protocol::messages::{
     HeartbeatResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse,
     LeaveGroupResponse, ListConfigResourcesResponse, ListGroupsResponse, ListOffsetsResponse,
     ListPartitionReassignmentsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse,
-    SyncGroupResponse, UnregisterBrokerResponse, UpdateFeaturesResponse,
+    OffsetDeleteResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, SyncGroupResponse,
+    UnregisterBrokerResponse, UpdateFeaturesResponse,
 };
 use kafka_protocol::protocol::Encodable;
 
@@ -64,10 +63,6 @@ macro_rules! responses {
 
         fn encode_body(response: Response, version: i16, out: &mut Outgoing) -> Result<(), String> {
             match response {
-                Response::Produce(message) if produce::is_plain(&message) => {
-                    produce::encode(&message, version, out.buffer())
-                        .map_err(|error| error.to_string())
-                }
                 $(Response::$api(message) => {
                     let version = version.min(ApiKey::$api.api().generated_response_max);
                     // Some answers are large, and growing towards their size would double it.
@@ -84,7 +79,6 @@ macro_rules! responses {
 }
 
 responses! {
-    Produce(ProduceResponse),
     ListOffsets(ListOffsetsResponse),
     Metadata(MetadataResponse),
     OffsetCommit(OffsetCommitResponse),

@@ -26,7 +26,7 @@ pub(super) async fn serve(
 ) -> Reply {
     let (b, listener) = (&broker, &*caller.listener);
     let response = match request {
-        // Both were answered in the first stage.
+        // Both are answered in the first stage.
         Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
         Request::Fetch(r) => return fetch::handle(b, header, r).await,
         Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),

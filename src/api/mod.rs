@@ -11,11 +11,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use braid_protocol::header::{self, Head};
+use braid_protocol::produce::Walk;
 use braid_protocol::request::DecodeError;
-use braid_protocol::{ApiKey, Request, RequestHeader, Response, header, request, response};
+use braid_protocol::{ApiKey, Request, RequestHeader, Response, request, response};
 use braid_raft::MetadataNode;
 
 use crate::config::{Config, LiveConfig};
@@ -196,14 +198,41 @@ pub(crate) fn appends(frame: &[u8]) -> bool {
     frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
 }
 
-/// Takes one frame's content: the first stage of every request.
+/// Takes one frame's content that [`appends`], where it lies; its answer goes to the end of
+/// `answers`, ready for when it is true.
+///
+/// # Errors
+/// The connection cannot go on: the bytes make no sense or ask for what is not served.
+pub(crate) fn accept_produce(
+    broker: &Broker,
+    caller: &Caller,
+    now: Moment,
+    frame: &[u8],
+    answers: &mut BytesMut,
+) -> Result<Accepted, CloseReason> {
+    let head = Head::parse(frame)?;
+    let version = head.api_version;
+    let api = ApiKey::Produce;
+    let readable = if api.api().accepts(version) {
+        Walk::check(version, head.body)
+            .map_err(|error| error.to_string())
+            .map_err(|reason| DecodeError::Malformed { api, version, reason })
+    } else {
+        Err(DecodeError::UnsupportedVersion { api, version })
+    };
+    readable.inspect_err(|error| {
+        refusal::tell_request(broker, caller, &head.to_header(), None, error);
+    })?;
+    produce::submit(broker, caller, now, &head, answers)
+}
+
+/// Takes the content of any other frame: the first stage of every request.
 ///
 /// # Errors
 /// The connection cannot go on: the bytes make no sense or ask for what is not served.
 pub(crate) fn accept(
     broker: &Arc<Broker>,
     caller: &mut Caller,
-    now: Moment,
     frame: Bytes,
 ) -> Result<Accepted, CloseReason> {
     let (header, body) = RequestHeader::parse(frame)?;
@@ -211,7 +240,6 @@ pub(crate) fn accept(
         refusal::tell_request(broker, caller, &header, None, error);
     })?;
     Ok(match request {
-        Request::Produce(request) => produce::submit(broker, header, now, request),
         Request::ApiVersions(request) => {
             let response = api_versions::answer(broker, caller, &request);
             Accepted::Done(Reply::answer(header, Response::ApiVersions(response)))

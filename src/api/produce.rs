@@ -7,20 +7,19 @@
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
 //! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR.
 
-use std::sync::Arc;
+use bytes::BytesMut;
 
-use braid_protocol::messages::produce_request::PartitionProduceData;
-use braid_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
-};
-use braid_protocol::messages::{ProduceRequest, ProduceResponse};
+use braid_protocol::header::Head;
+use braid_protocol::produce::{ProduceAnswer, ProduceHead, Refusal, Stored, TopicKey, Walk, fail};
 use braid_protocol::records::{BatchLimits, ConformError, conform};
-use braid_protocol::{ErrorCode, RequestHeader, Response, feature};
+use braid_protocol::request::{BodyError, DecodeError};
+use braid_protocol::{ApiKey, ErrorCode, feature};
 use braid_raft::image::TopicImage;
 
 use super::error::{append_code, batch_code};
-use super::respond::{internal_write_refused, text};
-use super::{Accepted, Broker, CloseReason, Moment, Reply};
+use super::refusal::tell_produce;
+use super::respond::internal_write_refused;
+use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
 use crate::model::{Position, TopicId};
 use crate::partition::TopicSettings;
 
@@ -28,69 +27,67 @@ const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
 const ACKS_ALL: i16 = -1;
 
-/// A produce whose batches have their place in the log.
+/// A produce whose batches have their place in the log. Its answer stands ready among the answers
+/// of its connection.
 pub(crate) struct Produced {
-    header: RequestHeader,
-    response: ProduceResponse,
+    version: i16,
+    answer_size_bytes: usize,
     /// The answer is true once everything below is on disk.
     end: Position,
 }
 
-/// First stage: validates and appends every batch, in request order.
+/// First stage: validates and appends every batch of a well-formed request, in request order, and
+/// writes the answer to the end of `answers`.
+///
+/// # Errors
+/// The answer cannot be put into a frame, or the body was not well-formed after all.
 pub(crate) fn submit(
-    broker: &Arc<Broker>,
-    header: RequestHeader,
+    broker: &Broker,
+    caller: &Caller,
     now: Moment,
-    request: ProduceRequest,
-) -> Accepted {
-    let acks = request.acks;
+    asked: &Head<'_>,
+    answers: &mut BytesMut,
+) -> Result<Accepted, CloseReason> {
+    let version = asked.api_version;
+    let (head, walk) =
+        Walk::begin(version, asked.body).map_err(|error| malformed(version, &error))?;
     let mut appending = Appending {
         broker,
-        acks,
-        allow_zstd: feature::produce_has_zstd(header.api_version),
-        by_id: feature::produce_has_topic_ids(header.api_version),
-        refused: refusal_of_all(&request),
+        caller,
+        asked,
+        acks: head.acks,
+        allow_zstd: feature::produce_has_zstd(version),
+        refused: refusal_of_all(&head),
         now_ms: now.wall_ms,
         end: Position(0),
         failed: false,
     };
-    let image = broker.metadata.image();
-    let responses = request
-        .topic_data
-        .into_iter()
-        .map(|data| {
-            let topic = if appending.by_id {
-                image.topic_by_id(TopicId(data.topic_id))
-            } else {
-                image.topic(&data.name)
-            };
-            let settings = topic.map(|topic| broker.topic_settings.of(topic));
-            let partition_responses = data
-                .partition_data
-                .into_iter()
-                .map(|part| appending.append(topic.map(AsRef::as_ref), settings.as_deref(), part))
-                .collect();
-            TopicProduceResponse::default()
-                .with_name(data.name)
-                .with_topic_id(data.topic_id)
-                .with_partition_responses(partition_responses)
-        })
-        .collect();
-    let (end, failed) = (appending.end, appending.failed);
-    if acks == ACKS_NONE {
+    let mut answer = ProduceAnswer::begin(answers, version, asked.correlation_id, head.topics);
+    if let Err(error) = appending.append_all(head.topics, walk, &mut answer) {
+        answer.take_back();
+        return Err(malformed(version, &error));
+    }
+    if head.acks == ACKS_NONE {
+        answer.take_back();
         // The client can learn of a failure only from a closed connection.
-        return Accepted::Done(if failed {
+        return Ok(Accepted::Done(if appending.failed {
             Reply::Close(CloseReason::UnacknowledgedProduceFailed)
         } else {
             Reply::Nothing
-        });
+        }));
     }
-    let response = ProduceResponse::default().with_responses(responses);
-    Accepted::Produced(Produced { header, response, end })
+    let answer_size_bytes = answer.finish()?;
+    Ok(Accepted::Produced(Produced { version, answer_size_bytes, end: appending.end }))
+}
+
+/// The error of a body that is not what its version says.
+pub(super) fn malformed(version: i16, error: &BodyError) -> CloseReason {
+    let reason = error.to_string();
+    DecodeError::Malformed { api: ApiKey::Produce, version, reason }.into()
 }
 
 /// Why nothing of a request may be appended.
-fn refusal_of_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)> {
+fn refusal_of_all(request: &ProduceHead<'_>) -> Option<(ErrorCode, &'static str)> {
     if !matches!(request.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
         return Some((
             ErrorCode::INVALID_REQUIRED_ACKS,
@@ -111,9 +108,10 @@ const SYNC_STATE_SET_SIZE: i32 = 1;
 
 struct Appending<'a> {
     broker: &'a Broker,
+    caller: &'a Caller,
+    asked: &'a Head<'a>,
     acks: i16,
     allow_zstd: bool,
-    by_id: bool,
     refused: Option<(ErrorCode, &'static str)>,
     now_ms: i64,
     end: Position,
@@ -121,45 +119,65 @@ struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    fn append(
+    fn append_all(
         &mut self,
-        topic: Option<&TopicImage>,
-        settings: Option<&TopicSettings>,
-        part: PartitionProduceData,
-    ) -> PartitionProduceResponse {
-        let index = part.index;
-        let answer = self.try_append(topic, settings, part).unwrap_or_else(|refusal| {
-            self.failed = true;
-            refusal.with_base_offset(-1).with_log_append_time_ms(-1).with_log_start_offset(-1)
-        });
-        answer.with_index(index)
+        topics: usize,
+        mut walk: Walk<'_>,
+        answer: &mut ProduceAnswer<'_>,
+    ) -> Result<(), BodyError> {
+        let image = self.broker.metadata.image();
+        for _ in 0..topics {
+            let (key, partitions) = walk.topic()?;
+            answer.topic(key, partitions);
+            let topic = match key {
+                TopicKey::Id(id) => image.topic_by_id(TopicId(id)),
+                TopicKey::Name(name) => image.topic(name),
+            };
+            let settings = topic.map(|topic| self.broker.topic_settings.of(topic));
+            let found = match (topic, settings.as_deref()) {
+                (Some(topic), Some(settings)) => Ok((topic.as_ref(), settings)),
+                _ => Err(unknown_topic(key)),
+            };
+            for _ in 0..partitions {
+                let (index, records) = walk.partition()?;
+                match self.append(found, index, records.unwrap_or_default()) {
+                    Ok(stored) => answer.partition(index, Ok(stored)),
+                    Err(refusal) => {
+                        if !std::mem::replace(&mut self.failed, true) {
+                            tell_produce(self.broker, self.caller, self.asked, key, &refusal);
+                        }
+                        answer.partition(index, Err(&refusal));
+                    }
+                }
+            }
+            walk.end()?;
+            answer.end_topic();
+        }
+        walk.end()
     }
 
-    fn try_append(
+    fn append(
         &mut self,
-        topic: Option<&TopicImage>,
-        settings: Option<&TopicSettings>,
-        part: PartitionProduceData,
-    ) -> Result<PartitionProduceResponse, Box<PartitionProduceResponse>> {
+        topic: Result<(&TopicImage, &TopicSettings), ErrorCode>,
+        index: i32,
+        records: &[u8],
+    ) -> Result<Stored, Box<Refusal>> {
         if let Some((code, why)) = self.refused {
             return Err(refused(code, Some(why)));
         }
-        let (Some(topic), Some(settings)) = (topic, settings) else {
-            return Err(refused(self.unknown_topic(), None));
-        };
+        let (topic, settings) = topic.map_err(|code| refused(code, None))?;
         if let Some(why) = internal_write_refused(&topic.name) {
             return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(why)));
         }
-        let Some(partition) = topic.partition(part.index) else {
+        let Some(partition) = topic.partition(index) else {
             return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
         };
         if self.acks == ACKS_ALL && settings.config.min_insync_replicas > SYNC_STATE_SET_SIZE {
             let why = "min.insync.replicas of the topic is more than the one replica there is.";
             return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
         }
-        let records = part.records.unwrap_or_default();
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
-        let batch = conform(&records, &limits, settings.codec, self.now_ms)
+        let batch = conform(records, &limits, settings.codec, self.now_ms)
             .map_err(|error| batch_refused(&error))?;
         if batch.header.is_transactional() {
             let why = "Transactions are not served by this version of Braid.";
@@ -169,41 +187,41 @@ impl Appending<'_> {
             .broker
             .partitions
             .append(self.now_ms, partition.queue, &batch.batch, &batch.header)
-            .map_err(|error| refused(append_code(&error), Some(&error.to_string())))?;
+            .map_err(|error| refused_because(append_code(&error), error.to_string()))?;
         self.end = self.end.max(appended.end);
         let log_append_time_ms =
             if batch.header.log_append_time() { batch.header.max_timestamp } else { -1 };
-        Ok(PartitionProduceResponse::default()
-            .with_base_offset(appended.base_offset.0)
-            .with_log_append_time_ms(log_append_time_ms)
-            .with_log_start_offset(appended.log_start.0))
-    }
-
-    fn unknown_topic(&self) -> ErrorCode {
-        if self.by_id { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION }
+        Ok(Stored {
+            base_offset: appended.base_offset.0,
+            log_append_time_ms,
+            log_start_offset: appended.log_start.0,
+        })
     }
 }
 
-fn refused(code: ErrorCode, why: Option<&str>) -> Box<PartitionProduceResponse> {
-    let answer = PartitionProduceResponse::default().with_error_code(code.0);
-    Box::new(answer.with_error_message(why.map(text)))
+fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {
+    match key {
+        TopicKey::Name(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        TopicKey::Id(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+    }
 }
 
-fn batch_refused(error: &ConformError) -> Box<PartitionProduceResponse> {
-    let record_errors = match error {
+fn refused(code: ErrorCode, why: Option<&'static str>) -> Box<Refusal> {
+    Box::new(Refusal { code, message: why.map(Into::into), record_errors: Vec::new() })
+}
+
+fn refused_because(code: ErrorCode, why: String) -> Box<Refusal> {
+    Box::new(Refusal { code, message: Some(why.into()), record_errors: Vec::new() })
+}
+
+fn batch_refused(error: &ConformError) -> Box<Refusal> {
+    let listed = match error {
         ConformError::Batch(batch) => batch.record_errors(),
         ConformError::Compress(_) => &[],
     };
-    let listed = record_errors
-        .iter()
-        .map(|e| {
-            BatchIndexAndErrorMessage::default()
-                .with_batch_index(e.index)
-                .with_batch_index_error_message(Some(text(&e.problem.to_string())))
-        })
-        .collect();
-    let answer = refused(batch_code(error), Some(&error.to_string()));
-    Box::new(answer.with_record_errors(listed))
+    let record_errors = listed.iter().map(|e| (e.index, e.problem.to_string())).collect();
+    let message = Some(error.to_string().into());
+    Box::new(Refusal { code: batch_code(error), message, record_errors })
 }
 
 impl Produced {
@@ -212,27 +230,24 @@ impl Produced {
         broker.partitions.durable() >= self.end
     }
 
-    /// Waits until the bytes are on disk or the log has failed. The request's timeout is for
+    /// Size of the answer that stands ready.
+    pub(crate) fn answer_size_bytes(&self) -> usize {
+        self.answer_size_bytes
+    }
+
+    /// Waits until the bytes are on disk or the log has failed; then `answer`, which is this
+    /// produce's, takes back every success that was only appended. The request's timeout is for
     /// waiting on other replicas, of which there are none. Dropping the future loses nothing.
-    pub(crate) async fn wait(&mut self, broker: &Broker) {
-        if broker.partitions.wait_durable(self.end).await.is_err() {
-            self.fail_appended(ErrorCode::KAFKA_STORAGE_ERROR);
+    pub(crate) async fn wait(
+        &self,
+        broker: &Broker,
+        answers: &mut BytesMut,
+    ) -> Result<(), CloseReason> {
+        if broker.partitions.wait_durable(self.end).await.is_ok() {
+            return Ok(());
         }
-    }
-
-    /// The answer, once [`Produced::is_durable`] says so or [`Produced::wait`] has returned.
-    pub(crate) fn into_answer(self) -> (RequestHeader, Response) {
-        (self.header, Response::Produce(self.response))
-    }
-
-    /// Takes back every success that was only appended.
-    fn fail_appended(&mut self, code: ErrorCode) {
-        let partitions =
-            self.response.responses.iter_mut().flat_map(|t| &mut t.partition_responses);
-        for partition in partitions.filter(|p| p.error_code == 0) {
-            partition.error_code = code.0;
-            partition.base_offset = -1;
-            partition.log_append_time_ms = -1;
-        }
+        let answer = answers.get_mut(..self.answer_size_bytes).unwrap_or_default();
+        fail(answer, self.version, ErrorCode::KAFKA_STORAGE_ERROR)
+            .map_err(|error| malformed(self.version, &error.into()))
     }
 }

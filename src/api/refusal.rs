@@ -8,6 +8,8 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use braid_protocol::header::Head;
+use braid_protocol::produce::{Refusal, TopicKey};
 use braid_protocol::{ErrorCode, RequestHeader, Response, api};
 
 use super::{Broker, Caller};
@@ -112,6 +114,32 @@ pub(crate) fn tell_answer(
     }
 }
 
+/// Tells the first batch that a produce refuses.
+pub(super) fn tell_produce(
+    broker: &Broker,
+    caller: &Caller,
+    head: &Head<'_>,
+    key: TopicKey<'_>,
+    refusal: &Refusal,
+) {
+    if !is_refusal(refusal.code) {
+        return;
+    }
+    let id;
+    let topic = match key {
+        TopicKey::Name(name) => name,
+        TopicKey::Id(uuid) => {
+            id = uuid.to_string();
+            &id
+        }
+    };
+    let reason = match &refusal.message {
+        Some(message) => format!("{}: {message}", refusal.code),
+        None => refusal.code.to_string(),
+    };
+    tell_request(broker, caller, &head.to_header(), Some(topic), &reason);
+}
+
 type Refused<'a> = (Option<&'a str>, ErrorCode, Option<&'a str>);
 
 /// Errors that are part of the conversation, or pass, are not refusals.
@@ -121,11 +149,6 @@ fn refused(response: &Response) -> Option<Refused<'_>> {
         is_refusal(code).then_some((topic, code, message))
     };
     match response {
-        Response::Produce(r) => r.responses.iter().find_map(|topic| {
-            topic.partition_responses.iter().find_map(|p| {
-                told((Some(&*topic.name.0), p.error_code, p.error_message.as_deref()))
-            })
-        }),
         Response::CreateTopics(r) => r.topics.iter().find_map(|topic| {
             told((Some(&*topic.name.0), topic.error_code, topic.error_message.as_deref()))
         }),

@@ -58,7 +58,7 @@ impl Partitions {
         &self,
         now_ms: i64,
         queue: QueueId,
-        batch: &Bytes,
+        batch: &[u8],
         header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
         self.append_as(now_ms, Class::Data, queue, (batch, header))

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub(crate) struct Connection {
     stopping: watch::Receiver<bool>,
     buffer: BytesMut,
     line: VecDeque<Accepted>,
+    /// The answers of the produces in line, in order, ready for when they are true.
+    answers: BytesMut,
     outgoing: Outgoing,
     outbox: Outbox,
     /// Memory of the records among what is outgoing.
@@ -97,8 +99,8 @@ enum Event {
     Share(Share),
     Room,
     Answer(Reply),
-    /// The produce at the head of the line is durable, or failed.
-    Produced,
+    /// The produce at the head of the line is durable, or failed and its answer says so.
+    Produced(Result<(), CloseReason>),
     Timer,
     Stopping,
 }
@@ -136,6 +138,7 @@ impl Connection {
             loose,
             later_bytes: 0,
             line: VecDeque::new(),
+            answers: BytesMut::new(),
             outgoing: Outgoing::new(),
             outbox: Outbox::default(),
             leases: Vec::new(),
@@ -207,7 +210,8 @@ impl Connection {
                     self.share = None;
                     self.answer(answer);
                 }
-                Event::Produced => self.answer_produced(),
+                Event::Produced(Ok(())) => self.answer_produced(),
+                Event::Produced(Err(reason)) => self.close(reason),
                 Event::Timer => {
                     let next = self.look_at_the_clock(idle_max)?;
                     timer.as_mut().reset(next);
@@ -264,17 +268,27 @@ impl Connection {
     }
 
     fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
-        let Some(frame) = frame::take(&mut self.buffer, limit)? else { return Ok(None) };
+        let Self { broker, caller, buffer, answers, .. } = self;
+        let Some(content) = frame::content(buffer, limit)? else { return Ok(None) };
+        let size_bytes = content.len();
+        let accepted = if api::appends(content) {
+            // Batches are copied into the log from here, so the buffer serves the next read too.
+            let accepted = api::accept_produce(broker, caller, now, content, answers);
+            buffer.advance(frame::LENGTH_SIZE_BYTES + size_bytes);
+            accepted
+        } else {
+            let Some(frame) = frame::take(buffer, limit)? else { return Ok(None) };
+            api::accept(broker, caller, frame)
+        };
         if let Some(has_spoken) = self.has_spoken.take() {
             has_spoken.store(true, Ordering::Relaxed);
         }
-        let size_bytes = frame.len();
         if size_bytes > READ_BYTES {
             // What is left of a large allocation would keep all of it for as long as the
             // connection lives.
             self.buffer = BytesMut::from(&*self.buffer);
         }
-        let accepted = match api::accept(&self.broker, &mut self.caller, now, frame) {
+        let accepted = match accepted {
             // That request has been told.
             Err(CloseReason::Request(_)) => return Err(Ended::Refused),
             accepted => accepted?,
@@ -325,8 +339,10 @@ impl Connection {
     /// Answers the produce at the head of the line.
     fn answer_produced(&mut self) {
         if let Some(Accepted::Produced(produced)) = self.line.pop_front() {
-            let (header, response) = produced.into_answer();
-            self.encode(&header, response);
+            let size_bytes = produced.answer_size_bytes().min(self.answers.len());
+            let (answer, _) = self.answers.split_at(size_bytes);
+            self.outgoing.write(answer);
+            self.answers.advance(size_bytes);
         }
     }
 
@@ -362,6 +378,7 @@ impl Connection {
     /// Nothing further is taken or answered; what was answered already still leaves.
     fn close(&mut self, reason: CloseReason) {
         self.line.clear();
+        self.answers.clear();
         self.last_word = Some(reason.into());
     }
 
@@ -394,14 +411,13 @@ impl Connection {
         wants: Wants,
         timer: std::pin::Pin<&mut tokio::time::Sleep>,
     ) -> Event {
-        let Self { stream, buffer, line, broker, memory, stopping, .. } = self;
+        let Self { stream, buffer, line, answers, broker, memory, stopping, .. } = self;
         let room = self.read_bytes.min(memory.free_frame_bytes());
         let head = async {
             match line.front_mut() {
                 Some(Accepted::Later(later)) => Event::Answer(later.as_mut().await),
                 Some(Accepted::Produced(produced)) => {
-                    produced.wait(broker).await;
-                    Event::Produced
+                    Event::Produced(produced.wait(broker, answers).await)
                 }
                 Some(Accepted::Done(_)) | None => std::future::pending().await,
             }

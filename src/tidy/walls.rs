@@ -187,7 +187,8 @@ const ROWS: &[Row] = &[
         look: Look::TestCode,
         find: Find::Words(&["sleep("]),
         only_in: &[],
-        allowed_in: &[],
+        // A load that is paced has to wait for its time.
+        allowed_in: &["benches/"],
         why: "wait for an event, hand the time in, or pause tokio's clock (start_paused)",
         fires: "tokio::time::sleep(pause).await;",
         passes: "listener.accept().await;",

@@ -4,7 +4,7 @@
 //! topic keeps the broker's time or the client's max timestamp is wrong, and recompressed when the
 //! topic's `compression.type` names another codec; the records' bytes stay the same in all cases.
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
 
 use super::compression::{
     Codec, CompressError, DecompressError, UnknownCodec, compress, decompress,
@@ -23,9 +23,9 @@ pub struct Target {
 
 /// A batch to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conformed {
-    /// The whole batch.
-    pub batch: Bytes,
+pub struct Conformed<'a> {
+    /// The whole batch; as it came if nothing had to be changed.
+    pub batch: Cow<'a, [u8]>,
     /// Its header.
     pub header: BatchHeader,
 }
@@ -71,12 +71,12 @@ pub enum RecompressError {
 ///
 /// # Errors
 /// When the batch is refused, or grows beyond the limit with the topic's codec.
-pub fn conform(
-    batch: &Bytes,
+pub fn conform<'a>(
+    batch: &'a [u8],
     limits: &BatchLimits,
     target: Option<Target>,
     now_ms: i64,
-) -> Result<Conformed, ConformError> {
+) -> Result<Conformed<'a>, ConformError> {
     let valid = validate_batch(batch, limits, now_ms)?;
     let Some(target) = target.filter(|target| target.codec != valid.codec) else {
         return Ok(stamped(batch, &valid, limits.timestamps, now_ms));
@@ -103,7 +103,7 @@ pub fn recompress(
     batch: &[u8],
     target: Target,
     content_size_bytes_max: usize,
-) -> Result<Conformed, RecompressError> {
+) -> Result<Conformed<'static>, RecompressError> {
     let header = BatchHeader::parse(batch)?;
     let (declared, have) = (header.size_bytes(), batch.len());
     if declared != have {
@@ -115,17 +115,22 @@ pub fn recompress(
 }
 
 /// The batch as it came, or a copy with another header where its topic wants other timestamps.
-fn stamped(batch: &Bytes, valid: &ValidatedBatch, rule: TimestampRule, now_ms: i64) -> Conformed {
+fn stamped<'a>(
+    batch: &'a [u8],
+    valid: &ValidatedBatch,
+    rule: TimestampRule,
+    now_ms: i64,
+) -> Conformed<'a> {
     let header = timed(valid, rule, now_ms);
     if header == valid.header {
-        return Conformed { batch: batch.clone(), header };
+        return Conformed { batch: Cow::Borrowed(batch), header };
     }
     let (_, payload) = batch.split_at(BatchHeader::SIZE_BYTES);
     let header = header.sealed(payload);
-    let mut copy = BytesMut::with_capacity(batch.len());
+    let mut copy = Vec::with_capacity(batch.len());
     copy.extend_from_slice(&header.encode());
     copy.extend_from_slice(payload);
-    Conformed { batch: copy.freeze(), header }
+    Conformed { batch: Cow::Owned(copy), header }
 }
 
 fn timed(valid: &ValidatedBatch, rule: TimestampRule, now_ms: i64) -> BatchHeader {
@@ -141,15 +146,15 @@ fn timed(valid: &ValidatedBatch, rule: TimestampRule, now_ms: i64) -> BatchHeade
 }
 
 /// Puts a header, its length and CRC renewed, in front of `payload`.
-fn seal(header: BatchHeader, payload: &[u8]) -> Result<Conformed, CompressError> {
+fn seal(header: BatchHeader, payload: &[u8]) -> Result<Conformed<'static>, CompressError> {
     let size_bytes = BatchHeader::SIZE_BYTES + payload.len();
     let batch_length = i32::try_from(size_bytes - BatchHeader::LENGTH_END)
         .map_err(|_| CompressError::TooLong { size_bytes })?;
     let header = BatchHeader { batch_length, ..header }.sealed(payload);
-    let mut batch = BytesMut::with_capacity(size_bytes);
+    let mut batch = Vec::with_capacity(size_bytes);
     batch.extend_from_slice(&header.encode());
     batch.extend_from_slice(payload);
-    Ok(Conformed { batch: batch.freeze(), header })
+    Ok(Conformed { batch: Cow::Owned(batch), header })
 }
 
 #[cfg(test)]

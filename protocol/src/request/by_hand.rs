@@ -18,9 +18,9 @@ use crate::primitives::{ReadError, Reader};
 
 /// Why a body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BodyError {
+pub enum BodyError {
     /// A length is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Length(#[from] ReadError),
     /// Null where a value has to be.
     #[error("a value is null that cannot be")]
@@ -28,9 +28,6 @@ pub(crate) enum BodyError {
     /// Bytes where UTF-8 has to be.
     #[error("a string is not UTF-8")]
     NotUtf8,
-    /// Decoding would take more memory than the received bytes justify.
-    #[error("decoding would take more memory than the received bytes justify")]
-    Memory,
 }
 
 /// Reads a body of a flexible version.

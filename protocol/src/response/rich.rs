@@ -30,10 +30,6 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
-use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
-    TopicProduceResponse,
-};
 use kafka_protocol::messages::{BrokerId, GroupId, ProducerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -58,7 +54,7 @@ const TOPIC_ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef
 /// `parts` is how many groups, keys or members the answer is about.
 pub(super) fn response(api: ApiKey, parts: usize) -> Response {
     match api {
-        ApiKey::Produce => Response::Produce(produce()),
+        ApiKey::Produce => unreachable!("its answers are written as they come to be"),
         ApiKey::Fetch => Response::Fetch(fetch()),
         ApiKey::ListOffsets => Response::ListOffsets(list_offsets()),
         ApiKey::Metadata => Response::Metadata(metadata()),
@@ -134,37 +130,6 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         ApiKey::DescribeGroups => Response::DescribeGroups(admin::describe_groups()),
         ApiKey::ListGroups => Response::ListGroups(admin::list_groups()),
     }
-}
-
-fn produce() -> ProduceResponse {
-    let error = BatchIndexAndErrorMessage::default()
-        .with_batch_index(3)
-        .with_batch_index_error_message(Some(text("no key")));
-    let partition = PartitionProduceResponse::default()
-        .with_index(1)
-        .with_error_code(6)
-        .with_base_offset(100)
-        .with_log_append_time_ms(1000)
-        .with_log_start_offset(10)
-        .with_record_errors(vec![error])
-        .with_error_message(Some(text("refused")))
-        .with_current_leader(
-            LeaderIdAndEpoch::default().with_leader_id(BrokerId(2)).with_leader_epoch(7),
-        );
-    let endpoint = NodeEndpoint::default()
-        .with_node_id(BrokerId(2))
-        .with_host(text("host"))
-        .with_port(9092)
-        .with_rack(Some(text("rack")));
-    ProduceResponse::default()
-        .with_throttle_time_ms(9)
-        .with_responses(vec![
-            TopicProduceResponse::default()
-                .with_name(topic("t"))
-                .with_topic_id(TOPIC_ID)
-                .with_partition_responses(vec![partition]),
-        ])
-        .with_node_endpoints(vec![endpoint])
 }
 
 pub(super) fn fetch() -> FetchResponse {

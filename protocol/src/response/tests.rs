@@ -67,7 +67,7 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
     }
     let version = version.min(api.api().generated_response_max);
     match api {
-        ApiKey::Produce => round::<ProduceResponse>(version, body),
+        ApiKey::Produce => unreachable!("its answers are written as they come to be"),
         ApiKey::Fetch => round::<messages::FetchResponse>(version, body),
         ApiKey::ListOffsets => round::<ListOffsetsResponse>(version, body),
         ApiKey::Metadata => round::<MetadataResponse>(version, body),
@@ -120,7 +120,8 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
 
 #[test]
 fn every_version_of_every_rich_response_is_encoded_and_read_whole() {
-    for api in &SUPPORTED {
+    let written_otherwise = [ApiKey::Produce];
+    for api in SUPPORTED.iter().filter(|api| !written_otherwise.contains(&api.key)) {
         for version in api.accepted_min..=api.max {
             let response = rich::response(api.key, parts(api.key, version));
             let body = body(api.key, version, frame(api.key, version, response));
@@ -386,16 +387,6 @@ fn an_unknown_topic_without_a_name_has_the_empty_one_in_old_versions() {
 
 #[test]
 fn errors_a_version_does_not_know_become_ones_it_does() {
-    let produced = |version| {
-        let Response::Produce(mut sent) = rich::response(ApiKey::Produce, 1) else {
-            unreachable!()
-        };
-        sent.responses[0].partition_responses[0].error_code = ErrorCode::KAFKA_STORAGE_ERROR.0;
-        let read: ProduceResponse = decoded(ApiKey::Produce, version, Response::Produce(sent));
-        ErrorCode(read.responses[0].partition_responses[0].error_code)
-    };
-    assert_eq!(produced(3), ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    assert_eq!(produced(4), ErrorCode::KAFKA_STORAGE_ERROR);
     let fetched = |version| {
         let mut sent = rich::fetch();
         sent.topics[0].partitions[1].error = ErrorCode::KAFKA_STORAGE_ERROR;

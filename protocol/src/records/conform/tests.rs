@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::records::{BatchSpec, BatchWriter, Producer, RecordReader};
 
@@ -29,8 +31,8 @@ fn batch(codec: Codec, value_size: usize) -> Bytes {
 }
 
 /// Everything a consumer sees of a batch.
-fn seen(batch: &Bytes) -> Vec<String> {
-    let reader = RecordReader::open(batch, 1 << 20).unwrap();
+fn seen(batch: &[u8]) -> Vec<String> {
+    let reader = RecordReader::open(&Bytes::copy_from_slice(batch), 1 << 20).unwrap();
     let see = |record: crate::records::Record<'_>| {
         let headers: Vec<_> = record.headers.iter().collect();
         format!(
@@ -47,7 +49,7 @@ fn an_ordinary_batch_is_stored_as_it_came_without_a_copy() {
         let batch = batch(codec, 100);
         for target in [None, Some(Target { codec, level: Some(1) })] {
             let conformed = conform(&batch, &limits(CREATE_TIME), target, NOW).unwrap();
-            assert_eq!(conformed.batch, batch);
+            assert_eq!(*conformed.batch, *batch);
             assert_eq!(conformed.batch.as_ptr(), batch.as_ptr());
             assert_eq!(conformed.header, BatchHeader::parse(&batch).unwrap());
         }
@@ -63,7 +65,7 @@ fn a_wrong_max_timestamp_is_corrected() {
         let header = BatchHeader { max_timestamp, ..header }.sealed(payload);
         let lying = Bytes::from([header.encode().as_slice(), payload].concat());
         let conformed = conform(&lying, &limits(CREATE_TIME), None, NOW).unwrap();
-        assert_eq!(conformed.batch, good);
+        assert_eq!(*conformed.batch, *good);
         assert_eq!(conformed.header, BatchHeader::parse(&good).unwrap());
     }
 }
@@ -72,7 +74,8 @@ fn a_wrong_max_timestamp_is_corrected() {
 fn the_broker_s_time_replaces_the_producer_s() {
     for codec in Codec::ALL {
         let limits = limits(TimestampRule::LogAppendTime);
-        let conformed = conform(&batch(codec, 10), &limits, None, NOW + 500).unwrap();
+        let batch = batch(codec, 10);
+        let conformed = conform(&batch, &limits, None, NOW + 500).unwrap();
         assert_eq!(conformed.header, BatchHeader::parse(&conformed.batch).unwrap());
         assert!(conformed.header.crc_matches(&conformed.batch));
         assert!(conformed.header.log_append_time());
@@ -107,10 +110,17 @@ fn another_codec_keeps_every_record_and_field() {
 fn another_codec_and_the_broker_s_time_go_together() {
     let target = Some(Target { codec: Codec::Zstd, level: Some(19) });
     let limits = limits(TimestampRule::LogAppendTime);
-    let conformed = conform(&batch(Codec::Lz4, 100), &limits, target, NOW + 7).unwrap();
+    let batch = batch(Codec::Lz4, 100);
+    let conformed = conform(&batch, &limits, target, NOW + 7).unwrap();
     assert!(conformed.header.log_append_time() && conformed.header.crc_matches(&conformed.batch));
     assert_eq!(conformed.header.codec(), Ok(Codec::Zstd));
-    assert_eq!(RecordReader::open(&conformed.batch, 1 << 20).unwrap().records().count(), 3);
+    assert_eq!(
+        RecordReader::open(&Bytes::from(conformed.batch.into_owned()), 1 << 20)
+            .unwrap()
+            .records()
+            .count(),
+        3
+    );
 }
 
 #[test]
