@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_protocol::messages::*;
 use tokio::runtime::Runtime;
 
-use super::ask::{batch, fetch, produce, text};
+use super::ask::{batch, create_topics, fetch, new_topic, produce, text, topic_name};
 use super::client::frame_of;
 use super::groups::{find, join_as};
 use super::world::World;
@@ -235,6 +235,110 @@ async fn single_addresses_may_have_limits_of_their_own() {
     }
     world.client().await.assert_closed().await;
     assert_eq!(world.node.connections(), 3);
+}
+
+#[test]
+fn what_a_request_claims_is_not_allocated() {
+    const CLIENTS: usize = 200;
+    let runtime = paused();
+    let world = runtime.block_on(World::start());
+    let mut clients = Vec::new();
+    let held = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            for _ in 0..CLIENTS {
+                let mut client = world.client().await;
+                // The largest length there may be, and ten bytes of it.
+                client.send_bytes(&(1_i32 << 20).to_be_bytes()).await;
+                client.send_bytes(&[0; 10]).await;
+                clients.push(client);
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    let each = held.bytes_max / CLIENTS as u64;
+    assert!(each < 20_000, "{each} bytes for each");
+}
+
+/// Names that would be paths, or worse.
+fn hostile_names() -> Vec<String> {
+    let mut names: Vec<String> =
+        ["../x", "..", ".", "/etc/passwd", "a/b", "a\\b", "a\0b", "a b", ""]
+            .into_iter()
+            .chain([
+                "%RETRY%g",
+                "t\u{202e}x",
+                "t\u{e9}",
+                "~",
+                "$HOME",
+                "`id`",
+                "a\nb",
+                "CON",
+                "nul",
+            ])
+            .chain(["..%2fx", "__consumer_offsets", "commitlog", "metadata", "lock"])
+            .map(str::to_owned)
+            .collect();
+    names.extend([249, 250, 10_240].map(|length| "x".repeat(length)));
+    names
+}
+
+/// Every file and directory, outside of /data too.
+fn files(world: &World) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![std::path::PathBuf::from("/")];
+    while let Some(dir) = dirs.pop() {
+        for entry in world.env.fs.list(&dir).unwrap_or_default() {
+            let path = dir.join(&entry.name);
+            found.push(path.display().to_string());
+            dirs.push(path);
+        }
+    }
+    found
+}
+
+/// Those of them that hold others.
+fn dirs(world: &World) -> Vec<String> {
+    let list = |path: &String| world.env.fs.list(std::path::Path::new(path)).unwrap_or_default();
+    files(world).into_iter().filter(|path| !list(path).is_empty()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_names_never_become_names_of_files() {
+    let world = World::start_with(&[("auto.create.topics.enable", "true")]).await;
+    let mut client = world.client().await;
+    find(&mut client).await;
+    let before = dirs(&world);
+    assert!(before.iter().any(|path| path == "/data/commitlog"), "{before:?}");
+    for name in hostile_names() {
+        let topic = new_topic(&name, 1, &[("retention.ms", "1000")]);
+        let created = client.call(6, &create_topics(vec![topic])).await.topics.remove(0);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let fine = name.chars().all(plain)
+            && !["", ".", ".."].contains(&name.as_str())
+            && name.len() <= 249
+            && name != "__consumer_offsets";
+        let code = created.error_code;
+        assert_eq!(code == 0, fine, "{name:?}: {code}");
+        // Named in any other way it is no better.
+        let asked = MetadataRequest::default().with_allow_auto_topic_creation(true);
+        let about = metadata_request::MetadataRequestTopic::default();
+        let about = about.with_name(Some(topic_name(&name)));
+        drop(client.call(9, &asked.with_topics(Some(vec![about]))).await);
+        drop(client.call(9, &produce(&name, 0, batch(&["x"]))).await);
+        drop(client.call(3, &join_as(3, &name, "")).await);
+        drop(client.call(7, &super::groups::commit(&name, None, 1)).await);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let numbered = |path: &String| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        name.starts_with(|c: char| c.is_ascii_digit() || c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+            && name.len() < 60
+            && path.starts_with("/data")
+    };
+    let strange: Vec<_> = files(&world).into_iter().filter(|path| !numbered(path)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    assert_eq!(dirs(&world), before, "no directory came to be");
 }
 
 /// What is logged, in a buffer.

@@ -21,6 +21,8 @@ use crate::node::Node;
 const CLIENTS: usize = 4;
 const FLIGHTS: usize = 15;
 const FLIGHT: usize = 40;
+/// How many bent frames are sent, for a longer run by hand.
+const BENT_FRAMES: &str = "BRAID_TEST_BENT_FRAMES";
 
 struct Machine {
     env: Env,
@@ -175,11 +177,13 @@ async fn bent_requests_from_all_sides_disturb_nobody() {
     client.create("t", 1, &[]).await;
     let address = node.addresses()[0].to_string();
     let mut tasks = tokio::task::JoinSet::new();
+    let frames: usize =
+        std::env::var(BENT_FRAMES).map_or(6_400, |frames| frames.parse().expect("a number"));
     for seed in 0..CLIENTS as u64 {
         let (machine, address) = (Arc::clone(&machine), address.clone());
         tasks.spawn(async move {
             let chance = SeededRng::from_seed(seed);
-            for _ in 0..400 {
+            for _ in 0..frames / CLIENTS / 4 {
                 let mut attacker = Client::connect(&machine.env, &address).await;
                 for _ in 0..4 {
                     attacker.send_bytes(&bent_frame(&chance)).await;
