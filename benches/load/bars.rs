@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::broker::{Broker, SERVER_CPU, seconds_to_first_ack};
 use crate::client::{self, Figures};
-use crate::{Produce, limits};
+use crate::{Consume, Produce, limits};
 
 fn shape(connections: usize, in_flight: usize, records: usize, size_bytes: usize) -> Produce {
     Produce {
@@ -41,6 +41,7 @@ pub(crate) async fn run(program: &Path, dir: &Path, rounds: usize, stored_gib: f
     start_and_memory(program, &data).await;
     throughput(program, &data, rounds).await;
     latency(program, &data, dir, rounds).await;
+    consuming(program, &data, rounds).await;
     recovery(program, &data, stored_gib).await;
     partitions(program, &data).await;
     std::fs::remove_dir_all(&data).unwrap();
@@ -112,6 +113,62 @@ async fn latency(program: &Path, data: &Path, dir: &Path, rounds: usize) {
          1.3 x synced 4 KiB write + 25 us) | {:.2} |",
         p50 / bar
     );
+}
+
+/// The bars of consuming alone.
+pub(crate) async fn run_consuming(program: &Path, dir: &Path, rounds: usize) {
+    let data = dir.join(format!("braid-bars-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    println!("| bar | measured | limit in this run | ratio |");
+    println!("|---|---|---|---|");
+    consuming(program, &data, rounds).await;
+    std::fs::remove_dir_all(&data).unwrap();
+}
+
+/// What is in the page cache, read by clients: large batches one behind the other, and 1 KiB
+/// batches of one partition among those of many.
+async fn consuming(program: &Path, data: &Path, rounds: usize) {
+    let cases = [
+        ("consume contiguous batches of 900 KB, 4 connections", 1, shape(4, 2, 900, 1024)),
+        ("consume 1 KiB batches scattered among 100 partitions, 4 connections", 100, {
+            shape(4, 100, 1, 900)
+        }),
+    ];
+    for (number, (name, partitions, shape)) in cases.into_iter().enumerate() {
+        let dir = data.join(format!("consuming-{number}"));
+        let broker = Broker::start(program, &dir, Some(SERVER_CPU));
+        let produce = Produce { partitions, ..shape };
+        run_on(&broker, &produce).await;
+        let consume = Consume {
+            to: broker.address.clone(),
+            topic: produce.topic.clone(),
+            partitions,
+            connections: 4,
+            max_bytes: 1 << 20,
+            seconds: 2.0,
+        };
+        let (mut ours, mut ceiling, mut cpu) = (vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            let before = broker.cpu_seconds();
+            let figures = crate::consume::consume(&consume).await;
+            cpu.push((broker.cpu_seconds() - before) / figures.bytes as f64 * 1e9);
+            ours.push(figures.bytes_per_second());
+            let stream = Broker::start_stream(Some(SERVER_CPU));
+            let duration = std::time::Duration::from_secs(2);
+            ceiling.push(crate::stream::measure(&stream.address, 4, duration).await);
+            stream.kill();
+        }
+        broker.kill();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let (ours, ceiling) = (median(ours), median(ceiling));
+        println!(
+            "| {name} | {:.0} MB/s, {:.2} CPU s per GB | sendfile over loopback {:.0} MB/s | {:.2} |",
+            ours / 1e6,
+            median(cpu),
+            ceiling / 1e6,
+            ours / ceiling
+        );
+    }
 }
 
 /// kill -9 with much stored, to the first acknowledged message.

@@ -33,6 +33,12 @@ impl Broker {
         Self::spawn(&own, &["null".to_owned()], cpu)
     }
 
+    /// Starts this program's server of a cached file.
+    pub(crate) fn start_stream(cpu: Option<&str>) -> Self {
+        let own = std::env::current_exe().unwrap();
+        Self::spawn(&own, &["stream".to_owned()], cpu)
+    }
+
     fn spawn(program: &Path, args: &[String], cpu: Option<&str>) -> Self {
         let mut command = match cpu {
             Some(cpu) => {

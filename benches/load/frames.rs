@@ -6,6 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) const CORRELATION_AT: usize = 8;
 const PRODUCE: i16 = 0;
 const PRODUCE_VERSION: i16 = 7;
+const FETCH: i16 = 1;
+const FETCH_VERSION: i16 = 4;
 const CREATE_TOPICS: i16 = 19;
 const CREATE_TOPICS_VERSION: i16 = 4;
 const TIMEOUT_MS: i32 = 30_000;
@@ -42,6 +44,23 @@ pub(crate) fn produce(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> B
     body.put_i32(batch.len() as i32);
     body.put_slice(batch);
     frame(PRODUCE, PRODUCE_VERSION, &body)
+}
+
+/// One Fetch request for one partition, of up to `max_bytes`; answered at once.
+pub(crate) fn fetch(topic: &str, partition: i32, offset: i64, max_bytes: i32) -> BytesMut {
+    let mut body = BytesMut::new();
+    body.put_i32(-1);
+    body.put_i32(0);
+    body.put_i32(0);
+    body.put_i32(max_bytes);
+    body.put_i8(0);
+    body.put_i32(1);
+    string(&mut body, topic);
+    body.put_i32(1);
+    body.put_i32(partition);
+    body.put_i64(offset);
+    body.put_i32(max_bytes);
+    frame(FETCH, FETCH_VERSION, &body)
 }
 
 /// Where the error code stands in an answer to [`produce`], after the frame's length.

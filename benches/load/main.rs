@@ -22,9 +22,11 @@ use clap::{Args, Parser, Subcommand};
 mod bars;
 mod broker;
 mod client;
+mod consume;
 mod frames;
 mod limits;
 mod null;
+mod stream;
 
 #[derive(Parser)]
 #[command(about = "Measures a Kafka broker from outside")]
@@ -46,6 +48,14 @@ enum Command {
     },
     /// Produces pre-encoded batches and prints one line of figures.
     Produce(Produce),
+    /// Reads a topic from the beginning, again and again, and prints one line of figures.
+    Consume(Consume),
+    /// Sends a cached file to whoever connects: the ceiling of consuming.
+    Stream {
+        /// Where it listens.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: String,
+    },
     /// Prints what the machine itself can do.
     Limits {
         /// A directory on the disk in question.
@@ -66,6 +76,9 @@ enum Command {
         /// GiB stored before the kill of the recovery bar.
         #[arg(long, default_value_t = 10.0)]
         stored_gib: f64,
+        /// Only the bars of consuming.
+        #[arg(long)]
+        only_consuming: bool,
     },
 }
 
@@ -100,6 +113,27 @@ struct Produce {
     seconds: f64,
 }
 
+/// The shape of a reading load.
+#[derive(Args, Clone, Debug)]
+struct Consume {
+    /// Address of the broker.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    to: String,
+    /// Topic, with something in it.
+    #[arg(long, default_value = "load")]
+    topic: String,
+    /// Partitions to read.
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Bytes asked for at once.
+    #[arg(long, default_value_t = 1 << 20)]
+    max_bytes: i32,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+}
+
 impl Produce {
     fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
@@ -116,8 +150,13 @@ fn main() {
                 client::create_topic(&shape).await;
                 println!("{}", client::produce(&shape).await);
             }
+            Command::Consume(shape) => println!("{}", consume::consume(&shape).await),
+            Command::Stream { listen } => stream::run(&listen),
             Command::Limits { dir } => println!("{}", limits::measure(&dir).await),
-            Command::Bars { broker, dir, rounds, stored_gib } => {
+            Command::Bars { broker, dir, rounds, only_consuming: true, .. } => {
+                bars::run_consuming(&broker, &dir, rounds).await;
+            }
+            Command::Bars { broker, dir, rounds, stored_gib, .. } => {
                 bars::run(&broker, &dir, rounds, stored_gib).await;
             }
         }
