@@ -24,7 +24,7 @@ use braid::env::{Env, real};
 use braid::model::{LeaderEpoch, Offset, QueueId};
 use braid::store::{
     ActiveProducer, AppendError, Class, LogHandle, ReadSpec, RestoreError, SequenceRejected,
-    Sequenced, Sequencer, Store, StoreConfig,
+    Sequenced, Sequencer, SnapshotMark, Store, StoreConfig,
 };
 use braid_protocol::records::BatchHeader;
 use hdrhistogram::Histogram;
@@ -46,8 +46,8 @@ impl Sequencer for Anything {
     fn producers(&self, _queue: QueueId) -> Vec<ActiveProducer> {
         Vec::new()
     }
-    fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
+    fn snapshot(&self, _after: Option<SnapshotMark>, _out: &mut Vec<u8>) -> Option<SnapshotMark> {
+        None
     }
     fn restore(&mut self, _snapshot: &[u8]) -> Result<(), RestoreError> {
         Ok(())

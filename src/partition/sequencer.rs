@@ -7,10 +7,12 @@ use braid_protocol::records::BatchHeader;
 use super::producers::{Producers, SequenceError, Stamp, Verdict};
 use crate::config::LiveConfig;
 use crate::model::{Offset, ProducerId, QueueId};
-use crate::store::{ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer};
+use crate::store::{
+    ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer, SnapshotMark,
+};
 
-/// Appends between two looks for idle producers.
-const EXPIRE_EVERY: u32 = 65_536;
+/// Appends between two looks at the configuration.
+const LOOK_EVERY: u32 = 1024;
 
 /// The idempotence windows of a shard, fed by its log.
 #[derive(Debug)]
@@ -18,25 +20,27 @@ pub(crate) struct ShardSequencer {
     producers: Producers,
     /// Says `producer.id.expiration.ms`, which may change.
     live: Arc<LiveConfig>,
-    until_expiry: u32,
+    until_look: u32,
 }
 
 impl ShardSequencer {
     /// Windows of producers that are forgotten when idle for `producer.id.expiration.ms`.
     pub(crate) fn new(live: Arc<LiveConfig>) -> Self {
-        Self { producers: Producers::default(), live, until_expiry: EXPIRE_EVERY }
+        let producers = Producers::new(expiration_ms(&live));
+        Self { producers, live, until_look: LOOK_EVERY }
     }
 
-    fn record(&mut self, queue: QueueId, stamp: Stamp, base: Offset, now_ms: i64) {
-        self.producers.record(queue, stamp, base, now_ms);
-        self.until_expiry -= 1;
-        if self.until_expiry == 0 {
-            self.until_expiry = EXPIRE_EVERY;
-            let idle_ms = self.live.load().producer.expiration.as_millis();
-            let idle_ms = i64::try_from(idle_ms).unwrap_or(i64::MAX);
-            self.producers.expire(now_ms.saturating_sub(idle_ms));
+    fn look_at_config(&mut self) {
+        self.until_look -= 1;
+        if self.until_look == 0 {
+            self.until_look = LOOK_EVERY;
+            self.producers.expire_after(expiration_ms(&self.live));
         }
     }
+}
+
+fn expiration_ms(live: &LiveConfig) -> i64 {
+    i64::try_from(live.load().producer.expiration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn stamp_of(batch: &BatchHeader) -> Option<Stamp> {
@@ -57,9 +61,10 @@ impl Sequencer for ShardSequencer {
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
         let Some(stamp) = stamp_of(batch) else { return Ok(Sequenced::Append) };
-        match self.producers.judge(queue, stamp).map_err(rejected)? {
+        match self.producers.judge(queue, stamp, now_ms).map_err(rejected)? {
             Verdict::New => {
-                self.record(queue, stamp, next, now_ms);
+                self.look_at_config();
+                self.producers.record(queue, stamp, next, now_ms);
                 Ok(Sequenced::Append)
             }
             Verdict::Duplicate { base_offset } => Ok(Sequenced::Duplicate {
@@ -71,7 +76,7 @@ impl Sequencer for ShardSequencer {
 
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64) {
         if let Some(stamp) = stamp_of(batch) {
-            self.record(queue, stamp, base, store_time_ms);
+            self.producers.replay(queue, stamp, base, store_time_ms);
         }
     }
 
@@ -83,12 +88,15 @@ impl Sequencer for ShardSequencer {
         self.producers.active(queue)
     }
 
-    fn snapshot(&self) -> Vec<u8> {
-        self.producers.encode()
+    fn snapshot(&self, after: Option<SnapshotMark>, out: &mut Vec<u8>) -> Option<SnapshotMark> {
+        let after = after.map(|SnapshotMark { queue, producer }| (queue, producer));
+        let (queue, producer) = self.producers.encode_part(after, out)?;
+        Some(SnapshotMark { queue, producer })
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
-        self.producers = Producers::decode(snapshot).map_err(|at| RestoreError { at })?;
+        self.producers = Producers::decode(snapshot, expiration_ms(&self.live))
+            .map_err(|at| RestoreError { at })?;
         Ok(())
     }
 }
@@ -118,6 +126,15 @@ mod tests {
         ShardSequencer::new(Arc::new(LiveConfig::new(Arc::new(config))))
     }
 
+    fn snapshot(sequencer: &ShardSequencer) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut after = sequencer.snapshot(None, &mut out);
+        while after.is_some() {
+            after = sequencer.snapshot(after, &mut out);
+        }
+        out
+    }
+
     fn batch(base_sequence: i32, records: usize) -> BatchHeader {
         let producer = Some(Producer { id: 9, epoch: 0, base_sequence });
         let mut writer = BatchWriter::new(BatchSpec { producer, ..BatchSpec::default() });
@@ -135,9 +152,9 @@ mod tests {
             assert_eq!(live.sequence(QUEUE, Offset(base), &header, 5), Ok(Sequenced::Append));
             replayed.replay(QUEUE, Offset(base), &header, 5);
         }
-        assert_eq!(live.snapshot(), replayed.snapshot());
+        assert_eq!(snapshot(&live), snapshot(&replayed));
         let mut restored = sequencer();
-        restored.restore(&live.snapshot()).unwrap();
+        restored.restore(&snapshot(&live)).unwrap();
         let again = restored.sequence(QUEUE, Offset(6), &batch(3, 3), 6);
         let expected = Sequenced::Duplicate { base_offset: Offset(3), last_offset: Offset(5) };
         assert_eq!(again, Ok(expected));
@@ -155,7 +172,7 @@ mod tests {
     fn an_unreadable_snapshot_is_refused() {
         let mut live = sequencer();
         live.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
-        let snapshot = live.snapshot();
+        let snapshot = snapshot(&live);
         let cut = sequencer().restore(&snapshot[..snapshot.len() - 1]);
         assert!(cut.is_err());
     }

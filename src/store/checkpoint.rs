@@ -26,8 +26,8 @@ impl From<TryGetError> for Malformed {
     }
 }
 
-/// What the frames below a position amount to. Queues may reflect frames above it too, up to
-/// `durable`; replaying those again changes nothing.
+/// What the frames below a position amount to. Queues and the sequencer's snapshot may reflect
+/// frames above it too, up to `durable`; replaying those again changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Checkpoint {
     pub(super) log_tag: u32,
@@ -53,7 +53,7 @@ pub(super) struct Checkpoint {
     /// Queues and the offsets up to which they are compacted: their records below are in sorted
     /// segments only.
     pub(super) compacted: Vec<(u32, i64)>,
-    /// The sequencer's snapshot at `position`.
+    /// The sequencer's snapshot.
     pub(super) sequencer: Vec<u8>,
 }
 

@@ -202,6 +202,7 @@ impl Shared {
         while self.copy_queues(&mut checkpoint, slot) {
             slot += QUEUES_AT_ONCE;
         }
+        self.copy_sequencer(&mut checkpoint);
         // What was copied may reflect all that is appended by now.
         let reflected = self.state().appended;
         if self.threaded && purpose == Purpose::Running {
@@ -256,7 +257,7 @@ impl Shared {
             next_sorted: state.next_sorted,
             sorted_places: Vec::new(),
             compacted: Vec::new(),
-            sequencer: state.sequencer.snapshot(),
+            sequencer: Vec::new(),
         };
         (checkpoint, dead)
     }
@@ -280,6 +281,14 @@ impl Shared {
             }
         }
         true
+    }
+
+    /// Each part under a lock of its own: there may be very many producers, and appends wait.
+    fn copy_sequencer(&self, checkpoint: &mut Checkpoint) {
+        let mut after = self.state().sequencer.snapshot(None, &mut checkpoint.sequencer);
+        while after.is_some() {
+            after = self.state().sequencer.snapshot(after, &mut checkpoint.sequencer);
+        }
     }
 
     fn keep_checkpoints(&self, keeper: &mut Keeper, count: usize) -> Result<(), MaintainError> {

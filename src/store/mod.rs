@@ -55,6 +55,8 @@ pub use inspect::{CheckReport, DumpSpec, Finding, InspectError, Problem, check, 
 pub use lookup::{BatchEntry, Retention};
 pub use open::Store;
 pub use read::{Batches, Located, ReadSpec};
-pub use sequencer::{ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer};
+pub use sequencer::{
+    ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer, SnapshotMark,
+};
 pub use state::{Appended, Class};
 pub use watermark::WaitDurable;

@@ -21,7 +21,8 @@ pub trait Sequencer: Send {
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected>;
 
-    /// Records a stored batch during recovery. Gaps are possible where the log was damaged.
+    /// Records a stored batch during recovery. Gaps are possible where the log was damaged, and
+    /// the restored snapshot may hold it already.
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64);
 
     /// Drops what is known of a queue.
@@ -30,14 +31,25 @@ pub trait Sequencer: Send {
     /// The producers that are known to have appended to a queue, by id.
     fn producers(&self, queue: QueueId) -> Vec<ActiveProducer>;
 
-    /// Everything known, for a checkpoint.
-    fn snapshot(&self) -> Vec<u8>;
+    /// Appends a part of everything known to `out`, for a checkpoint: the first, or that behind
+    /// `after`. `None` with the last. Between parts the lock is free, and more may be recorded;
+    /// whatever was recorded since the first is replayed on top of what is restored.
+    fn snapshot(&self, after: Option<SnapshotMark>, out: &mut Vec<u8>) -> Option<SnapshotMark>;
 
-    /// Replaces everything known by a snapshot.
+    /// Replaces everything known by a snapshot, the parts one behind the other.
     ///
     /// # Errors
     /// The bytes are no snapshot of this version.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// Where a part of a snapshot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// The last queue in it.
+    pub queue: QueueId,
+    /// The last producer of that queue.
+    pub producer: ProducerId,
 }
 
 /// A producer that appended to a queue.
