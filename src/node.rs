@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -118,17 +119,14 @@ impl Node {
     /// As [`Node::start`].
     pub async fn start_with(
         env: Env,
-        config: Config,
+        mut config: Config,
         loggers: Loggers,
     ) -> Result<Self, StartError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        config.storage.dir = data_dir(&env, &config.storage.dir)?;
         let config = Arc::new(config);
-        let dir = &config.storage.dir;
-        env.fs
-            .create_dir_synced(dir)
-            .map_err(|source| StartError::Dir { dir: dir.display().to_string(), source })?;
         let metadata =
             within_patience(async || MetadataNode::open(&env, metadata_config(&config)).await)
                 .await?;
@@ -254,6 +252,14 @@ mod descriptors;
 mod tests;
 
 pub use descriptors::fit_connections;
+
+/// Makes the data directory and says where it is from the root on, as tools are told it.
+fn data_dir(env: &Env, dir: &Path) -> Result<PathBuf, StartError> {
+    let failed = |source| StartError::Dir { dir: dir.display().to_string(), source };
+    let absolute = env.fs.absolute(dir).map_err(failed)?;
+    env.fs.create_dir_synced(&absolute).map_err(failed)?;
+    Ok(absolute)
+}
 
 /// The configuration under what was set while the broker ran before.
 fn live(config: &Arc<Config>, image: &MetadataImage) -> Arc<LiveConfig> {

@@ -1,4 +1,5 @@
-//! Kafka's error codes: number, name, whether a client tries again, and a text for people.
+//! Kafka's error codes: number, name, whether a client tries again, and a text for people. The texts
+//! that answers carry are Kafka's, since tools and people look for them.
 //!
 //! A newtype and not an enum, because a code from a newer peer must survive unchanged. Only
 //! protocol/ and the one map from domain errors name the constants.
@@ -103,11 +104,11 @@ error_codes! {
     (0, NONE, Retry::Final, "No error"),
     (1, OFFSET_OUT_OF_RANGE, Retry::Final, "The offset lies outside the offsets the server holds"),
     (2, CORRUPT_MESSAGE, Retry::Again, "The message fails its checksum, is too large, lacks a key on a compacted topic, or is damaged"),
-    (3, UNKNOWN_TOPIC_OR_PARTITION, Retry::Again, "This server does not host this topic-partition"),
+    (3, UNKNOWN_TOPIC_OR_PARTITION, Retry::Again, "This server does not host this topic-partition."),
     (4, INVALID_FETCH_SIZE, Retry::Final, "The fetch size is invalid"),
     (5, LEADER_NOT_AVAILABLE, Retry::Again, "The partition has no leader: an election is under way"),
     (6, NOT_LEADER_OR_FOLLOWER, Retry::Again, "This broker is not the leader, or not a replica, of the partition"),
-    (7, REQUEST_TIMED_OUT, Retry::Again, "The request timed out"),
+    (7, REQUEST_TIMED_OUT, Retry::Again, "The request timed out."),
     (8, BROKER_NOT_AVAILABLE, Retry::Final, "The broker is not available"),
     (9, REPLICA_NOT_AVAILABLE, Retry::Again, "The replica is not available for this topic-partition"),
     (10, MESSAGE_TOO_LARGE, Retry::Final, "The message is larger than the server accepts"),
@@ -132,7 +133,7 @@ error_codes! {
     (29, TOPIC_AUTHORIZATION_FAILED, Retry::Final, "Not authorized to access the topic"),
     (30, GROUP_AUTHORIZATION_FAILED, Retry::Final, "Not authorized to access the group"),
     (31, CLUSTER_AUTHORIZATION_FAILED, Retry::Final, "Not authorized to access the cluster"),
-    (32, INVALID_TIMESTAMP, Retry::Final, "The timestamp of the message is out of the accepted range"),
+    (32, INVALID_TIMESTAMP, Retry::Final, "The timestamp of the message is out of acceptable range."),
     (33, UNSUPPORTED_SASL_MECHANISM, Retry::Final, "The broker does not support this SASL mechanism"),
     (34, ILLEGAL_SASL_STATE, Retry::Final, "The request does not fit the state of the SASL exchange"),
     (35, UNSUPPORTED_VERSION, Retry::Final, "The version of the API is not supported"),
@@ -141,7 +142,7 @@ error_codes! {
     (38, INVALID_REPLICATION_FACTOR, Retry::Final, "The replication factor is below 1 or above the number of available brokers"),
     (39, INVALID_REPLICA_ASSIGNMENT, Retry::Final, "The replica assignment is invalid"),
     (40, INVALID_CONFIG, Retry::Final, "The configuration is invalid"),
-    (41, NOT_CONTROLLER, Retry::Again, "This is not the controller of the cluster"),
+    (41, NOT_CONTROLLER, Retry::Again, "This is not the correct controller for this cluster."),
     (42, INVALID_REQUEST, Retry::Final, "The request is malformed, or went to a broker that cannot understand it"),
     (43, UNSUPPORTED_FOR_MESSAGE_FORMAT, Retry::Final, "The message format on the broker does not support the request"),
     (44, POLICY_VIOLATION, Retry::Final, "The request does not satisfy the configured policy"),
@@ -168,12 +169,12 @@ error_codes! {
     (65, DELEGATION_TOKEN_AUTHORIZATION_FAILED, Retry::Final, "Not authorized to access the delegation token"),
     (66, DELEGATION_TOKEN_EXPIRED, Retry::Final, "The delegation token is expired"),
     (67, INVALID_PRINCIPAL_TYPE, Retry::Final, "The principal type is not supported"),
-    (68, NON_EMPTY_GROUP, Retry::Final, "The group is not empty"),
-    (69, GROUP_ID_NOT_FOUND, Retry::Final, "The group id does not exist"),
+    (68, NON_EMPTY_GROUP, Retry::Final, "The group is not empty."),
+    (69, GROUP_ID_NOT_FOUND, Retry::Final, "The group id does not exist."),
     (70, FETCH_SESSION_ID_NOT_FOUND, Retry::Again, "The fetch session does not exist"),
     (71, INVALID_FETCH_SESSION_EPOCH, Retry::Again, "The epoch of the fetch session is invalid"),
     (72, LISTENER_NOT_FOUND, Retry::Again, "The leader has no listener like the one this request came in on"),
-    (73, TOPIC_DELETION_DISABLED, Retry::Final, "Deleting topics is switched off"),
+    (73, TOPIC_DELETION_DISABLED, Retry::Final, "Topic deletion is disabled."),
     (74, FENCED_LEADER_EPOCH, Retry::Again, "The leader epoch of the request is older than the broker's"),
     (75, UNKNOWN_LEADER_EPOCH, Retry::Again, "The leader epoch of the request is newer than the broker's"),
     (76, UNSUPPORTED_COMPRESSION_TYPE, Retry::Final, "The client does not support the compression of the partition"),
@@ -184,8 +185,8 @@ error_codes! {
     (81, GROUP_MAX_SIZE_REACHED, Retry::Final, "The group has as many members as it may have"),
     (82, FENCED_INSTANCE_ID, Retry::Final, "Another member has registered with the same group.instance.id"),
     (83, ELIGIBLE_LEADERS_NOT_AVAILABLE, Retry::Again, "No eligible leader of the partition is available"),
-    (84, ELECTION_NOT_NEEDED, Retry::Again, "The partition needs no election"),
-    (85, NO_REASSIGNMENT_IN_PROGRESS, Retry::Final, "No reassignment is under way"),
+    (84, ELECTION_NOT_NEEDED, Retry::Again, "Leader election not needed for topic partition."),
+    (85, NO_REASSIGNMENT_IN_PROGRESS, Retry::Final, "No partition reassignment is in progress."),
     (86, GROUP_SUBSCRIBED_TO_TOPIC, Retry::Final, "Offsets of a topic cannot be deleted while the group is subscribed to it"),
     (87, INVALID_RECORD, Retry::Final, "The record fails the broker's validation"),
     (88, UNSTABLE_OFFSET_COMMIT, Retry::Again, "Offsets of an open transaction are still pending"),
@@ -200,7 +201,7 @@ error_codes! {
     (97, PRINCIPAL_DESERIALIZATION_FAILURE, Retry::Final, "The forwarded principal could not be read"),
     (98, SNAPSHOT_NOT_FOUND, Retry::Final, "The snapshot does not exist"),
     (99, POSITION_OUT_OF_RANGE, Retry::Final, "The position lies outside the snapshot"),
-    (100, UNKNOWN_TOPIC_ID, Retry::Again, "This server does not host this topic id"),
+    (100, UNKNOWN_TOPIC_ID, Retry::Again, "This server does not host this topic ID."),
     (101, DUPLICATE_BROKER_REGISTRATION, Retry::Final, "The broker id is already in use"),
     (102, BROKER_ID_NOT_REGISTERED, Retry::Final, "The broker id is not registered"),
     (103, INCONSISTENT_TOPIC_ID, Retry::Again, "The topic id differs from the one of the log"),
@@ -258,6 +259,24 @@ mod tests {
         for unknown in [ErrorCode(i16::MIN), ErrorCode(-2), ErrorCode(137), ErrorCode(i16::MAX)] {
             assert_eq!(unknown.name(), "UNKNOWN_ERROR_CODE");
             assert!(!unknown.retriable() && unknown.message().is_none());
+        }
+    }
+
+    /// What a tool of Kafka shows of a broker of Kafka's.
+    #[test]
+    fn texts_that_answers_carry_are_kafkas() {
+        for (code, text) in [
+            (
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                "This server does not host this topic-partition.",
+            ),
+            (ErrorCode::NON_EMPTY_GROUP, "The group is not empty."),
+            (ErrorCode::GROUP_ID_NOT_FOUND, "The group id does not exist."),
+            (ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition."),
+            (ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, "No partition reassignment is in progress."),
+            (ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
+        ] {
+            assert_eq!(code.message(), Some(text));
         }
     }
 

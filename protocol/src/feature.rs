@@ -141,6 +141,18 @@ pub fn delete_topics_has_disabled_error(version: i16) -> bool {
     version >= 3
 }
 
+/// A group that was not deleted has a text beside its code.
+#[must_use]
+pub fn delete_groups_has_messages(version: i16) -> bool {
+    version >= 3
+}
+
+/// A log directory says whether it is cordoned.
+#[must_use]
+pub fn describe_log_dirs_has_cordons(version: i16) -> bool {
+    version >= 5
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

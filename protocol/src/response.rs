@@ -4,6 +4,8 @@
 //! in last. Several responses may be appended to one [`Outgoing`] before it is written. Produce is
 //! not among them: [`crate::produce`] writes its answers.
 
+mod beyond;
+
 use bytes::BufMut;
 use kafka_protocol::messages::{
     AlterConfigsResponse, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsResponse,
@@ -22,6 +24,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::Encodable;
 
 use crate::api::{Api, ApiKey};
+use crate::feature;
 use crate::fetch_response::FetchResponse;
 use crate::fit::fit;
 use crate::header::RequestHeader;
@@ -63,6 +66,15 @@ macro_rules! responses {
 
         fn encode_body(response: Response, version: i16, out: &mut Outgoing) -> Result<(), String> {
             match response {
+                Response::DeleteGroups(message) if feature::delete_groups_has_messages(version) => {
+                    beyond::delete_groups(&message, out.buffer()).map_err(|error| error.to_string())
+                }
+                Response::DescribeLogDirs(message)
+                    if feature::describe_log_dirs_has_cordons(version) =>
+                {
+                    beyond::describe_log_dirs(&message, out.buffer())
+                        .map_err(|error| error.to_string())
+                }
                 $(Response::$api(message) => {
                     let version = version.min(ApiKey::$api.api().generated_response_max);
                     // Some answers are large, and growing towards their size would double it.

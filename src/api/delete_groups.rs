@@ -1,4 +1,4 @@
-//! DeleteGroups v0–2: removes empty groups with their offsets; answered when that is durable.
+//! DeleteGroups v0–3: removes empty groups with their offsets; answered when that is durable.
 //! Errors: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND.
 
 use std::sync::Arc;

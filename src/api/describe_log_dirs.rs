@@ -1,5 +1,5 @@
-//! DescribeLogDirs v1–4: the one data directory and what each partition takes in it. v4 adds the
-//! size of the volume. All partitions share files, so a size is that of the partition's batches;
+//! DescribeLogDirs v1–5: the one data directory and what each partition takes in it. v4 adds the
+//! size of the volume, v5 whether it is cordoned, which it never is. All partitions share files, so a size is that of the partition's batches;
 //! space comes back when the files they are in hold nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,8 @@
 /// Why a group request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum GroupError {
-    /// MESSAGE_TOO_LARGE (10): the group's metadata record does not fit into the log.
+    /// RECORD_LIST_TOO_LARGE (18): the group's metadata record does not fit into the log. Kafka has
+    /// the same error from its log and hides it behind UNKNOWN_SERVER_ERROR.
     #[error("the group's metadata is too large to be stored")]
     MetadataTooLarge,
     /// OFFSET_METADATA_TOO_LARGE (12).

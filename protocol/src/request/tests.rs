@@ -85,8 +85,9 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
 fn the_schema_agrees_with_the_generated_codec_in_every_version() {
     for api in &SUPPORTED {
         for version in api.accepted_min..=api.max {
-            // ListOffsets alone has a later version of the same layout.
-            if version > api.generated_request_max && api.key != ApiKey::ListOffsets {
+            // Some have a later version of the same layout.
+            let same_layout = [ApiKey::ListOffsets, ApiKey::DescribeLogDirs, ApiKey::DeleteGroups];
+            if version > api.generated_request_max && !same_layout.contains(&api.key) {
                 continue;
             }
             for seed in 0..60 {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What [`Mode::Direct`] demands of a write: position, length and every slice's address are
@@ -67,6 +67,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Bytes that the file system of `dir` has in all.
     fn volume_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// The path from the root on; it need not exist. Links are left as they are.
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Creates a directory and its parents, durably. Syncs what stood before too: an earlier
     /// process may have been killed between making a name and syncing it.

@@ -289,3 +289,13 @@ async fn brokers_and_topics_have_configurations() {
     let answer = client.call(0, &ask(&[])).await;
     assert!(answer.config_resources.is_empty(), "the first version lists client metrics");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relative_data_directory_is_told_from_the_root_on() {
+    let world = World::start_with(&[("log.dir", "here/data")]).await;
+    let mut client = world.client().await;
+    let all = DescribeLogDirsRequest::default().with_topics(None);
+    let told = client.call(4, &all).await;
+    assert_eq!(told.results[0].log_dir.as_str(), "/here/data");
+    assert!(world.env.fs.size("/here/data/metadata/identity".as_ref()).unwrap().is_some());
+}

@@ -275,6 +275,11 @@ impl Fs for SimFs {
     fn volume_bytes(&self, _dir: &Path) -> io::Result<u64> {
         self.running().map(|_| UNLIMITED_BYTES)
     }
+
+    /// A simulated process stands at the root.
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        self.running().map(|_| Path::new("/").join(path))
+    }
 }
 
 #[derive(Debug)]
