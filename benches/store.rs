@@ -1,8 +1,8 @@
 //! The store alone: what an append costs, how fast groups reach the disk beside what the disk can
 //! do, how fast batches are read, and how long a start takes.
 //!
-//! `cargo bench --bench store [-- DIR [PART]...]`, with parts `queues`, `append`, `latency`, `stalls`,
-//! `produce`, `read` and `start`; DIR is on the disk to measure, the system's temporary one without it.
+//! `cargo bench --bench store [-- DIR [PART]...]`, with parts `queues`, `append`, `holds`, `latency`,
+//! `stalls`, `produce`, `read` and `start`; DIR is on the disk to measure, the system's temporary one without it.
 //! Figures are ratios to limits of the same run wherever there is a limit. benches/README.md says
 //! how to read them.
 
@@ -289,6 +289,59 @@ fn stalls(env: &Env, root: &Path, mb_per_s: u64) {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// How long the keeper holds the shard's lock at most, while it seals a segment, writes a checkpoint
+/// and frees segments: what somebody who only takes that lock waits for. A busy machine makes that
+/// longer and never shorter, so of many rounds the shortest longest wait comes nearest.
+fn holds(env: &Env, root: &Path, queues: u32) {
+    const ROUNDS: usize = 30;
+    let config = StoreConfig { segment_size_bytes: 32 << 20, ..config(&fresh(root)) };
+    let store = open(env, config);
+    let log = store.handle();
+    for queue in 0..queues {
+        log.open_queue(QueueId(queue));
+    }
+    let (bytes, header) = batch(150);
+    let mut longest = Vec::new();
+    for round in 0..ROUNDS {
+        for i in 0..160_000 {
+            block_on(log.room(bytes.len()));
+            append(&log, i % queues, &bytes, &header);
+        }
+        block_on(log.wait_durable(log.appended())).unwrap();
+        if round % 4 == 3 {
+            for queue in 0..queues {
+                let end = log.offsets(QueueId(queue)).unwrap().high_watermark;
+                while log.set_log_start(QueueId(queue), end).is_err() {
+                    block_on(log.room(bytes.len()));
+                }
+            }
+        }
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let mut longest = Duration::ZERO;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let start = Instant::now();
+                    log.offsets(QueueId(0)).unwrap();
+                    longest = longest.max(start.elapsed());
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+                longest
+            });
+            log.recycle().unwrap();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            longest.push(waiter.join().unwrap());
+        });
+    }
+    longest.sort_unstable();
+    println!(
+        "longest wait for the lock, {queues} queues, {ROUNDS} rounds: least {:.0?}, half {:.0?}, most {:.0?}",
+        longest[0],
+        longest[ROUNDS / 2],
+        longest[ROUNDS - 1]
+    );
+}
+
 /// Producers that never wait but for room.
 fn throughput(env: &Env, root: &Path, size_bytes: usize, threads: u32) {
     let (_, raw) = raw_disk(env, root, 1 << 20, 512);
@@ -453,6 +506,11 @@ fn main() {
         }
         append_cost(&env, &root, 1, 16 << 10);
         append_cost(&env, &root, 1, 1 << 20);
+    }
+    if wanted("holds") {
+        for queues in [1, 1000, 100_000] {
+            holds(&env, &root, queues);
+        }
     }
     if wanted("latency") {
         synced_latency(&env, &root);

@@ -5,6 +5,7 @@
 //! locked only for short moments. A full disk delays this work and fails nothing; any other error
 //! of the disk ends the log.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::env::fs::Mode;
 /// How long a full disk is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many queues a checkpoint copies under one hold of the lock.
-const QUEUES_AT_ONCE: usize = 4096;
+const QUEUES_AT_ONCE: usize = 1024;
 
 /// What only the keeper knows.
 #[derive(Debug, Default)]
@@ -189,11 +190,11 @@ impl Shared {
     }
 
     fn has_dead_segments(&self, keeper: &Keeper) -> bool {
+        let condemned: HashSet<u64> = keeper.condemned.iter().copied().collect();
         let state = self.state();
         let appended = state.appended;
         let mut segments = state.segments.values().chain(state.sorted.values());
-        segments
-            .any(|segment| is_dead(segment, appended) && !keeper.condemned.contains(&segment.first))
+        segments.any(|segment| is_dead(segment, appended) && !condemned.contains(&segment.first))
     }
 
     fn write_checkpoint(&self, keeper: &mut Keeper, purpose: Purpose) -> Result<(), MaintainError> {
@@ -240,7 +241,7 @@ impl Shared {
             .filter(|segment| is_dead(segment, appended))
             .map(|segment| segment.first)
             .collect();
-        let needed = |segment: &&Segment| !dead.contains(&segment.first);
+        let needed = |segment: &&Segment| !is_dead(segment, appended);
         let hot = state.segments.values().filter(needed);
         let sorted = state.sorted.values().filter(needed);
         let checkpoint = Checkpoint {
@@ -370,11 +371,13 @@ impl Shared {
         let mut state = self.state();
         let State { segments, ring, .. } = &mut *state;
         let ring_start = ring.start().unwrap_or(u64::MAX);
-        for segment in segments.values_mut() {
-            if segment.reader.is_sealed() && segment.end() <= ring_start {
-                segment.mem = None;
-            }
-        }
+        let old = segments
+            .values_mut()
+            .filter(|segment| segment.reader.is_sealed() && segment.end() <= ring_start);
+        let old: Vec<_> = old.filter_map(|segment| segment.mem.take()).collect();
+        // A list for each of very many queues is freed, which appends must not wait for.
+        drop(state);
+        drop(old);
     }
 
     /// Leaves the directory so that opening it needs no scan. Everything is appended.

@@ -16,6 +16,12 @@ use crate::env::fs::File;
 /// Bytes of a record batch's own header.
 const BATCH_HEADER_BYTES: u32 = 61;
 
+/// How far behind a torn place all is searched: more than the largest write of a run.
+const DENSE_BYTES: u64 = 16 << 20;
+/// How much of each of the further pieces is searched.
+const PROBE_BYTES: u64 = 64 << 10;
+const PROBE_EVERY_BYTES: u64 = 1 << 20;
+
 const ALIGN_BYTES: usize = 8;
 const _: () = assert!(ALIGN_BYTES as u64 == ALIGN, "frames begin at every step of the search");
 
@@ -97,12 +103,17 @@ impl Scanner {
     /// The first whole header from `position` on.
     pub(super) fn header_from(
         &mut self,
-        mut position: u64,
+        position: u64,
         since: Lineage,
     ) -> io::Result<Option<Header>> {
-        position = position.next_multiple_of(ALIGN);
-        while position + HEADER_BYTES as u64 <= self.end {
-            let Some(first) = self.magic_from(position)? else { return Ok(None) };
+        self.header_within(position..self.end, since)
+    }
+
+    /// The first whole header that begins within a range.
+    fn header_within(&mut self, range: Range<u64>, since: Lineage) -> io::Result<Option<Header>> {
+        let mut position = range.start.next_multiple_of(ALIGN);
+        while position < range.end {
+            let Some(first) = self.magic_within(position..range.end)? else { return Ok(None) };
             if let Some(header) = self.header_at(first, since)? {
                 return Ok(Some(header));
             }
@@ -111,22 +122,51 @@ impl Scanner {
         Ok(None)
     }
 
+    /// A whole header from `position` on, but for one that hides among larger frames far behind:
+    /// all of the next [`DENSE_BYTES`] are searched, and then a part of each megabyte. What a run
+    /// left behind the end of the log lies within its last write, so this finds out whether the
+    /// log goes on without reading all of a used-again segment.
+    pub(super) fn any_header_from(
+        &mut self,
+        position: u64,
+        since: Lineage,
+    ) -> io::Result<Option<Header>> {
+        let dense_end = self.end.min(position.saturating_add(DENSE_BYTES));
+        if let Some(header) = self.header_within(position..dense_end, since)? {
+            return Ok(Some(header));
+        }
+        let window_bytes = std::mem::replace(&mut self.window_bytes, index(PROBE_BYTES));
+        let mut found = None;
+        let mut probe = dense_end;
+        while found.is_none() && probe < self.written_to {
+            let end = self.end.min(probe + PROBE_BYTES);
+            found = self.header_within(probe..end, since)?;
+            probe += PROBE_EVERY_BYTES;
+        }
+        self.window_bytes = window_bytes;
+        Ok(found)
+    }
+
     /// Whether the segment begins with a frame.
     pub(super) fn begins(&mut self, since: Lineage) -> io::Result<bool> {
         self.window_bytes = HEADER_BYTES;
         Ok(self.header_at(self.first, since)?.is_some())
     }
 
-    /// The first place from `position` on where a frame might begin.
-    fn magic_from(&mut self, mut position: u64) -> io::Result<Option<u64>> {
-        while position + HEADER_BYTES as u64 <= self.end {
+    /// The first place within a range where a frame might begin.
+    fn magic_within(&mut self, range: Range<u64>) -> io::Result<Option<u64>> {
+        let mut position = range.start;
+        while position < range.end && position + HEADER_BYTES as u64 <= self.end {
             if self.bytes(position, HEADER_BYTES)?.is_none() {
                 return Ok(None);
             }
             let window = self.window.get(index(position - self.window_at)..).unwrap_or_default();
             let (places, _) = window.as_chunks::<ALIGN_BYTES>();
             match first_magic(places) {
-                Some(found) => return Ok(Some(position + found as u64 * ALIGN)),
+                Some(found) => {
+                    let found = position + found as u64 * ALIGN;
+                    return Ok((found < range.end).then_some(found));
+                }
                 None => position += (places.len() as u64 * ALIGN).max(ALIGN),
             }
         }

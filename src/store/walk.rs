@@ -106,7 +106,7 @@ impl Durability {
     ) -> io::Result<bool> {
         let mut from = at + 1;
         while self.known < end {
-            let Some(header) = scanner.header_from(from, since)? else { break };
+            let Some(header) = scanner.any_header_from(from, since)? else { break };
             self.known = self.known.max(header.durable);
             from = header.position + 1;
         }

@@ -374,6 +374,66 @@ fn no_flipped_bit_of_any_file_ever_serves_wrong_bytes() {
     assert!(flips > 500 && durable > 2 * 16384, "{flips} flips, {durable} bytes");
 }
 
+/// A used-again segment of the default size is full of what it held before.
+#[test]
+fn a_start_in_a_used_again_segment_reads_little_of_it_and_still_tells_damage_from_an_end() {
+    const SEGMENT: u64 = 128 << 20;
+    let config = StoreConfig {
+        segment_size_bytes: SEGMENT,
+        chunk_size_bytes: 1 << 20,
+        ring_size_bytes: 8 << 20,
+        group_size_bytes_max: 4 << 20,
+        unsynced_size_bytes_max: 16 << 20,
+        ..tiny(&sim_dir())
+    };
+    let fs = SimFs::new(1);
+    let store = open_inline(&sim_env(&fs), config.clone());
+    let log = store.handle();
+    log.open_queue(Q);
+    let put = |until: u64| {
+        while log.appended().0 < until {
+            if append(&log, 1, 1, &[7; 60_000]).is_err() {
+                store.maintain().unwrap();
+            }
+            write_all(&store);
+        }
+    };
+    let drop_all = || {
+        log.set_log_start(Q, log.offsets(Q).unwrap().high_watermark).unwrap();
+        write_all(&store);
+        log.recycle().unwrap();
+    };
+    put(SEGMENT + 1);
+    drop_all();
+    put(2 * SEGMENT + 1);
+    drop_all();
+    // The third segment is the first one's file, full of old frames.
+    put(2 * SEGMENT + (40 << 20));
+    let third = log_file(2 * SEGMENT);
+    assert_eq!(fs.size(&third).unwrap(), Some(SEGMENT));
+    let (tail, count) = (log.appended().0, next(&log));
+    drop(store);
+    let fs = fs.restart();
+    let before = fs.bytes_read();
+    let store = try_open(&fs, config.clone()).unwrap();
+    let read = fs.bytes_read() - before;
+    assert_eq!((next(&store.handle()), store.damage()), (count, &[][..]));
+    assert!(read < (40 << 20) + (30 << 20), "{} MiB read", read >> 20);
+    drop(store);
+    // Twenty megabytes of zeros in the midst: more than is searched closely.
+    let fs = fs.restart();
+    let file = fs.open(&third, crate::env::fs::Mode::Write).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for mib in 10..30 {
+        file.write_at(&[std::io::IoSlice::new(&zeros)], mib << 20).unwrap();
+    }
+    drop(file);
+    let store = try_open(&fs, config).unwrap();
+    assert!(!store.damage().is_empty(), "acknowledged batches were taken for a torn end");
+    assert_eq!(next(&store.handle()), count);
+    assert!(store.handle().durable().0 >= tail);
+}
+
 /// No sector that cannot be read stops a start, and none makes it cut what was acknowledged
 /// without a word.
 #[test]

@@ -123,6 +123,12 @@ impl SimFs {
         self.disk().used_pages() * PAGE_BYTES
     }
 
+    /// Bytes that reads of files asked for so far; looks through maps are not counted.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.disk().bytes_read
+    }
+
     /// Inverts a bit of a file, in memory and on the platter.
     ///
     /// # Errors
@@ -344,8 +350,9 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        let disk = self.fs.running()?;
+        let mut disk = self.fs.running()?;
         self.check_alignment(at, &[&*buf])?;
+        disk.bytes_read += buf.len() as u64;
         let Some(file) = disk.files.get(&self.ino) else { return Ok(0) };
         let end = at + buf.len() as u64;
         if file.unreadable.iter().any(|broken| broken.start < end && at < broken.end) {
