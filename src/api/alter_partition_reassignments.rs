@@ -50,7 +50,7 @@ fn answer(
     match reassign(image, name, asked) {
         Ok(()) => response.with_error_message(None),
         Err((code, why)) => {
-            response.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why)))
+            response.with_error_code(code.0).with_error_message(why.map(StrBytes::from_string))
         }
     }
 }
@@ -59,8 +59,8 @@ fn reassign(
     image: &MetadataImage,
     name: &str,
     asked: &ReassignablePartition,
-) -> Result<(), (ErrorCode, String)> {
-    let unknown = |why| (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why);
+) -> Result<(), (ErrorCode, Option<String>)> {
+    let unknown = |why| (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(why));
     let topic = image
         .topic(name)
         .ok_or_else(|| unknown(format!("Unable to find a topic named {name}.")))?;
@@ -69,11 +69,10 @@ fn reassign(
         .partition(index)
         .ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
     let Some(replicas) = &asked.replicas else {
-        let code = ErrorCode::NO_REASSIGNMENT_IN_PROGRESS;
-        return Err((code, code.message().unwrap_or_default().to_owned()));
+        return Err((ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, None));
     };
     let wanted: Vec<BrokerId> = replicas.iter().map(|id| BrokerId(id.0)).collect();
-    let invalid = |why: String| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, why);
+    let invalid = |why: String| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(why));
     check(image, &wanted).map_err(|error| invalid(error.to_string()))?;
     let current = image.shard(partition.shard).map(|shard| &shard.replicas);
     if current == Some(&wanted) {

@@ -182,6 +182,7 @@ fn succeeded(
     CreatableTopicResult::default()
         .with_name(name)
         .with_topic_id(id.0)
+        .with_error_message(None)
         .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
         .with_replication_factor(i16::try_from(replicas).unwrap_or(i16::MAX))
         .with_configs(Some(configs))

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Broker;
 use super::error::propose_code;
-use super::respond::{is_internal, text};
+use super::respond::{UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, is_internal, text};
 use crate::model::TopicId;
 
 pub(crate) async fn handle(
@@ -119,12 +119,12 @@ fn find(
         return Err((code, Some(why.into())));
     }
     let topic = match (&asked.name, asked.topic_id) {
-        (Some(name), id) if id.is_nil() => {
-            image.topic(name).ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None))?
-        }
-        (None, id) if !id.is_nil() => {
-            image.topic_by_id(TopicId(id)).ok_or((ErrorCode::UNKNOWN_TOPIC_ID, None))?
-        }
+        (Some(name), id) if id.is_nil() => image.topic(name).ok_or_else(|| {
+            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(UNKNOWN_TOPIC.to_owned()))
+        })?,
+        (None, id) if !id.is_nil() => image
+            .topic_by_id(TopicId(id))
+            .ok_or_else(|| (ErrorCode::UNKNOWN_TOPIC_ID, Some(UNKNOWN_TOPIC_ID.to_owned())))?,
         (Some(_), _) => {
             let why = "You may not specify both topic name and topic id.";
             return Err((ErrorCode::INVALID_REQUEST, Some(why.into())));

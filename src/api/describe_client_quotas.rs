@@ -10,9 +10,7 @@ const KINDS: [&str; 3] = ["user", "client-id", "ip"];
 
 pub(crate) fn handle(request: &DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
     match check(request) {
-        Ok(()) => DescribeClientQuotasResponse::default()
-            .with_error_message(None)
-            .with_entries(Some(Vec::new())),
+        Ok(()) => DescribeClientQuotasResponse::default().with_entries(Some(Vec::new())),
         Err((code, why)) => DescribeClientQuotasResponse::default()
             .with_error_code(code.0)
             .with_error_message(Some(StrBytes::from_string(why)))
@@ -28,7 +26,7 @@ fn check(request: &DescribeClientQuotasRequest) -> Result<(), (ErrorCode, String
             return Err((ErrorCode::INVALID_REQUEST, "Invalid empty entity type.".to_owned()));
         }
         if !KINDS.contains(&kind) {
-            let why = format!("Custom entity type '{kind}' not supported");
+            let why = format!("Unsupported entity type {kind}");
             return Err((ErrorCode::UNSUPPORTED_VERSION, why));
         }
         if !seen.insert(kind) {

@@ -40,7 +40,6 @@ pub(crate) fn handle(broker: &Broker, request: DescribeQuorumRequest) -> Describ
         .with_leader_id(leader)
         .with_leader_epoch(i32::try_from(broker.metadata.term()).unwrap_or(i32::MAX))
         .with_high_watermark(end)
-        .with_error_message(None)
         .with_current_voters(vec![voter]);
     let topic = TopicData::default()
         .with_topic_name(TopicName(text(METADATA_TOPIC)))
@@ -53,10 +52,7 @@ pub(crate) fn handle(broker: &Broker, request: DescribeQuorumRequest) -> Describ
             .with_port(endpoint.port)
     });
     let node = Node::default().with_node_id(own).with_listeners(listeners.collect());
-    DescribeQuorumResponse::default()
-        .with_error_message(None)
-        .with_topics(vec![topic])
-        .with_nodes(vec![node])
+    DescribeQuorumResponse::default().with_topics(vec![topic]).with_nodes(vec![node])
 }
 
 fn unknown(request: DescribeQuorumRequest) -> DescribeQuorumResponse {
@@ -72,5 +68,5 @@ fn unknown(request: DescribeQuorumRequest) -> DescribeQuorumResponse {
         });
         TopicData::default().with_topic_name(topic.topic_name).with_partitions(partitions.collect())
     });
-    DescribeQuorumResponse::default().with_error_message(None).with_topics(topics.collect())
+    DescribeQuorumResponse::default().with_topics(topics.collect())
 }

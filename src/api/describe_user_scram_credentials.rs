@@ -32,5 +32,5 @@ pub(crate) fn handle(
                 .with_error_message(Some(StrBytes::from_string(why)))
         })
         .collect();
-    DescribeUserScramCredentialsResponse::default().with_error_message(None).with_results(results)
+    DescribeUserScramCredentialsResponse::default().with_results(results)
 }

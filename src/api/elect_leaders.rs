@@ -41,10 +41,9 @@ fn elect(topic: Option<&TopicImage>, name: &str, index: i32) -> PartitionResult 
         }
         Some(_) => {
             let result = PartitionResult::default().with_partition_id(index);
-            let message = ErrorCode::ELECTION_NOT_NEEDED.message().map(text);
             return result
                 .with_error_code(ErrorCode::ELECTION_NOT_NEEDED.0)
-                .with_error_message(message);
+                .with_error_message(Some(text("Leader election not needed for topic partition.")));
         }
     };
     PartitionResult::default()

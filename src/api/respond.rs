@@ -22,6 +22,9 @@ pub(crate) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// Kafka's sentence for UNKNOWN_TOPIC_OR_PARTITION.
 pub(crate) const UNKNOWN_TOPIC: &str = "This server does not host this topic-partition.";
 
+/// Kafka's sentence for UNKNOWN_TOPIC_ID.
+pub(crate) const UNKNOWN_TOPIC_ID: &str = "This server does not host this topic ID.";
+
 const INTERNAL_TOPICS: [&str; 4] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 

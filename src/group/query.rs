@@ -10,7 +10,7 @@ use super::request::{DescribedGroup, DescribedMember, ListFilter, ListedGroup};
 use super::state::{Shard, State};
 
 /// Kafka's name of the type all groups here are of.
-const CLASSIC: &str = "Classic";
+const CLASSIC: &str = "classic";
 
 impl Shard {
     /// The groups that pass the filter, in order of their ids.

@@ -52,6 +52,8 @@ async fn groups_are_listed_by_state_and_type_where_the_version_can_ask() {
         assert_eq!(answer.groups[0].group_id, group("g"));
         let state = if version >= 4 { "Empty" } else { "" };
         assert_eq!(answer.groups[0].group_state.as_str(), state);
+        let kind = if version >= 5 { "classic" } else { "" };
+        assert_eq!(answer.groups[0].group_type.as_str(), kind);
     }
     for (states, types, count) in [
         (vec!["Empty"], vec![], 1),

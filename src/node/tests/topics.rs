@@ -314,6 +314,12 @@ async fn every_version_deletes_topics() {
             .collect();
         results.sort();
         assert_eq!(results, [("nope".to_owned(), 3), ("t".to_owned(), 0)], "version {version}");
+        if version >= 5 {
+            let told = |code| answer.responses.iter().find(|r| r.error_code == code).unwrap();
+            let why = told(3).error_message.as_deref();
+            assert_eq!(why, Some("This server does not host this topic-partition."));
+            assert_eq!(told(0).error_message, None);
+        }
         assert_eq!(codes(&client.call(9, &about(&["t"])).await), [("t", 3)]);
     }
     let (a, b) = (client.create("a", 1, &[]).await, client.create("b", 1, &[]).await);
