@@ -27,12 +27,11 @@ pub enum Capability {
     Idempotence,
     Crashes,
     RealData,
-    ConsoleTools,
 }
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 22] = [
+    pub const ALL: [Capability; 21] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
@@ -54,7 +53,6 @@ impl Capability {
         Capability::Idempotence,
         Capability::Crashes,
         Capability::RealData,
-        Capability::ConsoleTools,
     ];
 
     /// The row's words in the table.
@@ -86,7 +84,6 @@ impl Capability {
             Capability::Idempotence => "idempotent writes: no loss, no duplicate through kill -9",
             Capability::Crashes => "20 × kill -9 under load",
             Capability::RealData => "the main job on real data",
-            Capability::ConsoleTools => "Kafka's console tools",
         }
     }
 
@@ -120,7 +117,6 @@ impl Capability {
             (Capability::Idempotence, Kind::Kcat) => {
                 Some("one process for each write, so nothing to retry")
             }
-            (Capability::ConsoleTools, kind) if kind != Kind::Java => Some("the tools are Java"),
             _ => None,
         }
     }

@@ -132,15 +132,81 @@ pub fn java() -> Result<PathBuf> {
     })
 }
 
-/// The jars of Kafka's console tools.
+/// Kafka's tools and frameworks: the directory with `lib/` (jars) and `classes/` (what hosts them).
 ///
 /// # Errors
 /// When the package manager fails.
-pub fn kafka_tools() -> Result<PathBuf> {
-    installed("tools", &[package_dir().join("clients/java/pom.xml")], |home| {
-        tool("java", &["default-jdk-headless"])?;
-        jars("tools", home)
+pub fn kafka_distribution() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/kafka");
+    let programs = ["ToolHost.java", "WordCount.java"].map(|name| sources.join(name));
+    let inputs = [[sources.join("pom.xml")].as_slice(), &programs].concat();
+    installed("kafka", &inputs, |home| {
+        tool("javac", &["default-jdk-headless"])?;
+        dependencies(&sources, &[], &home.join("lib"))?;
+        compile(&home.join("lib/*"), &home.join("classes"), &programs)
     })
+}
+
+/// The consoles' calls in Java: the directory with `newer/` and `older/` (jars of kafka-clients) and `classes/`.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn consoles() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/consoles");
+    let programs = [sources.join("Consoles.java")];
+    let inputs = [sources.join("pom.xml"), programs[0].clone()];
+    installed("consoles", &inputs, |home| {
+        tool("javac", &["default-jdk-headless"])?;
+        dependencies(&sources, &["-P", "newer"], &home.join("newer"))?;
+        dependencies(&sources, &["-P", "older"], &home.join("older"))?;
+        compile(&home.join("older/*"), &home.join("classes"), &programs)
+    })
+}
+
+/// Redpanda Console's calls, on franz-go.
+///
+/// # Errors
+/// When the package manager or the compiler fails.
+pub fn redpanda_console() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/consoles");
+    let inputs = ["go.mod", "go.sum", "redpanda.go"].map(|name| sources.join(name));
+    let home = installed("redpanda-console", &inputs, |home| {
+        tool("go", &["golang-go"])?;
+        let mut go = Command::new("go");
+        go.arg("build").arg("-o").arg(home.join("console")).arg(".").current_dir(&sources);
+        run(&mut go).map(drop)
+    })?;
+    Ok(home.join("console"))
+}
+
+/// The schema registry. Newer versions want a newer Java than Debian 12 has.
+pub const REGISTRY_VERSION: &str = "3.0.9";
+
+/// The schema registry: the jar that runs it.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn registry() -> Result<PathBuf> {
+    let artifact = format!("io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all");
+    let home = installed(&format!("registry-{REGISTRY_VERSION}"), &[], |home| {
+        tool("java", &["default-jdk-headless"])?;
+        tool("mvn", &["maven"])?;
+        let archive = home.join("archive");
+        // Later versions of the plugin look for a parent that the registry's publisher has left out.
+        let mut mvn = Command::new("mvn");
+        mvn.args(["-q", "-B", "-ntp", "org.apache.maven.plugins:maven-dependency-plugin:2.8:get"]);
+        mvn.arg(format!("-Dartifact={artifact}")).arg("-Dtransitive=false");
+        run(mvn.arg(format!("-Ddest={}", archive.display())).current_dir(home))?;
+        run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(home))?;
+        Ok(std::fs::remove_file(archive)?)
+    })?;
+    Ok(home.join(format!("apicurio-registry-app-{REGISTRY_VERSION}-runner.jar")))
+}
+
+fn compile(libraries: &Path, into: &Path, programs: &[PathBuf]) -> Result<()> {
+    let mut javac = Command::new("javac");
+    javac.arg("-cp").arg(libraries).arg("-d").arg(into).args(programs);
+    run(&mut javac).map(drop)
 }
 
 /// The jars of the Kafka server, for comparison.
@@ -167,19 +233,16 @@ pub fn kafka_server_logging() -> PathBuf {
 }
 
 fn jars(profile: &str, into: &Path) -> Result<()> {
+    dependencies(&package_dir().join("clients/java"), &["-P", profile], into)
+}
+
+/// Copies what the `pom.xml` in a directory depends on at run time.
+fn dependencies(pom: &Path, arguments: &[&str], into: &Path) -> Result<()> {
     tool("mvn", &["maven"])?;
     let mut mvn = Command::new("mvn");
-    mvn.args([
-        "-q",
-        "-B",
-        "-ntp",
-        "-P",
-        profile,
-        "dependency:copy-dependencies",
-        "-DincludeScope=runtime",
-    ]);
-    mvn.arg(format!("-DoutputDirectory={}", into.display()))
-        .current_dir(package_dir().join("clients/java"));
+    mvn.args(["-q", "-B", "-ntp"]).args(arguments);
+    mvn.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+    mvn.arg(format!("-DoutputDirectory={}", into.display())).current_dir(pom);
     run(&mut mvn).map(drop)
 }
 

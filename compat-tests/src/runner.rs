@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use crate::capability::Capability;
 use crate::client::{Client, Kind};
 use crate::install;
+use crate::programs::{self, Program};
 use crate::server::{self, Server};
 
 /// What every scenario gets.
@@ -22,6 +23,7 @@ use crate::server::{self, Server};
 pub struct World {
     server: OnceLock<Result<Server, String>>,
     facts: Mutex<BTreeMap<(Kind, Capability), usize>>,
+    programs: programs::Facts,
 }
 
 impl World {
@@ -45,6 +47,11 @@ impl World {
             .or_default() += count;
     }
 
+    /// Counts things that a program was seen to do right.
+    pub fn ran(&self, program: Program, count: usize) {
+        self.programs.add(program, count);
+    }
+
     fn count(&self, client: Kind, capability: Capability) -> usize {
         self.facts
             .lock()
@@ -64,10 +71,19 @@ struct Case {
     scenario: Scenario,
 }
 
+/// Which table of docs/compatibility.md a whole run has to show.
+#[derive(Clone, Copy, Debug, Default)]
+enum Table {
+    #[default]
+    Clients,
+    Programs,
+}
+
 /// All scenarios, by name.
 #[derive(Default)]
 pub struct Suite {
     cases: Vec<Case>,
+    table: Table,
 }
 
 impl std::fmt::Debug for Suite {
@@ -124,6 +140,12 @@ impl Options {
 }
 
 impl Suite {
+    /// One whose scenarios show the table of programs.
+    #[must_use]
+    pub fn of_programs() -> Suite {
+        Suite { table: Table::Programs, ..Suite::default() }
+    }
+
     /// Adds a scenario that shares the broker.
     pub fn add(
         &mut self,
@@ -164,7 +186,10 @@ impl Suite {
         let mut failed = run_all(&together, options.threads, &world);
         failed.extend(run_all(&alone, 1, &world));
         let whole = wanted.len() == self.cases.len() && failed.is_empty();
-        let table = report(&world, whole);
+        let table = match self.table {
+            Table::Clients => report(&world, whole),
+            Table::Programs => report_programs(&world, whole),
+        };
         println!("{}", table.text);
         failed.extend(table.problems);
         drop(world);
@@ -251,6 +276,17 @@ fn report(world: &World, whole: bool) -> Report {
     }
     if whole && problems.is_empty() && server::kind() == server::Kind::Braid {
         problems.extend(hold_table().err().map(|error| format!("{error:#}")));
+    }
+    Report { text, problems }
+}
+
+/// As [`report`], for programs.
+fn report_programs(world: &World, whole: bool) -> Report {
+    let (text, missing) = world.programs.report();
+    let mut problems = if whole { missing } else { Vec::new() };
+    if whole && problems.is_empty() && server::kind() == server::Kind::Braid {
+        let page = install::package_dir().join("../docs/compatibility.md");
+        problems.extend(programs::hold_table(&page).err().map(|error| format!("{error:#}")));
     }
     Report { text, problems }
 }

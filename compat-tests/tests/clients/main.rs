@@ -10,7 +10,6 @@ use braid_compat_tests::runner::Suite;
 mod acks;
 mod admin;
 mod commits;
-mod console;
 mod crashes;
 mod groups;
 mod real_data;
@@ -25,7 +24,6 @@ fn main() -> ExitCode {
     admin::add(&mut suite);
     commits::add(&mut suite);
     groups::add(&mut suite);
-    console::add(&mut suite);
     crashes::add(&mut suite);
     real_data::add(&mut suite);
     suite.main()

@@ -1,0 +1,79 @@
+//! The tools that measure and check themselves: performance tests and verifiable clients.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use braid_compat_tests::programs::Program;
+use braid_compat_tests::runner::{Suite, World};
+use braid_compat_tests::tools::run;
+use serde_json::Value;
+
+pub(crate) fn add(suite: &mut Suite) {
+    suite.add("load::all_of_it_arrives", load);
+    suite.add("load::verifiable_clients_agree", verifiable);
+}
+
+fn load(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.load";
+    run(server, "TopicCommand", &["--create", "--topic", topic, "--partitions", "2"], "")?;
+    let write =
+        ["--topic", topic, "--num-records", "20000", "--record-size", "200", "--throughput", "-1"];
+    let said = run(
+        server,
+        "ProducerPerformance",
+        &[&write[..], &["--command-property", "acks=all"]].concat(),
+        "",
+    )?;
+    said.has(&["20000 records sent, ", "ms 99.9th."])?;
+    let read = ["--topic", topic, "--num-records", "20000", "--timeout", "30000"];
+    let said = run(server, "ConsumerPerformance", &read, "")?;
+    let numbers = said.rows();
+    ensure!(numbers.last().is_some_and(|row| row.contains(&"20000,")), "{said:?}");
+    let there_and_back =
+        ["--topic", "tool.latency", "--num-records", "100", "--producer-acks", "all"];
+    let said = run(
+        server,
+        "EndToEndLatency",
+        &[&there_and_back[..], &["--record-size", "100"]].concat(),
+        "",
+    )?;
+    said.has(&["Avg latency: ", "Percentiles: 50th = "])?;
+    world.ran(Program::Load, 3);
+    Ok(())
+}
+
+/// What every line says that is an event of this name.
+fn events(out: &str, name: &str) -> Vec<Value> {
+    let lines = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|event| event["name"] == name).collect()
+}
+
+fn verifiable(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.verifiable";
+    run(server, "TopicCommand", &["--create", "--topic", topic, "--partitions", "3"], "")?;
+    let write = ["--topic", topic, "--max-messages", "500", "--acks", "-1", "--value-prefix", "7"];
+    let said = run(server, "VerifiableProducer", &write, "")?;
+    let place = |event: &Value| (event["partition"].as_i64(), event["offset"].as_i64());
+    let acked: BTreeSet<_> = events(&said.out, "producer_send_success").iter().map(place).collect();
+    ensure!(acked.len() == 500, "{} of 500 were acknowledged", acked.len());
+    for assignor in ["RangeAssignor", "CooperativeStickyAssignor"] {
+        let class = format!("org.apache.kafka.clients.consumer.{assignor}");
+        let group = format!("tool.verifiable.{assignor}");
+        let read = ["--topic", topic, "--group-id", &group, "--max-messages", "500", "--verbose"];
+        let how = ["--assignment-strategy", &class, "--reset-policy", "earliest"];
+        let said = run(server, "VerifiableConsumer", &[&read[..], &how].concat(), "")?;
+        let read: BTreeSet<_> = events(&said.out, "record_data").iter().map(place).collect();
+        ensure!(
+            read == acked,
+            "{assignor}: {} were acknowledged, {} read",
+            acked.len(),
+            read.len()
+        );
+        let committed = events(&said.out, "offsets_committed");
+        ensure!(committed.last().is_some_and(|event| event["success"] == true), "{said:?}");
+    }
+    world.ran(Program::Load, 3);
+    Ok(())
+}

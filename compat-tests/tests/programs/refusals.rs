@@ -1,0 +1,100 @@
+//! Tools for what a broker without access control, transactions, share groups and the newer group protocol does not have:
+//! they end at once, with Kafka's words.
+
+use anyhow::{Result, ensure};
+use braid_compat_tests::client::Kind;
+use braid_compat_tests::programs::Program;
+use braid_compat_tests::runner::{Suite, World};
+use braid_compat_tests::server;
+use braid_compat_tests::tools::{Said, refused, run, try_run};
+
+pub(crate) fn add(suite: &mut Suite) {
+    suite.add("refusals::security_is_disabled", security);
+    suite.add("refusals::producers_of_a_partition_are_told", producers);
+    suite.add("refusals::what_is_not_built_is_refused_by_the_client", not_built);
+}
+
+fn security(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let on_topic = ["--topic", "tool.acl"];
+    let add = ["--add", "--allow-principal", "User:me", "--operation", "Read"];
+    for (arguments, words) in [
+        (vec!["--list"], "SecurityDisabledException: No Authorizer is configured on the broker"),
+        ([&add[..], &on_topic].concat(), "SecurityDisabledException: No Authorizer is configured"),
+        (
+            [&["--remove", "--force"][..], &on_topic].concat(),
+            "SecurityDisabledException: No Authorizer is configured",
+        ),
+    ] {
+        refused(server, "AclCommand", &arguments, &[words])?;
+    }
+    world.ran(Program::Refusals, 3);
+    Ok(())
+}
+
+fn producers(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.producers";
+    Kind::Java.shared()?.new_topic(server, topic, 1, &[])?;
+    run(server, "ConsoleProducer", &["--topic", topic], "one\ntwo\nthree\n")?;
+    let tool = |arguments: &[&str]| -> Result<Said> {
+        try_run(server, "TransactionsCommand", arguments, "")
+    };
+    let partition = ["--topic", topic, "--partition", "0"];
+    let said = tool(&[&["describe-producers"][..], &partition].concat())?;
+    let rows = said.rows();
+    // Epoch 0, no coordinator, sequence 2, no open transaction.
+    let wanted =
+        |row: &Vec<&str>| row.len() == 6 && row[1..4] == ["0", "-1", "2"] && row[5] == "None";
+    ensure!(said.status == 0 && rows.iter().any(wanted), "{said:?}");
+    let id = braid_compat_tests::tools::broker_id(server)?;
+    let said = tool(&["find-hanging", "--broker-id", &id])?;
+    ensure!(said.status == 0 && said.out.lines().count() == 1, "{said:?}");
+    let said = tool(&[&["abort", "--start-offset", "0"][..], &partition].concat())?;
+    ensure!(said.status != 0, "{said:?}");
+    said.has(&[
+        "Could not find any open transactions starting at offset 0 on partition tool.producers-0",
+    ])?;
+    world.ran(Program::Refusals, 3);
+    Ok(())
+}
+
+/// Not advertised, so the client refuses by itself, as with every older Kafka.
+fn not_built(world: &World) -> Result<()> {
+    if server::kind() == server::Kind::Kafka {
+        return Ok(());
+    }
+    let server = world.server()?;
+    refused(
+        server,
+        "TransactionsCommand",
+        &["list"],
+        &["The node does not support LIST_TRANSACTIONS"],
+    )?;
+    let quota = ["--alter", "--entity-type", "clients", "--entity-name", "me"];
+    let quota = [&quota[..], &["--add-config", "producer_byte_rate=1000"]].concat();
+    refused(server, "ConfigCommand", &quota, &["The node does not support ALTER_CLIENT_QUOTAS"])?;
+    let read = ["--topic", "tool.newer", "--group", "tool.newer", "--timeout-ms", "30000"];
+    let newer = [&read[..], &["--command-property", "group.protocol=consumer"]].concat();
+    try_run(server, "consumer.ConsoleConsumer", &newer, "")?.has(&[
+        "The cluster does not support the new CONSUMER group protocol. Set group.protocol=classic",
+        "Processed a total of 0 messages",
+    ])?;
+    let said = try_run(
+        server,
+        "consumer.group.ShareGroupCommand",
+        &["--describe", "--group", "tool.share"],
+        "",
+    )?;
+    said.has(&["The node does not support SHARE_GROUP_DESCRIBE"])?;
+    for (tool, arguments) in [
+        ("consumer.group.ShareGroupCommand", ["--list"]),
+        ("streams.StreamsGroupCommand", ["--list"]),
+        ("ClientMetricsCommand", ["--list"]),
+    ] {
+        let said = run(server, tool, &arguments, "")?;
+        ensure!(said.out.trim().is_empty(), "{said:?}");
+    }
+    world.ran(Program::Refusals, 7);
+    Ok(())
+}
