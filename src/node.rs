@@ -183,6 +183,7 @@ impl Node {
             config_changes: tokio::sync::Semaphore::new(1),
             topic_settings: Arc::clone(&topic_settings),
             refusals: Refusals::default(),
+            heavy_turns: tokio::sync::Semaphore::new(env.spawner.parallelism().div_ceil(2)),
             config,
             live,
             loggers,

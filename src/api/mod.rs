@@ -56,6 +56,7 @@ mod fetch;
 mod fetch_session;
 mod find_coordinator;
 mod heartbeat;
+mod heavy_produce;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
@@ -116,6 +117,8 @@ pub(crate) struct Broker {
     pub(crate) config_changes: tokio::sync::Semaphore,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
     pub(crate) refusals: Refusals,
+    /// How many heavy produces are carried out at once.
+    pub(crate) heavy_turns: tokio::sync::Semaphore,
 }
 
 impl Broker {
@@ -156,6 +159,8 @@ pub(crate) enum CloseReason {
     Encode(#[from] response::EncodeError),
     #[error("an acks=0 produce failed, which the client can only learn from a closed connection")]
     UnacknowledgedProduceFailed,
+    #[error("a produce could not be carried out on the pool of blocking threads")]
+    HeavyProduceFailed,
 }
 
 /// What goes back to the client.
@@ -165,6 +170,8 @@ pub(crate) enum Reply {
     Answer(Box<(RequestHeader, Response)>),
     /// An answer with records, and the memory they take until they have left.
     Records(Box<(RequestHeader, Response)>, Lease),
+    /// A whole frame.
+    Encoded(BytesMut),
     /// Nothing: acks=0.
     Nothing,
     /// The connection ends.
@@ -183,6 +190,12 @@ pub(crate) struct Moment {
     pub(crate) wall_ms: i64,
 }
 
+impl Moment {
+    pub(crate) fn of(broker: &Broker) -> Self {
+        Self { wall_ms: broker.env.clock.wall_ms() }
+    }
+}
+
 /// A request whose place in the order is fixed.
 pub(crate) enum Accepted {
     /// Answered.
@@ -199,7 +212,8 @@ pub(crate) fn appends(frame: &[u8]) -> bool {
 }
 
 /// Takes one frame's content that [`appends`], where it lies; its answer goes to the end of
-/// `answers`, ready for when it is true.
+/// `answers`, ready for when it is true. None when it is too heavy to be taken here: it is then for
+/// [`accept_heavy_produce`], and nothing has been done.
 ///
 /// # Errors
 /// The connection cannot go on: the bytes make no sense or ask for what is not served.
@@ -209,7 +223,7 @@ pub(crate) fn accept_produce(
     now: Moment,
     frame: &[u8],
     answers: &mut BytesMut,
-) -> Result<Accepted, CloseReason> {
+) -> Result<Option<Accepted>, CloseReason> {
     let head = Head::parse(frame)?;
     let version = head.api_version;
     let api = ApiKey::Produce;
@@ -220,10 +234,28 @@ pub(crate) fn accept_produce(
     } else {
         Err(DecodeError::UnsupportedVersion { api, version })
     };
-    readable.inspect_err(|error| {
+    let may_be_heavy = readable.inspect_err(|error| {
         refusal::tell_request(broker, caller, &head.to_header(), None, error);
     })?;
-    produce::submit(broker, caller, now, &head, answers)
+    let found = if may_be_heavy {
+        match heavy_produce::look(broker, &now, &head) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(produce::malformed(version, &error)),
+        }
+    } else {
+        Vec::new()
+    };
+    produce::submit(broker, caller, &now, &head, found, answers).map(Some)
+}
+
+/// Takes a produce that [`accept_produce`] found too heavy for where it runs.
+pub(crate) fn accept_heavy_produce(
+    broker: &Arc<Broker>,
+    caller: &Caller,
+    frame: Bytes,
+) -> Accepted {
+    heavy_produce::accept(broker, caller, frame)
 }
 
 /// Takes the content of any other frame: the first stage of every request.

@@ -17,6 +17,7 @@ use braid_protocol::{ApiKey, ErrorCode, feature};
 use braid_raft::image::TopicImage;
 
 use super::error::{append_code, batch_code};
+use super::heavy_produce::Found;
 use super::refusal::tell_produce;
 use super::respond::internal_write_refused;
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
@@ -37,15 +38,16 @@ pub(crate) struct Produced {
 }
 
 /// First stage: validates and appends every batch of a well-formed request, in request order, and
-/// writes the answer to the end of `answers`.
+/// writes the answer to the end of `answers`. `found` is what is known of its batches already.
 ///
 /// # Errors
 /// The answer cannot be put into a frame, or the body was not well-formed after all.
-pub(crate) fn submit(
+pub(crate) fn submit<'a>(
     broker: &Broker,
     caller: &Caller,
-    now: Moment,
-    asked: &Head<'_>,
+    now: &Moment,
+    asked: &Head<'a>,
+    found: Vec<Found<'a>>,
     answers: &mut BytesMut,
 ) -> Result<Accepted, CloseReason> {
     let version = asked.api_version;
@@ -61,6 +63,7 @@ pub(crate) fn submit(
         now_ms: now.wall_ms,
         end: Position(0),
         failed: false,
+        found: found.into_iter(),
     };
     let mut answer = ProduceAnswer::begin(answers, version, asked.correlation_id, head.topics);
     if let Err(error) = appending.append_all(head.topics, walk, &mut answer) {
@@ -116,13 +119,14 @@ struct Appending<'a> {
     now_ms: i64,
     end: Position,
     failed: bool,
+    found: std::vec::IntoIter<Found<'a>>,
 }
 
-impl Appending<'_> {
+impl<'a> Appending<'a> {
     fn append_all(
         &mut self,
         topics: usize,
-        mut walk: Walk<'_>,
+        mut walk: Walk<'a>,
         answer: &mut ProduceAnswer<'_>,
     ) -> Result<(), BodyError> {
         let image = self.broker.metadata.image();
@@ -140,7 +144,8 @@ impl Appending<'_> {
             };
             for _ in 0..partitions {
                 let (index, records) = walk.partition()?;
-                match self.append(found, index, records.unwrap_or_default()) {
+                let checked = self.found.next().flatten();
+                match self.append(found, checked, index, records.unwrap_or_default()) {
                     Ok(stored) => answer.partition(index, Ok(stored)),
                     Err(refusal) => {
                         if !std::mem::replace(&mut self.failed, true) {
@@ -159,8 +164,9 @@ impl Appending<'_> {
     fn append(
         &mut self,
         topic: Result<(&TopicImage, &TopicSettings), ErrorCode>,
+        checked: Found<'a>,
         index: i32,
-        records: &[u8],
+        records: &'a [u8],
     ) -> Result<Stored, Box<Refusal>> {
         if let Some((code, why)) = self.refused {
             return Err(refused(code, Some(why)));
@@ -177,7 +183,8 @@ impl Appending<'_> {
             return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
         }
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
-        let batch = conform(records, &limits, settings.codec, self.now_ms)
+        let batch = checked
+            .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now_ms))
             .map_err(|error| batch_refused(&error))?;
         if batch.header.is_transactional() {
             let why = "Transactions are not served by this version of Braid.";

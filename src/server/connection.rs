@@ -257,7 +257,7 @@ impl Connection {
     }
 
     fn moment(&self) -> Moment {
-        Moment { wall_ms: self.broker.env.clock.wall_ms() }
+        Moment::of(&self.broker)
     }
 
     /// Whether the log has room for the frame at hand. Only batches need any: whoever reads is
@@ -273,9 +273,16 @@ impl Connection {
         let size_bytes = content.len();
         let accepted = if api::appends(content) {
             // Batches are copied into the log from here, so the buffer serves the next read too.
-            let accepted = api::accept_produce(broker, caller, now, content, answers);
-            buffer.advance(frame::LENGTH_SIZE_BYTES + size_bytes);
-            accepted
+            match api::accept_produce(broker, caller, now, content, answers).transpose() {
+                Some(accepted) => {
+                    buffer.advance(frame::LENGTH_SIZE_BYTES + size_bytes);
+                    accepted
+                }
+                None => {
+                    let Some(frame) = frame::take(buffer, limit)? else { return Ok(None) };
+                    Ok(api::accept_heavy_produce(broker, caller, frame))
+                }
+            }
         } else {
             let Some(frame) = frame::take(buffer, limit)? else { return Ok(None) };
             api::accept(broker, caller, frame)
@@ -360,6 +367,7 @@ impl Connection {
                 self.encode(&header, response);
                 self.leases.push(lease);
             }
+            Reply::Encoded(frame) => self.outgoing.write(&frame),
             Reply::Nothing => {}
             Reply::Close(reason) => self.close(reason),
         }

@@ -8,6 +8,12 @@ use crate::feature;
 use crate::primitives::Reader;
 use crate::request::BodyError;
 
+/// A batch beyond this is large.
+const LARGE_BATCH_BYTES: usize = 16 * 1024;
+/// Where the lower half of a batch's attributes stands, and its bits that name the codec.
+const ATTRIBUTES_LOW_AT: usize = 22;
+const CODEC_BITS: u8 = 0b111;
+
 /// What stands before the topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProduceHead<'a> {
@@ -58,20 +64,32 @@ impl<'a> Walk<'a> {
         Ok((ProduceHead { transactional_id, acks, timeout_ms, topics }, walk))
     }
 
-    /// Walks a whole body, so that nothing of a malformed one is carried out.
+    /// Walks a whole body, so that nothing of a malformed one is carried out; says whether a batch
+    /// in it is compressed, by its own word, or large: checking it may take long.
     ///
     /// # Errors
     /// The body is not what its version says.
-    pub fn check(version: i16, body: &'a [u8]) -> Result<(), BodyError> {
+    pub fn check(version: i16, body: &'a [u8]) -> Result<bool, BodyError> {
         let (head, mut walk) = Self::begin(version, body)?;
+        let mut is_heavy = false;
         for _ in 0..head.topics {
             let (_, partitions) = walk.topic()?;
             for _ in 0..partitions {
-                walk.partition()?;
+                let (_, batch) = walk.partition()?;
+                is_heavy |= batch.is_some_and(|batch| {
+                    batch.len() > LARGE_BATCH_BYTES || Self::claims_compression(batch)
+                });
             }
             walk.end()?;
         }
-        walk.end()
+        walk.end()?;
+        Ok(is_heavy)
+    }
+
+    /// Whether the attributes of what may be a batch name a codec.
+    #[must_use]
+    pub fn claims_compression(batch: &[u8]) -> bool {
+        batch.get(ATTRIBUTES_LOW_AT).is_some_and(|attributes| attributes & CODEC_BITS != 0)
     }
 
     /// The next topic and how many partitions follow.
@@ -143,6 +161,7 @@ impl ProduceBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::{BatchSpec, BatchWriter, Codec};
     use bytes::BytesMut;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{ProduceRequest, TopicName};
@@ -214,7 +233,7 @@ mod tests {
             let request = request(version);
             let mut body = BytesMut::new();
             request.encode(&mut body, version).unwrap();
-            assert_eq!(Walk::check(version, &body), Ok(()), "version {version}");
+            assert_eq!(Walk::check(version, &body), Ok(false), "version {version}");
             assert_eq!(walked(version, &body), Ok(request), "version {version}");
         }
     }
@@ -253,6 +272,29 @@ mod tests {
         assert_eq!(check(b"\xff\xff\xff\xff"), Err(BodyError::Null));
         assert_eq!(check(b"\0\0\0\x01\xff\xff"), Err(BodyError::Null));
         assert_eq!(check(b"\0\0\0\x01\0\x01\xff\0\0\0\0"), Err(BodyError::NotUtf8));
-        assert_eq!(check(b"\0\0\0\0"), Ok(()));
+        assert_eq!(check(b"\0\0\0\0"), Ok(false));
+    }
+
+    #[test]
+    fn compressed_and_large_batches_are_told_from_others() {
+        let batch = |codec, size_bytes: usize| {
+            let spec = BatchSpec { codec, ..BatchSpec::default() };
+            let mut writer = BatchWriter::new(spec);
+            writer.append(0, None, Some(&vec![0; size_bytes]), &[]).unwrap();
+            writer.finish().unwrap()
+        };
+        let cases = [
+            (Codec::None, 100, false),
+            (Codec::None, LARGE_BATCH_BYTES, true),
+            (Codec::Gzip, 100, true),
+            (Codec::Zstd, 100, true),
+        ];
+        for (codec, size_bytes, is_heavy) in cases {
+            let mut sent = request(9);
+            sent.topic_data[0].partition_data[0].records = Some(batch(codec, size_bytes));
+            let mut body = BytesMut::new();
+            sent.encode(&mut body, 9).unwrap();
+            assert_eq!(Walk::check(9, &body), Ok(is_heavy), "{codec:?} {size_bytes}");
+        }
     }
 }

@@ -52,6 +52,15 @@ impl Spawner {
         self.blocking == Blocking::Inline
     }
 
+    /// How much work runs at once on this machine: threads, or one thing in a simulation.
+    #[must_use]
+    pub fn parallelism(&self) -> usize {
+        match self.blocking {
+            Blocking::Pool => std::thread::available_parallelism().map_or(1, usize::from),
+            Blocking::Inline => 1,
+        }
+    }
+
     /// Ends the process, naming why. For parts that find themselves unable to go on safely.
     pub fn fatal(&self, why: &str) -> ! {
         match (self.on_fatal)(why) {}

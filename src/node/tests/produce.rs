@@ -403,3 +403,87 @@ async fn what_init_producer_id_does_not_serve_is_refused() {
         }
     }
 }
+
+/// A batch of one record whose content is so large, compressed.
+fn heavy(codec: Codec, size_bytes: usize, fill: &str) -> Bytes {
+    batch_of(BatchSpec { codec, ..BatchSpec::default() }, &[fill.repeat(size_bytes).as_str()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn heavy_batches_keep_their_place_among_light_ones() {
+    let (world, mut client) = world_with_topic(&[]).await;
+    let codecs = [Codec::Zstd, Codec::Gzip, Codec::Lz4];
+    let mut sent = Vec::new();
+    for n in 0..30 {
+        let records = match n % 5 {
+            0 | 2 => heavy(codecs[n % 3], 900_000, "h"),
+            1 => heavy(codecs[n % 3], 1_000, "s"),
+            _ => batch(&["plain"]),
+        };
+        assert!(records.len() < 40_000);
+        client.send(9, &produce("t", 0, records.clone())).await;
+        sent.push(records);
+    }
+    for n in 0..30 {
+        let answer = client.receive::<ProduceRequest>(9).await;
+        let part = produced(&answer);
+        assert_eq!((part.error_code, part.base_offset), (0, n));
+    }
+    let part = client.fetch("t", 0, 0).await;
+    let stored = part.records.unwrap();
+    let mut rest = &stored[..];
+    for batch in &sent {
+        let (this, more) = rest.split_at(batch.len());
+        // Behind base offset and leader epoch nothing has changed.
+        assert_eq!(this[16..], batch[16..]);
+        rest = more;
+    }
+    assert!(rest.is_empty(), "each is there once");
+    drop(world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_heavy_batch_in_the_middle_is_carried_out_once() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.create("t", 4, &[]).await;
+    let light = || heavy(Codec::Lz4, 10, "l");
+    let parts = vec![
+        ("t", 0, Some(light())),
+        ("nowhere", 0, Some(light())),
+        ("t", 1, Some(heavy(Codec::Zstd, 900_000, "h"))),
+        ("t", 9, Some(light())),
+        ("t", 2, Some(batch(&["plain"]))),
+        ("t", 3, Some(light())),
+    ];
+    let answer = client.call(9, &produce_all(-1, parts)).await;
+    let codes: Vec<(i32, i16, i64)> = answer
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses)
+        .map(|p| (p.index, p.error_code, p.base_offset))
+        .collect();
+    assert_eq!(codes, [(0, 0, 0), (0, 3, -1), (1, 0, 0), (9, 3, -1), (2, 0, 0), (3, 0, 0)]);
+    for partition in 0..4 {
+        assert_eq!(client.fetch("t", partition, 0).await.high_watermark, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_batch_is_stored_though_its_client_leaves_and_a_bomb_is_refused() {
+    let (world, mut client) = world_with_topic(&[]).await;
+    let mut gone = world.client().await;
+    let request = produce("t", 0, heavy(Codec::Zstd, 900_000, "h")).with_acks(0);
+    gone.send_unanswered(9, &request).await;
+    gone.finish_sending().await;
+    drop(gone);
+    while client.fetch("t", 0, 0).await.high_watermark < 1 {}
+    let answer = client.call(9, &produce("t", 0, heavy(Codec::Zstd, 105_000_000, "b"))).await;
+    assert_eq!(produced(&answer).error_code, 10);
+    // An error with acks=0 ends the connection, on the pool as elsewhere.
+    let mut unlucky = world.client().await;
+    let request = produce("t", 0, heavy(Codec::Zstd, 105_000_000, "b")).with_acks(0);
+    unlucky.send_unanswered(9, &request).await;
+    unlucky.assert_closed().await;
+    assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 1);
+}

@@ -68,7 +68,7 @@ fn write(broker: &Broker, is_over: &AtomicBool) -> Vec<Duration> {
     took
 }
 
-fn writes_during<T>(broker: &Broker, work: impl FnOnce() -> T) -> (Vec<Duration>, T) {
+pub(super) fn writes_during<T>(broker: &Broker, work: impl FnOnce() -> T) -> (Vec<Duration>, T) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(broker, &is_over));
@@ -78,9 +78,15 @@ fn writes_during<T>(broker: &Broker, work: impl FnOnce() -> T) -> (Vec<Duration>
     })
 }
 
-fn p99(mut took: Vec<Duration>) -> Duration {
+pub(super) fn p99(mut took: Vec<Duration>) -> Duration {
     took.sort();
     took[took.len() * 99 / 100]
+}
+
+/// Two seconds.
+pub(super) fn pause() {
+    let (_open, nothing) = mpsc::channel::<()>();
+    assert!(nothing.recv_timeout(Duration::from_secs(2)).is_err());
 }
 
 /// Asks for something small, and wants to be answered.
@@ -112,8 +118,6 @@ fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() 
         answer(&mut client).unwrap();
     }
     let idle = broker.memory_bytes("VmRSS");
-    let (_open, nothing) = mpsc::channel::<()>();
-    let pause = || assert!(nothing.recv_timeout(Duration::from_secs(2)).is_err());
     let (alone, ()) = writes_during(&broker, pause);
     let (arriving, held) = writes_during(&broker, || -> Vec<TcpStream> {
         (0..crowd).filter_map(|number| join(&broker, number)).collect()

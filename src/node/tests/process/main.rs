@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+mod bombs;
 mod crowd;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use braid_protocol::records::{BatchSpec, BatchWriter};
+use braid_protocol::records::{BatchSpec, BatchWriter, Codec};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -132,8 +133,8 @@ fn fetch(topic: &str, max_wait_ms: i32, min_bytes: i32) -> Bytes {
 }
 
 /// A batch of one record of today.
-fn batch(value: &[u8]) -> Bytes {
-    let mut writer = BatchWriter::new(BatchSpec::default());
+fn batch(codec: Codec, value: &[u8]) -> Bytes {
+    let mut writer = BatchWriter::new(BatchSpec { codec, ..BatchSpec::default() });
     let now_ms = braid_base::env::real::env().clock.wall_ms();
     writer.append(now_ms, None, Some(value), &[]).unwrap();
     writer.finish().unwrap()
@@ -141,8 +142,12 @@ fn batch(value: &[u8]) -> Bytes {
 
 /// A write of one record to the topic's first partition.
 fn produce(topic: &str, value: &[u8]) -> Bytes {
+    produce_of(topic, Codec::None, value)
+}
+
+fn produce_of(topic: &str, codec: Codec, value: &[u8]) -> Bytes {
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
-    let partition = PartitionProduceData::default().with_records(Some(batch(value)));
+    let partition = PartitionProduceData::default().with_records(Some(batch(codec, value)));
     let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![partition]);
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000);
     frame(7, &request.with_topic_data(vec![topic]))
