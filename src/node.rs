@@ -164,6 +164,7 @@ impl Node {
             topic_settings: Arc::clone(&topic_settings),
             broker: config.node.id,
             live: Arc::clone(&live),
+            offsets_topic: OFFSETS_TOPIC,
         };
         let (stopping, stopped) = watch::channel(false);
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));

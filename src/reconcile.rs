@@ -12,15 +12,15 @@ use std::time::Duration;
 use braid_raft::{MetadataDelta, MetadataImage, MetadataNode};
 use tokio::sync::{Notify, watch};
 
-use crate::config::LiveConfig;
+use crate::config::{CompactionConfig, LiveConfig};
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::model::{BrokerId, QueueId};
 use crate::partition::{Partitions, TopicSettingsCache};
-use crate::store::{AppendError, Cleaned, Retention};
+use crate::store::{AppendError, CleanLimits, Cleaned, Compaction, MaintainError, Retention};
 
-/// How long cleaning rests between two rounds.
-const CLEANER_BACKOFF: Duration = Duration::from_secs(15);
+/// A round looks at every compacted partition: more often than this is of no use.
+const CLEANER_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// How long deletions gather before their space is given back.
 const TOGETHER: Duration = Duration::from_millis(500);
 
@@ -87,6 +87,8 @@ pub(crate) struct Reconciler {
     /// This broker's number, and its configuration in force.
     pub(crate) broker: BrokerId,
     pub(crate) live: Arc<LiveConfig>,
+    /// A compacted topic that is kept short by those who write it.
+    pub(crate) offsets_topic: &'static str,
 }
 
 impl Reconciler {
@@ -169,12 +171,13 @@ async fn retain(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Rec
     }
 }
 
-/// Cleans the log, every now and then and after topics were deleted. A round may take long, so
-/// retention does not wait for it.
+/// Compacts topics and gives space back, every now and then and after topics were deleted. A round
+/// may take long, so retention does not wait for it.
 async fn keep_clean(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
     loop {
+        let backoff = this.live.load().storage.cleaner.backoff.max(CLEANER_BACKOFF_MIN);
         tokio::select! {
-            () = tokio::time::sleep(CLEANER_BACKOFF) => {}
+            () = tokio::time::sleep(backoff) => {}
             () = dropped.notified() => tokio::time::sleep(TOGETHER * 2).await,
             changed = stopping.changed() => if changed.is_err() { return },
         }
@@ -182,14 +185,51 @@ async fn keep_clean(this: Reconciler, dropped: Arc<Notify>, mut stopping: watch:
             return;
         }
         let at_work = this.clone();
-        match this.env.spawner.blocking(move || at_work.partitions.clean()).await {
-            Ok(Ok(Cleaned { merged: 0 })) => {}
-            Ok(Ok(Cleaned { merged })) => {
-                tracing::info!(segments = merged, "cleaning gave space back");
+        match this.env.spawner.blocking(move || clean(&at_work)).await {
+            Ok(Ok(Cleaned { merged: 0, compacted: 0 })) => {}
+            Ok(Ok(Cleaned { merged, compacted })) => {
+                tracing::info!(compacted, merged_segments = merged, "the log was cleaned");
             }
             Ok(Err(error)) => tracing::warn!(%error, "could not clean the log"),
             Err(error) => tracing::warn!(%error, "cleaning did not run"),
         }
+    }
+}
+
+fn clean(this: &Reconciler) -> Result<Cleaned, MaintainError> {
+    let cleaner = this.live.load().storage.cleaner;
+    let limits = CleanLimits {
+        bytes_per_second_max: cleaner.bytes_per_second_max,
+        key_memory_bytes: cleaner.key_memory_bytes,
+    };
+    let image = this.metadata.image();
+    let mut rules = Vec::new();
+    for topic in image.topics().iter().filter(|topic| *topic.name != *this.offsets_topic) {
+        let config = this.topic_settings.of(topic).config;
+        if config.compact && cleaner.compacts {
+            let rule = compaction(config.compaction);
+            rules.extend(topic.partitions.iter().map(|partition| (partition.queue, rule)));
+        }
+    }
+    this.partitions.clean(this.env.clock.wall_ms(), &rules, limits)
+}
+
+fn compaction(config: CompactionConfig) -> Compaction {
+    let CompactionConfig {
+        min_lag_ms,
+        max_lag_ms,
+        dirty_ratio_min,
+        delete_retention_ms,
+        head_age_ms,
+        head_size_bytes,
+    } = config;
+    Compaction {
+        min_lag_ms,
+        max_lag_ms,
+        dirty_ratio_min,
+        delete_retention_ms,
+        head_age_ms,
+        head_size_bytes,
     }
 }
 

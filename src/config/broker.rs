@@ -117,8 +117,7 @@ keys! {
     /// What happens to old records: `delete` applies retention, `compact` keeps the newest of each
     /// key, empty keeps everything.
     LOG_CLEANUP_POLICY = Key::list("log.cleanup.policy", "delete").cluster_wide()
-        .check(Check::EachOf(&["compact", "delete"]))
-        .partial(NOT_COMPACTED);
+        .check(Check::EachOf(&["compact", "delete"]));
     /// Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).
     LOG_MESSAGE_TIMESTAMP_TYPE = Key::string("log.message.timestamp.type", "CreateTime").cluster_wide()
         .check(Check::OneOf(TIMESTAMP_TYPES));
@@ -138,6 +137,32 @@ keys! {
     LOG_RETENTION_BYTES = Key::long("log.retention.bytes", "-1").cluster_wide();
     /// How often in milliseconds retention is applied.
     LOG_RETENTION_CHECK_INTERVAL_MS = Key::long("log.retention.check.interval.ms", "300000").at_least(1);
+    /// Size in bytes of the head of a compacted partition, which compaction leaves as it is. Nothing
+    /// else, since all partitions share one CommitLog.
+    LOG_SEGMENT_BYTES = Key::int("log.segment.bytes", "1073741824").at_least(1_048_576).cluster_wide();
+    /// Age in milliseconds up to which records are the head of a compacted partition, which compaction
+    /// leaves as it is. Stronger than log.roll.hours.
+    LOG_ROLL_MS = Key::null("log.roll.ms", Kind::Long).cluster_wide();
+    /// Age in hours up to which records are the head of a compacted partition, when log.roll.ms is
+    /// not set.
+    LOG_ROLL_HOURS = Key::int("log.roll.hours", "168").at_least(1);
+    /// Whether compacted topics are compacted.
+    LOG_CLEANER_ENABLE = Key::boolean("log.cleaner.enable", "true");
+    /// How long in milliseconds cleaning rests after a round.
+    LOG_CLEANER_BACKOFF_MS = Key::long("log.cleaner.backoff.ms", "15000").at_least(0).cluster_wide();
+    /// Memory in bytes for the keys of a partition that is compacted. More keys take more rounds.
+    LOG_CLEANER_DEDUPE_BUFFER_SIZE = Key::long("log.cleaner.dedupe.buffer.size", "134217728").cluster_wide();
+    /// The most bytes that cleaning reads and writes in a second; never more than 134217728, so
+    /// that producers do not feel it.
+    LOG_CLEANER_IO_MAX_BYTES_PER_SECOND = Key::double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308").cluster_wide();
+    /// How many milliseconds a tombstone outlives its record on a compacted topic.
+    LOG_CLEANER_DELETE_RETENTION_MS = Key::long("log.cleaner.delete.retention.ms", "86400000").at_least(0).cluster_wide();
+    /// How many milliseconds a record stays as it is before compaction.
+    LOG_CLEANER_MIN_COMPACTION_LAG_MS = Key::long("log.cleaner.min.compaction.lag.ms", "0").at_least(0).cluster_wide();
+    /// After how many milliseconds compaction must have seen a record.
+    LOG_CLEANER_MAX_COMPACTION_LAG_MS = Key::long("log.cleaner.max.compaction.lag.ms", "9223372036854775807").at_least(1).cluster_wide();
+    /// More than this share of a partition must be new before it is compacted.
+    LOG_CLEANER_MIN_CLEANABLE_RATIO = Key::double("log.cleaner.min.cleanable.ratio", "0.5").between(0, 1).cluster_wide();
 }
 
 keys! {
@@ -185,10 +210,6 @@ pub(super) const COMPRESSION_TYPES: &[&str] =
     &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 /// Words of `message.timestamp.type`.
 pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
-/// Why `compact` is only half true yet.
-pub(super) const NOT_COMPACTED: &str =
-    "Compaction is not built yet: a topic with `compact` alone keeps every record.";
-
 /// The sections of the file, with their titles.
 pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("Identity and network", NETWORK),

@@ -8,7 +8,7 @@ use super::key::{Key, Kind};
 
 const TLS: &str = "there is no TLS yet; a listener that asks for it is refused";
 const LOGINS: &str = "there is no authentication yet; a listener that asks for SASL is refused";
-const COMPACTION: &str = "compaction is not built yet";
+const CLEANER: &str = "compaction reads batch by batch, and its table of keys grows as needed";
 const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
 const ONE_DIR: &str = "there is one data directory";
 const TRANSACTIONS: &str = "transactions are not built yet";
@@ -39,12 +39,9 @@ macro_rules! foreign {
 }
 
 foreign! {
-    COMPACTION {
-        Long "log.cleaner.backoff.ms" = "15000".at_least(0).cluster_wide();
-        Long "log.cleaner.dedupe.buffer.size" = "134217728".cluster_wide();
+    CLEANER {
         Double "log.cleaner.io.buffer.load.factor" = "0.9".cluster_wide();
         Int "log.cleaner.io.buffer.size" = "524288".at_least(0).cluster_wide();
-        Double "log.cleaner.io.max.bytes.per.second" = "1.7976931348623157E308".cluster_wide();
     }
     JVM {
         Int "kafka.metrics.polling.interval.secs" = "10".at_least(1);

@@ -9,7 +9,7 @@ use super::key::{Check, Key, Kind, keys};
 const THREADS: &str = "threads follow the number of cores";
 const SHARED_LOG: &str = "all partitions share one CommitLog (braid.commitlog.segment.bytes) and retention is exact to the record";
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
-const COMPACTION: &str = "compaction is not built yet";
+const CLEANER: &str = "one partition is compacted at a time";
 const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
 const TRANSACTIONS: &str = "transactions are not built yet";
 const SOCKETS: &str = "the system sizes socket buffers and queues";
@@ -58,12 +58,6 @@ keys! {
     MAX_REQUEST_PARTITION_SIZE_LIMIT = Key::int("max.request.partition.size.limit", "2000").at_least(1)
         .nothing("DescribeTopicPartitions is not served yet");
 
-    /// Size of a partition's segment file.
-    LOG_SEGMENT_BYTES = Key::int("log.segment.bytes", "1073741824").at_least(1_048_576).cluster_wide().nothing(SHARED_LOG);
-    /// Age at which a segment is closed.
-    LOG_ROLL_MS = Key::null("log.roll.ms", Kind::Long).cluster_wide().nothing(SHARED_LOG);
-    /// Age in hours at which a segment is closed.
-    LOG_ROLL_HOURS = Key::int("log.roll.hours", "168").at_least(1).nothing(SHARED_LOG);
     /// Spread of the age at which segments are closed.
     LOG_ROLL_JITTER_MS = Key::null("log.roll.jitter.ms", Kind::Long).cluster_wide().nothing(SHARED_LOG);
     /// Spread in hours of the age at which segments are closed.
@@ -98,18 +92,8 @@ keys! {
     ALTER_CONFIG_POLICY_CLASS_NAME = Key::null("alter.config.policy.class.name", Kind::Class)
         .refused("A policy class cannot be loaded, and ignoring it would allow what it forbids.");
 
-    /// Whether compaction runs.
-    LOG_CLEANER_ENABLE = Key::boolean("log.cleaner.enable", "true").nothing(COMPACTION);
     /// Threads of compaction.
-    LOG_CLEANER_THREADS = Key::int("log.cleaner.threads", "1").at_least(0).cluster_wide().nothing(COMPACTION);
-    /// How long tombstones are kept.
-    LOG_CLEANER_DELETE_RETENTION_MS = Key::long("log.cleaner.delete.retention.ms", "86400000").at_least(0).cluster_wide().nothing(COMPACTION);
-    /// How long a record stays as it is before compaction.
-    LOG_CLEANER_MIN_COMPACTION_LAG_MS = Key::long("log.cleaner.min.compaction.lag.ms", "0").at_least(0).cluster_wide().nothing(COMPACTION);
-    /// After how long compaction must have seen a record.
-    LOG_CLEANER_MAX_COMPACTION_LAG_MS = Key::long("log.cleaner.max.compaction.lag.ms", "9223372036854775807").at_least(1).cluster_wide().nothing(COMPACTION);
-    /// Share of a log that must be uncompacted before compaction runs.
-    LOG_CLEANER_MIN_CLEANABLE_RATIO = Key::double("log.cleaner.min.cleanable.ratio", "0.5").between(0, 1).cluster_wide().nothing(COMPACTION);
+    LOG_CLEANER_THREADS = Key::int("log.cleaner.threads", "1").at_least(0).cluster_wide().nothing(CLEANER);
 
     /// Which listener brokers use among themselves.
     INTER_BROKER_LISTENER_NAME = Key::null("inter.broker.listener.name", Kind::String).nothing(ONE_NODE);
@@ -260,7 +244,7 @@ pub(super) static FAMILIES: &[(&str, &str)] = &[
     ("reserved.broker.max.id", ONE_NODE),
     ("cordoned.log.dirs", "there is one data directory"),
     ("metadata.", QUORUM),
-    ("log.cleaner.", COMPACTION),
+    ("log.cleaner.", CLEANER),
     ("log.message.format.version", GONE),
     ("log.message.downconversion.enable", GONE),
     ("log.message.timestamp.difference.max.ms", GONE),

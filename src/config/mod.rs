@@ -47,12 +47,12 @@ pub use listener::{ListenerConfig, ListenerError};
 pub use live::{LiveConfig, Settings};
 pub use load::Config;
 pub use parts::{
-    FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig, StorageConfig,
-    TopicsConfig,
+    CleanerConfig, FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig,
+    StorageConfig, TopicsConfig,
 };
 pub use source::{FileError, Origin, Sources};
 pub use topic::{
-    Compression, FORGOTTEN_TOPIC_KEYS, TimestampType, TopicConfig, TopicConfigError, topic_key,
-    topic_settings_without_effect,
+    CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, TimestampType, TopicConfig,
+    TopicConfigError, topic_key, topic_settings_without_effect,
 };
 pub use value::{InvalidValue, Value};

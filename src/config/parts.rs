@@ -57,6 +57,21 @@ pub struct StorageConfig {
     pub ring_size_bytes: usize,
     /// How often retention is applied.
     pub retention_check_interval: Duration,
+    /// Compaction, and giving space back.
+    pub cleaner: CleanerConfig,
+}
+
+/// How old records are cleaned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanerConfig {
+    /// Whether compacted topics are compacted.
+    pub compacts: bool,
+    /// How long it rests after a round.
+    pub backoff: Duration,
+    /// Memory for keys.
+    pub key_memory_bytes: usize,
+    /// Most bytes it reads and writes in a second.
+    pub bytes_per_second_max: u64,
 }
 
 /// How topics come and go.
@@ -142,6 +157,7 @@ impl Parts {
                 segment_size_bytes: unsigned(values.long(&keys::COMMITLOG_SEGMENT_BYTES)),
                 ring_size_bytes: size(values.long(&keys::COMMITLOG_RING_BYTES)),
                 retention_check_interval: ms(values.long(&keys::LOG_RETENTION_CHECK_INTERVAL_MS)),
+                cleaner: cleaner(values),
             },
             topics: TopicsConfig {
                 partitions: values.int(&keys::NUM_PARTITIONS),
@@ -159,6 +175,25 @@ impl Parts {
             },
             group: group(values),
         }
+    }
+}
+
+/// However fast the disk is said to be: what is more than this, producers feel.
+const CLEANER_BYTES_PER_SECOND_MAX: f64 = 134_217_728.0;
+
+fn cleaner(values: &Values) -> CleanerConfig {
+    let rate = values.double(&keys::LOG_CLEANER_IO_MAX_BYTES_PER_SECOND);
+    let rate = rate.clamp(1.0, CLEANER_BYTES_PER_SECOND_MAX);
+    CleanerConfig {
+        compacts: values.boolean(&keys::LOG_CLEANER_ENABLE),
+        backoff: ms(values.long(&keys::LOG_CLEANER_BACKOFF_MS)),
+        key_memory_bytes: size(values.long(&keys::LOG_CLEANER_DEDUPE_BUFFER_SIZE)),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to what fits"
+        )]
+        bytes_per_second_max: rate as u64,
     }
 }
 

@@ -434,7 +434,6 @@ fn advice_is_given_on_what_is_probably_not_meant() {
         warnings(&[
             ("log.retention.ms", "5"),
             ("log.retention.hours", "5"),
-            ("log.cleanup.policy", "compact"),
             ("offsets.topic.replication.factor", "3"),
             ("listeners", "PLAINTEXT://0.0.0.0:9092,CONTROLLER://:9093"),
             ("advertised.listeners", "PLAINTEXT://broker:9092"),
@@ -444,7 +443,6 @@ fn advice_is_given_on_what_is_probably_not_meant() {
             "listener CONTROLLER is not opened: the metadata quorum of one node needs no socket",
             "listener PLAINTEXT on 0.0.0.0:9092 is open to other machines, without login or encryption",
             "log.retention.hours, set on the command line, has no effect because log.retention.ms is set too",
-            "log.cleanup.policy, set on the command line, has only a part of its effect. Compaction is not built yet: a topic with `compact` alone keeps every record.",
             "offsets.topic.replication.factor is 3, but there is one broker: topics that ask for more than one replica cannot be created",
         ]
     );
@@ -539,6 +537,16 @@ fn retention_of_a_topic_comes_from_the_strongest_name() {
     assert_eq!(retention(&[], &[("cleanup.policy", "compact, delete")]), Some(604_800_000));
 }
 
+/// What Kafka's defaults say of compaction.
+const KAFKAS_COMPACTION: CompactionConfig = CompactionConfig {
+    min_lag_ms: 0,
+    max_lag_ms: i64::MAX,
+    dirty_ratio_min: 0.5,
+    delete_retention_ms: 86_400_000,
+    head_age_ms: 604_800_000,
+    head_size_bytes: 1 << 30,
+};
+
 #[test]
 fn a_topic_overrides_its_broker() {
     let config = Config::of(&[
@@ -555,6 +563,7 @@ fn a_topic_overrides_its_broker() {
         TopicConfig {
             delete: true,
             compact: false,
+            compaction: KAFKAS_COMPACTION,
             compression: Compression::Lz4(9),
             batch_size_bytes_max: 1000,
             timestamp_type: TimestampType::LogAppendTime,
@@ -573,6 +582,12 @@ fn a_topic_overrides_its_broker() {
         ("message.timestamp.type", "CreateTime"),
         ("message.timestamp.before.max.ms", "1"),
         ("message.timestamp.after.max.ms", "2"),
+        ("min.compaction.lag.ms", "1"),
+        ("max.compaction.lag.ms", "2"),
+        ("min.cleanable.dirty.ratio", "0.25"),
+        ("delete.retention.ms", "3"),
+        ("segment.ms", "4"),
+        ("segment.bytes", "1048576"),
         ("min.insync.replicas", "1"),
     ]);
     assert_eq!(
@@ -580,6 +595,14 @@ fn a_topic_overrides_its_broker() {
         TopicConfig {
             delete: false,
             compact: true,
+            compaction: CompactionConfig {
+                min_lag_ms: 1,
+                max_lag_ms: 2,
+                dirty_ratio_min: 0.25,
+                delete_retention_ms: 3,
+                head_age_ms: 4,
+                head_size_bytes: 1_048_576,
+            },
             compression: Compression::Zstd(5),
             batch_size_bytes_max: 2000,
             timestamp_type: TimestampType::CreateTime,
@@ -698,9 +721,9 @@ fn topic_settings_are_stored_as_given_without_those_that_kafka_has_dropped() {
 
 #[test]
 fn topic_settings_without_effect_are_found() {
-    let own = own(&[("segment.bytes", "1048576"), ("retention.ms", "1"), ("flush.ms", "1")]);
+    let own = own(&[("segment.jitter.ms", "1"), ("retention.ms", "1"), ("flush.ms", "1")]);
     let found: Vec<_> = topic_settings_without_effect(&own).map(|(key, _)| key.name).collect();
-    assert_eq!(found, ["flush.ms", "segment.bytes"]);
+    assert_eq!(found, ["flush.ms", "segment.jitter.ms"]);
 }
 
 #[test]

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::broker::{COMPRESSION_TYPES, NOT_COMPACTED, TIMESTAMP_TYPES};
+use super::broker::{COMPRESSION_TYPES, TIMESTAMP_TYPES};
 use super::key::{Check, Effect, Key, Synonym, keys};
 use super::value::{InvalidValue, Value};
 use super::values::Values;
 
 const SHARED_LOG: &str = "all partitions share one CommitLog and retention is exact to the record";
-const COMPACTION: &str = "compaction is not built yet";
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
 const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
 const TIERED: &str = "tiered storage is not built yet";
@@ -26,7 +25,7 @@ keys! {
     /// What happens to old records: `delete` applies retention, `compact` keeps the newest of each
     /// key, empty keeps everything.
     CLEANUP_POLICY = Key::list("cleanup.policy", "delete").check(Check::EachOf(&["compact", "delete"]))
-        .synonyms(synonyms![Synonym::same("log.cleanup.policy")]).partial(NOT_COMPACTED);
+        .synonyms(synonyms![Synonym::same("log.cleanup.policy")]);
     /// The level when compression.type is gzip.
     COMPRESSION_GZIP_LEVEL = Key::int("compression.gzip.level", "-1").check(Check::GzipLevel)
         .synonyms(synonyms![Synonym::same("compression.gzip.level")]);
@@ -41,7 +40,7 @@ keys! {
         .synonyms(synonyms![Synonym::same("compression.zstd.level")]);
     /// How many milliseconds a tombstone outlives its record on a compacted topic.
     DELETE_RETENTION_MS = Key::long("delete.retention.ms", "86400000").at_least(0)
-        .synonyms(synonyms![Synonym::same("log.cleaner.delete.retention.ms")]).nothing(COMPACTION);
+        .synonyms(synonyms![Synonym::same("log.cleaner.delete.retention.ms")]);
     /// Whether undeliverable records of a share group may be written to this topic.
     ERRORS_DEADLETTERQUEUE_GROUP_ENABLE = Key::boolean("errors.deadletterqueue.group.enable", "false")
         .nothing("share groups are not built yet");
@@ -73,7 +72,7 @@ keys! {
         .synonyms(synonyms![Synonym::same("log.local.retention.ms")]).nothing(TIERED);
     /// After how many milliseconds compaction must have seen a record.
     MAX_COMPACTION_LAG_MS = Key::long("max.compaction.lag.ms", "9223372036854775807").at_least(1)
-        .synonyms(synonyms![Synonym::same("log.cleaner.max.compaction.lag.ms")]).nothing(COMPACTION);
+        .synonyms(synonyms![Synonym::same("log.cleaner.max.compaction.lag.ms")]);
     /// The largest record batch in bytes, as it is sent, compressed or not.
     MAX_MESSAGE_BYTES = Key::int("max.message.bytes", "1048588").at_least(0)
         .synonyms(synonyms![Synonym::same("message.max.bytes")]);
@@ -86,12 +85,12 @@ keys! {
     /// Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).
     MESSAGE_TIMESTAMP_TYPE = Key::string("message.timestamp.type", "CreateTime").check(Check::OneOf(TIMESTAMP_TYPES))
         .synonyms(synonyms![Synonym::same("log.message.timestamp.type")]);
-    /// Share of the log that must be uncompacted before compaction runs.
+    /// More than this share of a partition must be new before it is compacted.
     MIN_CLEANABLE_DIRTY_RATIO = Key::double("min.cleanable.dirty.ratio", "0.5").between(0, 1)
-        .synonyms(synonyms![Synonym::same("log.cleaner.min.cleanable.ratio")]).nothing(COMPACTION);
+        .synonyms(synonyms![Synonym::same("log.cleaner.min.cleanable.ratio")]);
     /// How many milliseconds a record stays as it is before compaction.
     MIN_COMPACTION_LAG_MS = Key::long("min.compaction.lag.ms", "0").at_least(0)
-        .synonyms(synonyms![Synonym::same("log.cleaner.min.compaction.lag.ms")]).nothing(COMPACTION);
+        .synonyms(synonyms![Synonym::same("log.cleaner.min.compaction.lag.ms")]);
     /// How many replicas must have a record on disk before acks=all is answered. With fewer alive,
     /// such writes are refused.
     MIN_INSYNC_REPLICAS = Key::int("min.insync.replicas", "1").at_least(1)
@@ -118,9 +117,10 @@ keys! {
     RETENTION_MS = Key::long("retention.ms", "604800000").at_least(-1)
         .synonyms(synonyms![Synonym::same("log.retention.ms"), Synonym::minutes("log.retention.minutes"),
                             Synonym::hours("log.retention.hours")]);
-    /// Size in bytes of a segment file.
+    /// Size in bytes of the head of a compacted partition, which compaction leaves as it is. Nothing
+    /// else, since all partitions share one CommitLog.
     SEGMENT_BYTES = Key::int("segment.bytes", "1073741824").at_least(1_048_576)
-        .synonyms(synonyms![Synonym::same("log.segment.bytes")]).nothing(SHARED_LOG);
+        .synonyms(synonyms![Synonym::same("log.segment.bytes")]);
     /// Largest size in bytes of a segment's offset index.
     SEGMENT_INDEX_BYTES = Key::int("segment.index.bytes", "10485760").at_least(4)
         .synonyms(synonyms![Synonym::same("log.index.size.max.bytes")]).nothing(SHARED_LOG);
@@ -128,9 +128,10 @@ keys! {
     SEGMENT_JITTER_MS = Key::long("segment.jitter.ms", "0").at_least(0)
         .synonyms(synonyms![Synonym::same("log.roll.jitter.ms"), Synonym::hours("log.roll.jitter.hours")])
         .nothing(SHARED_LOG);
-    /// Age in milliseconds at which a segment is closed.
+    /// Age in milliseconds up to which records are the head of a compacted partition, which compaction
+    /// leaves as it is.
     SEGMENT_MS = Key::long("segment.ms", "604800000").at_least(1)
-        .synonyms(synonyms![Synonym::same("log.roll.ms"), Synonym::hours("log.roll.hours")]).nothing(SHARED_LOG);
+        .synonyms(synonyms![Synonym::same("log.roll.ms"), Synonym::hours("log.roll.hours")]);
     /// Whether a replica that is behind may lead, at the price of records.
     UNCLEAN_LEADER_ELECTION_ENABLE = Key::boolean("unclean.leader.election.enable", "false")
         .synonyms(synonyms![Synonym::same("unclean.leader.election.enable")]).nothing(ONE_NODE);
@@ -190,12 +191,14 @@ pub enum TopicConfigError {
 }
 
 /// What is in force for one topic, as the parts that obey it need it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopicConfig {
     /// Whether retention by time and size applies.
     pub delete: bool,
     /// Whether the newest record of each key is kept; such a topic refuses records without a key.
     pub compact: bool,
+    /// How, if so.
+    pub compaction: CompactionConfig,
     /// The codec batches are stored with.
     pub compression: Compression,
     /// Largest batch in bytes.
@@ -212,6 +215,23 @@ pub struct TopicConfig {
     pub retention_ms: Option<i64>,
     /// How many bytes a partition keeps; `None` without limit, also when `delete` is false.
     pub retention_bytes: Option<i64>,
+}
+
+/// When and how a topic is compacted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionConfig {
+    /// How long a record stays as it is.
+    pub min_lag_ms: i64,
+    /// After how long compaction must have seen a record.
+    pub max_lag_ms: i64,
+    /// More than this part must be new.
+    pub dirty_ratio_min: f64,
+    /// How long tombstones stay.
+    pub delete_retention_ms: i64,
+    /// Up to which age records are the head, which stays as it is.
+    pub head_age_ms: i64,
+    /// How large the head is at most.
+    pub head_size_bytes: u64,
 }
 
 /// The codec of a topic's stored batches.
@@ -275,6 +295,14 @@ pub(super) fn in_force(own: &BTreeMap<String, String>, broker: &Values) -> Topic
     TopicConfig {
         delete,
         compact: policy.iter().any(|word| word == "compact"),
+        compaction: CompactionConfig {
+            min_lag_ms: view.long(&MIN_COMPACTION_LAG_MS),
+            max_lag_ms: view.long(&MAX_COMPACTION_LAG_MS),
+            dirty_ratio_min: view.double(&MIN_CLEANABLE_DIRTY_RATIO),
+            delete_retention_ms: view.long(&DELETE_RETENTION_MS),
+            head_age_ms: view.long(&SEGMENT_MS),
+            head_size_bytes: u64::try_from(view.int(&SEGMENT_BYTES)).unwrap_or(0),
+        },
         compression: view.compression(),
         batch_size_bytes_max: usize::try_from(view.int(&MAX_MESSAGE_BYTES)).unwrap_or(0),
         timestamp_type: match view.text(&MESSAGE_TIMESTAMP_TYPE).as_str() {
@@ -323,6 +351,12 @@ impl View<'_> {
         match self.value(key) {
             Value::Int(value) => value,
             other => unreachable!("{} is no int: {other:?}", key.name),
+        }
+    }
+    fn double(&self, key: &'static Key) -> f64 {
+        match self.value(key) {
+            Value::Double(value) => value,
+            other => unreachable!("{} is no double: {other:?}", key.name),
         }
     }
     fn text(&self, key: &'static Key) -> String {

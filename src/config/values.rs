@@ -144,6 +144,13 @@ impl Values {
         }
     }
 
+    pub(super) fn double(&self, key: &Key) -> f64 {
+        match self.required(key) {
+            Value::Double(value) => value,
+            other => unreachable!("{} is no double: {other:?}", key.name),
+        }
+    }
+
     pub(super) fn text(&self, key: &Key) -> String {
         match self.required(key) {
             Value::Text(value) => value,

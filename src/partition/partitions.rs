@@ -11,9 +11,9 @@ use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
-    ActiveProducer, AppendError, Appended, BatchEntry, Class, Cleaned, Located, LogFailed,
-    LogHandle, LogStartError, MaintainError, Offsets, ReadError, ReadSpec, Retention, Subscription,
-    WaitDurable,
+    ActiveProducer, AppendError, Appended, BatchEntry, Class, CleanLimits, Cleaned, Compaction,
+    Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets, ReadError, ReadSpec,
+    Retention, Subscription, WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -295,9 +295,15 @@ impl Partitions {
         self.log.producers(queue)
     }
 
-    /// Gives the space between living records back; blocking, for as long as it takes.
-    pub(crate) fn clean(&self) -> Result<Cleaned, MaintainError> {
-        self.log.clean()
+    /// Compacts what is due and gives the space between living records back; blocking, for as
+    /// long as it takes.
+    pub(crate) fn clean(
+        &self,
+        now_ms: i64,
+        rules: &[(QueueId, Compaction)],
+        limits: CleanLimits,
+    ) -> Result<Cleaned, MaintainError> {
+        self.log.clean(now_ms, rules, limits)
     }
 
     /// Gives the space of dead segments back; blocking.

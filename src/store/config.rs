@@ -55,8 +55,6 @@ pub struct StoreConfig {
     /// Whether somebody knows of records that are to be here: then a directory without a log is
     /// refused, where otherwise a new log begins.
     pub expects_log: bool,
-    /// Most bytes that cleaning reads and writes in a second, so that producers do not feel it.
-    pub clean_rate: u64,
 }
 
 impl StoreConfig {
@@ -78,7 +76,6 @@ impl StoreConfig {
             gather_below_bytes: 16 << 10,
             on_damage: OnDamage::RefuseAppends,
             expects_log: false,
-            clean_rate: 128 << 20,
         }
     }
 

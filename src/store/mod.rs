@@ -43,7 +43,7 @@ mod watermark;
 mod width;
 mod writer;
 
-pub use clean::Cleaned;
+pub use clean::{CleanLimits, Cleaned, Compaction};
 pub use config::{ConfigError, OnDamage, StoreConfig};
 pub use driver::Driver;
 pub use error::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::frames::Frames;
 use super::rewrite::{Rewrite, What};
-use super::{Cleaner, Halt};
+use super::{CleanLimits, Cleaner, Halt};
 use crate::model::QueueId;
 use crate::store::error::{IoFailure, MaintainError};
 use crate::store::page::{Walk, sealed_extents};
@@ -45,14 +45,18 @@ struct Source {
 
 impl Shared {
     /// Merges until nothing is worth it; how many segments.
-    pub(super) fn merge_sparse(&self, cleaner: &mut Cleaner) -> Result<usize, MaintainError> {
+    pub(super) fn merge_sparse(
+        &self,
+        cleaner: &mut Cleaner,
+        limits: CleanLimits,
+    ) -> Result<usize, MaintainError> {
         let mut merged = 0;
         loop {
             let victims = self.choose_victims(cleaner)?;
             if victims.is_empty() {
                 return Ok(merged);
             }
-            match self.merge(&victims) {
+            match self.merge(&victims, limits) {
                 Ok(()) => merged += victims.len(),
                 Err(Halt::Source { segment, error }) => {
                     tracing::error!(%error, "a segment cannot be merged, and keeps its space");
@@ -109,9 +113,9 @@ impl Shared {
         Ok(sparse.into_iter().map(victim).collect())
     }
 
-    fn merge(&self, victims: &Victims) -> Result<(), Halt> {
+    fn merge(&self, victims: &Victims, limits: CleanLimits) -> Result<(), Halt> {
         let mut frames = Frames::default();
-        let mut rewrite = Rewrite::new(self);
+        let mut rewrite = Rewrite::new(self, limits);
         for source in self.sources(victims) {
             let Some(reader) = victims.get(&source.place.segment) else { continue };
             rewrite.begin(source.queue, What::Place(source.place));

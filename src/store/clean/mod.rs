@@ -1,22 +1,30 @@
 //! Cleaning: taking what lives on out of old segments into sorted ones, so that the old ones
 //! can go.
 //!
-//! A *merge* does so with segments that hold little that lives, of all queues. Sorted segments are
+//! A *merge* does so with segments that hold little that lives, of all queues; *compaction* with
+//! the old part of one queue, of which every key's last record lives. Sorted segments are
 //! written beside everything else; then the queues are switched over in memory, one by one, and
 //! the next checkpoint makes that lasting, in one step. Until then the old segments stay, so a
 //! crash at any moment leaves one whole state or the other. Runs on a thread that may block,
 //! whoever's it is; one at a time; holds the state only for short moments and keeps to a rate.
 
+mod compact;
+mod filter;
 mod frames;
+mod keys;
 mod merge;
 mod rewrite;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::error::{IoFailure, LogFailed, MaintainError, ReadError};
 use super::handle::LogHandle;
 use super::shared::Shared;
+use crate::model::QueueId;
+
+pub use compact::Compaction;
+use compact::Progress;
 
 /// Bytes between two looks at the clock.
 const PACE_BYTES: u64 = 1 << 20;
@@ -26,6 +34,19 @@ const PACE_BYTES: u64 = 1 << 20;
 pub(super) struct Cleaner {
     /// Segments with something unreadable in them, by first position: they are left alone.
     spoiled: HashSet<u64>,
+    /// Queues with something unreadable in them: they are not compacted.
+    unreadable: HashSet<QueueId>,
+    /// How far the queues to be compacted were looked through.
+    progress: HashMap<QueueId, Progress>,
+}
+
+/// What cleaning may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanLimits {
+    /// Most bytes read and written in a second, so that producers do not feel it.
+    pub bytes_per_second_max: u64,
+    /// Memory for the keys of a queue that is compacted; more keys take more passes.
+    pub key_memory_bytes: usize,
 }
 
 /// What a round of cleaning did.
@@ -33,6 +54,8 @@ pub(super) struct Cleaner {
 pub struct Cleaned {
     /// Segments whose living records went into sorted ones.
     pub merged: usize,
+    /// How often a queue was compacted.
+    pub compacted: usize,
 }
 
 /// Why something was not cleaned.
@@ -57,20 +80,26 @@ impl From<LogFailed> for Halt {
 }
 
 impl LogHandle {
-    /// Gives back the space between records that live on. Blocks, for as long as it takes: call
-    /// it on a thread that may.
+    /// Compacts the queues named, as far as that is due, and gives back the space between records
+    /// that live on. Blocks, for as long as it takes: call it on a thread that may.
     ///
     /// # Errors
     /// The log failed or is closed; or the disk is full, and this is to be tried again.
-    pub fn clean(&self) -> Result<Cleaned, MaintainError> {
+    pub fn clean(
+        &self,
+        now_ms: i64,
+        rules: &[(QueueId, Compaction)],
+        limits: CleanLimits,
+    ) -> Result<Cleaned, MaintainError> {
         let shared = &self.shared;
         let mut cleaner = shared.locked(&shared.cleaner);
         shared.check_open()?;
         if shared.state().damaged.is_some() {
             return Ok(Cleaned::default());
         }
-        let merged = shared.merge_sparse(&mut cleaner)?;
-        Ok(Cleaned { merged })
+        let compacted = shared.compact_due(&mut cleaner, now_ms, rules, limits)?;
+        let merged = shared.merge_sparse(&mut cleaner, limits)?;
+        Ok(Cleaned { merged, compacted })
     }
 }
 
@@ -93,14 +122,17 @@ impl Shared {
 #[derive(Debug)]
 struct Pacer<'a> {
     shared: &'a Shared,
+    bytes_per_second_max: u64,
     begun: Duration,
     spent: u64,
     looked_at: u64,
 }
 
 impl<'a> Pacer<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        Self { shared, begun: shared.env.clock.monotonic(), spent: 0, looked_at: 0 }
+    fn new(shared: &'a Shared, limits: CleanLimits) -> Self {
+        let begun = shared.env.clock.monotonic();
+        let bytes_per_second_max = limits.bytes_per_second_max.max(1);
+        Self { shared, bytes_per_second_max, begun, spent: 0, looked_at: 0 }
     }
 
     /// Counts bytes read and written, and waits while they are too many.
@@ -110,8 +142,8 @@ impl<'a> Pacer<'a> {
             return Ok(());
         }
         self.looked_at = self.spent;
-        let Shared { env, config, cleaner_wake, threaded, .. } = self.shared;
-        let micros = u128::from(self.spent) * 1_000_000 / u128::from(config.clean_rate.max(1));
+        let Shared { env, cleaner_wake, threaded, .. } = self.shared;
+        let micros = u128::from(self.spent) * 1_000_000 / u128::from(self.bytes_per_second_max);
         let due = self.begun + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         loop {
             self.shared.check_open()?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use braid_protocol::records::BatchHeader;
 
-use super::{Halt, Pacer};
+use super::{CleanLimits, Halt, Pacer};
 use crate::model::QueueId;
 use crate::store::error::{LogFailed, MaintainError};
 use crate::store::frame::{Header, frame_bytes};
@@ -28,6 +28,8 @@ pub(super) struct Rewrite<'a> {
     writer: Option<SortedWriter>,
     made: Vec<Segment>,
     moves: Vec<Move>,
+    /// Bytes of batches written.
+    pub(super) output_bytes: u64,
 }
 
 /// What becomes of the places of a queue.
@@ -44,22 +46,45 @@ struct Move {
 pub(super) enum What {
     /// One.
     Place(Place),
+    /// All below an offset, and the beginning of the one that it lies in.
+    Below {
+        offset: i64,
+        /// The last segment read, and bytes of the batches read there.
+        last: (u64, u32),
+    },
 }
 
 impl<'a> Rewrite<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+    pub(super) fn new(shared: &'a Shared, limits: CleanLimits) -> Self {
         Self {
             shared,
-            pacer: Pacer::new(shared),
+            pacer: Pacer::new(shared, limits),
             writer: None,
             made: Vec::new(),
             moves: Vec::new(),
+            output_bytes: 0,
         }
     }
 
     /// From now on what is put replaces these places.
     pub(super) fn begin(&mut self, queue: QueueId, what: What) {
         self.moves.push(Move { queue, what, new: Vec::new() });
+    }
+
+    /// Counts a batch read of what is replaced.
+    pub(super) fn count_source(&mut self, segment: u64, length: u32) {
+        if let Some(Move { what: What::Below { last, .. }, .. }) = self.moves.last_mut() {
+            *last = if last.0 == segment {
+                (segment, last.1.saturating_add(length))
+            } else {
+                (segment, length)
+            };
+        }
+    }
+
+    /// Leaves a queue as it is. What was written for it is dead.
+    pub(super) fn give_up(&mut self, queue: QueueId) {
+        self.moves.retain(|each| each.queue != queue);
     }
 
     /// Writes a batch of the queue, in order.
@@ -80,6 +105,7 @@ impl<'a> Rewrite<'a> {
         let written = writer.append(header, batch, parsed);
         written.map_err(|failure| self.shared.write_failed(failure))?;
         let segment = writer.first();
+        self.output_bytes += batch.len() as u64;
         let Some(open) = self.moves.last_mut() else { return Ok(()) };
         match open.new.last_mut() {
             Some(place) if place.segment == segment => {
@@ -88,7 +114,7 @@ impl<'a> Rewrite<'a> {
             before => {
                 let first_offset = match (before, open.what) {
                     (None, What::Place(old)) => old.first_offset,
-                    (Some(_), _) => header.base_offset,
+                    (None, What::Below { .. }) | (Some(_), _) => header.base_offset,
                 };
                 let bytes = header_length(batch);
                 open.new.push(Place { first_offset, segment, bytes, slot: 0 });
@@ -174,10 +200,14 @@ impl Move {
         let Some(queue) = state.queues.get_mut(self.queue) else { return };
         let Some((at, mut changes)) = (match self.what {
             What::Place(old) => replace_one(queue, &old, &self.new),
+            What::Below { offset, last } => {
+                Some((0, replace_below(queue, offset, last, &self.new)))
+            }
         }) else {
             return;
         };
-        unite_neighbours(&mut queue.places, at..at + self.new.len(), &mut changes);
+        let range = at..at + changes.new.len();
+        unite_neighbours(&mut queue.places, range, &mut changes);
         // The log start may have moved on since.
         changes.gone.extend(queue.leave_dead_places());
         // Places may be on both lists: what is new counts first.
@@ -204,6 +234,29 @@ fn replace_one(queue: &mut Queue, old: &Place, new: &[Place]) -> Option<(usize, 
     let at = at + queue.places.get(at..)?.iter().take(2).position(same)?;
     let gone = queue.places.splice(at..=at, new.iter().copied()).collect();
     Some((at, Changes { gone, new: new.to_vec() }))
+}
+
+/// Replaces everything below an offset.
+fn replace_below(
+    queue: &mut Queue,
+    offset: i64,
+    (last_segment, last_bytes): (u64, u32),
+    new: &[Place],
+) -> Changes {
+    let below = queue.places.partition_point(|place| place.first_offset < offset);
+    let mut new = new.to_vec();
+    if let Some(number) = below.checked_sub(1)
+        && let Some(last) = queue.places.get(number).copied()
+        && queue.end_of_place(number) > offset
+    {
+        // The rest of it stays where it is.
+        let moved = if last.segment == last_segment { last_bytes } else { 0 };
+        let bytes = last.bytes.saturating_sub(moved);
+        new.push(Place { first_offset: offset, bytes, ..last });
+    }
+    let gone = queue.places.splice(..below, new.iter().copied()).collect();
+    queue.compacted_to = queue.compacted_to.max(offset);
+    Changes { gone, new }
 }
 
 /// Makes one place of those around a range that follow each other in the same sorted segment.

@@ -54,12 +54,12 @@ fn deleted_queues_give_space_back_although_a_long_lived_one_shares_every_segment
     let (before, used) = (read_all(&log, LONG).unwrap(), fs.used_bytes());
     assert_eq!(before.len(), 40);
     assert!(log.stats().segments > 8, "a record that lives holds every segment");
-    let cleaned = log.clean().unwrap();
+    let cleaned = log.clean(NOW_MS, &[], LIMITS).unwrap();
     assert!(cleaned.merged > 8, "{cleaned:?}");
     assert_eq!(read_all(&log, LONG).unwrap(), before);
     assert!(log.stats().segments <= 2, "{:?}", log.stats());
     assert!(fs.used_bytes() * 3 < used, "{} of {used}", fs.used_bytes());
-    assert_eq!(log.clean().unwrap().merged, 0, "once is enough");
+    assert_eq!(log.clean(NOW_MS, &[], LIMITS).unwrap().merged, 0, "once is enough");
     // Whichever way the broker ends, everything is there again.
     let mut fs = fs;
     for clean in [false, true] {
@@ -95,7 +95,7 @@ fn records_in_and_behind_sorted_segments_are_found_by_offset_time_and_epoch() {
     }
     log.drop_queue(QueueId(200)).unwrap();
     write_all(&store);
-    assert!(log.clean().unwrap().merged > 0);
+    assert!(log.clean(NOW_MS, &[], LIMITS).unwrap().merged > 0);
     assert!(!files(&fs, ".sorted").is_empty());
     let is_all_there = |log: &LogHandle| {
         for i in 0..60i64 {
@@ -122,7 +122,7 @@ fn retention_and_log_starts_go_on_in_sorted_segments_and_free_them() {
     let store = open(&fs);
     let log = store.handle();
     shared_by_many(&store, 0..40);
-    log.clean().unwrap();
+    log.clean(NOW_MS, &[], LIMITS).unwrap();
     assert_eq!(files(&fs, ".sorted").len(), 1);
     let kept = Retention { size_bytes: Some(141 * 10), age_ms: None };
     assert_eq!(log.expire(QueueId(LONG), NOW_MS, kept).unwrap(), Offset(30 * 3));
@@ -146,7 +146,7 @@ fn small_sorted_segments_become_one() {
     for round in 0..30 {
         shared_by_many(&store, round * 20..round * 20 + 20);
         put(&store, 50 + round, b"of its own");
-        log.clean().unwrap();
+        log.clean(NOW_MS, &[], LIMITS).unwrap();
         most = most.max(files(&fs, ".sorted").len());
     }
     assert!((2..=12).contains(&most), "{most}");
@@ -168,7 +168,7 @@ fn a_reader_keeps_what_it_holds_of_a_segment_that_is_merged() {
     let late = log.locate(QueueId(LONG), spec(0)).unwrap();
     assert!(!late.is_hot());
     let before = parse_batches(&held.slices);
-    log.clean().unwrap();
+    log.clean(NOW_MS, &[], LIMITS).unwrap();
     shared_by_many(&store, 40..80);
     assert_eq!(parse_batches(&held.slices), before);
     let now = parse_batches(&late.load().unwrap().slices);
@@ -187,7 +187,7 @@ fn a_segment_with_damage_is_left_and_the_others_are_merged() {
     let body = (at..).find(|at| bytes[*at..].starts_with(&[0, 0, 0, 0].repeat(20))).unwrap();
     fs.flip_bit(&first, u64::try_from(body).unwrap(), 0).unwrap();
     let log = store.handle();
-    assert!(log.clean().unwrap().merged > 5);
+    assert!(log.clean(NOW_MS, &[], LIMITS).unwrap().merged > 5);
     assert!(log.locate(QueueId(LONG), spec(0)).unwrap().load().is_err(), "never served");
     assert_eq!(files(&fs, ".log").first().unwrap(), &format!("{:020}.log", 0));
     let read = log.locate(QueueId(LONG), spec(3)).unwrap().load().unwrap();
@@ -200,7 +200,7 @@ fn damage_of_a_sorted_segment_is_noticed_and_the_rest_is_served() {
     let store = open(&fs);
     let log: LogHandle = store.handle();
     shared_by_many(&store, 0..40);
-    log.clean().unwrap();
+    log.clean(NOW_MS, &[], LIMITS).unwrap();
     let before = read_all(&log, LONG).unwrap();
     let path = sim_dir().join(&files(&fs, ".sorted")[0]);
     store.close().unwrap();
@@ -239,7 +239,7 @@ fn sorted_segments_are_dumped_and_a_missing_one_is_found() {
     let store = open(&fs);
     let log = store.handle();
     shared_by_many(&store, 0..40);
-    log.clean().unwrap();
+    log.clean(NOW_MS, &[], LIMITS).unwrap();
     store.close().unwrap();
     let mut out = Vec::new();
     let of_long = DumpSpec { queue: Some(QueueId(LONG)), ..DumpSpec::default() };
@@ -264,12 +264,12 @@ fn a_merge_on_a_full_disk_changes_nothing_and_is_done_later() {
     shared_by_many(&store, 0..40);
     let before = read_all(&log, LONG).unwrap();
     fs.set_capacity(Some(fs.used_bytes() + 6000));
-    drop(log.clean());
+    drop(log.clean(NOW_MS, &[], LIMITS));
     assert_eq!(read_all(&log, LONG).unwrap(), before);
     assert_eq!(files(&fs, ".sorted.new"), Vec::<String>::new());
     fs.set_capacity(None);
     store.maintain().unwrap();
-    log.clean().unwrap();
+    log.clean(NOW_MS, &[], LIMITS).unwrap();
     assert!(log.stats().segments <= 2);
     assert_eq!(read_all(&log, LONG).unwrap(), before);
 }

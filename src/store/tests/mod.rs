@@ -1,6 +1,8 @@
 //! Tests of the store as a whole.
 
 mod basic;
+mod compact;
+mod compact_world;
 mod crash;
 mod damage;
 mod faults;
@@ -8,6 +10,6 @@ mod merge;
 mod model;
 mod offline;
 mod retention;
-mod support;
+pub(in crate::store) mod support;
 mod threads;
 mod world;

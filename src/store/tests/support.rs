@@ -14,12 +14,15 @@ use crate::env::spawn::Blocking;
 use crate::env::{Env, Fs, Spawner};
 use crate::model::{LeaderEpoch, Offset, ProducerId, QueueId};
 use crate::store::{
-    ActiveProducer, AppendError, Appended, Class, LogHandle, ReadError, ReadSpec, RestoreError,
-    SequenceRejected, Sequenced, Sequencer, SnapshotMark, Store, StoreConfig,
+    ActiveProducer, AppendError, Appended, Class, CleanLimits, LogHandle, ReadError, ReadSpec,
+    RestoreError, SequenceRejected, Sequenced, Sequencer, SnapshotMark, Store, StoreConfig,
 };
 
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(0);
 pub(super) const CLUSTER: uuid::Uuid = uuid::Uuid::from_u128(7);
+/// As much as there is.
+pub(super) const LIMITS: CleanLimits =
+    CleanLimits { bytes_per_second_max: u64::MAX, key_memory_bytes: 1 << 20 };
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
 /// An environment on a file system, with a clock that stands still.
@@ -33,7 +36,7 @@ pub(super) fn env_on(fs: Arc<dyn Fs>) -> Env {
     }
 }
 
-pub(super) fn real_env() -> Env {
+pub(in crate::store) fn real_env() -> Env {
     env_on(Arc::new(RealFs))
 }
 
@@ -145,6 +148,8 @@ pub(super) struct Seen {
     pub(super) forgotten: Vec<u32>,
     pub(super) reject: Option<SequenceRejected>,
     pub(super) duplicate: Option<(i64, i64)>,
+    /// The producers it tells of, of every queue.
+    pub(super) producers: Vec<ActiveProducer>,
 }
 
 impl Recorder {
@@ -190,7 +195,7 @@ impl Sequencer for Recorder {
     }
 
     fn producers(&self, _queue: QueueId) -> Vec<ActiveProducer> {
-        Vec::new()
+        self.seen().producers.clone()
     }
 
     /// In parts of three, told apart by their number.

@@ -220,7 +220,7 @@ impl World {
                 40..=69 => drop(store.write_ready().map_err(|_| Stopped)?),
                 70..=79 => maintained(store.maintain())?,
                 80..=82 => self.move_log_start(log, dice),
-                83..=84 => maintained(log.clean().map(|_| ()))?,
+                83..=84 => maintained(log.clean(NOW_MS, &[], LIMITS).map(|_| ()))?,
                 85..=88 => self.expire(log, dice),
                 89 => self.drop_queue(log, dice),
                 90..=92 => maintained(log.recycle())?,
