@@ -57,7 +57,7 @@ impl Program {
     pub fn title(self) -> &'static str {
         match self {
             Program::Topics => "kafka-topics",
-            Program::Configs => "kafka-configs",
+            Program::Configs => "kafka-configs, kafka-client-metrics",
             Program::Groups => "kafka-consumer-groups, kafka-groups",
             Program::Records => {
                 "kafka-console-producer, kafka-console-consumer, kafka-get-offsets, kafka-delete-records"
@@ -72,7 +72,7 @@ impl Program {
                 "kafka-producer-perf-test, kafka-consumer-perf-test, kafka-e2e-latency, kafka-verifiable-producer, \
                  kafka-verifiable-consumer"
             }
-            Program::Refusals => "kafka-acls, kafka-client-metrics, kafka-transactions",
+            Program::Refusals => "kafka-acls, kafka-transactions",
             Program::Streams => "Kafka Streams",
             Program::Connect => "Kafka Connect, standalone, file connectors",
             Program::MirrorMaker => "MirrorMaker 2 between two brokers",
@@ -92,7 +92,8 @@ impl Program {
                 "create, list, describe with every filter, alter, delete, and the refusals of each"
             }
             Program::Configs => {
-                "topics, brokers, clients, users, groups and client metrics described; topics altered"
+                "settings of topics, brokers, groups, client metrics and loggers set, described and taken back; clients and \
+                 users described"
             }
             Program::Groups => {
                 "list, describe (offsets, members, state, verbose), every form of reset, delete offsets, delete"

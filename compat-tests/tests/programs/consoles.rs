@@ -2,6 +2,7 @@
 //! answered as by Apache Kafka, against which the same scenarios run.
 
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use braid_compat_tests::client::{Input, Kind, Produce};
@@ -14,6 +15,7 @@ use serde_json::json;
 
 const PARTITIONS: i32 = 3;
 const RECORDS: i32 = 10;
+const HOUR: Duration = Duration::from_secs(3600);
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("consoles::kafbat_is_answered_as_by_kafka", |world| {
@@ -57,11 +59,13 @@ fn redpanda(world: &World) -> Result<()> {
 fn fill(server: &Server, name: &str) -> Result<()> {
     let client = Kind::Java.shared()?;
     client.new_topic(server, name, PARTITIONS, &[])?;
+    let hour_ago_ms =
+        i64::try_from((SystemTime::now() - HOUR).duration_since(UNIX_EPOCH)?.as_millis())?;
     let one = |i: i32| {
         let mut record = Record::new(name, Some(b"key"), Some(format!("value {i}").as_bytes()));
         record.partition = i % PARTITIONS;
         let seventh = i / PARTITIONS == 6;
-        record.timestamp = 1_700_000_000_000 + if seventh { 1_000_000 } else { i64::from(i) };
+        record.timestamp = hour_ago_ms + if seventh { 1_000_000 } else { i64::from(i) };
         record
     };
     let records: Vec<Record> = (0..RECORDS * PARTITIONS).map(one).collect();

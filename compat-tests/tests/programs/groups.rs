@@ -24,7 +24,8 @@ pub(crate) fn add(suite: &mut Suite) {
 /// A topic of two partitions with 50 records each: record *i* lies in partition *i* mod 2.
 fn fill(server: &Server, topic: &str) -> Result<()> {
     let client = Kind::Java.shared()?;
-    client.new_topic(server, topic, 2, &[])?;
+    // Their times are long ago, and a slow run is not to lose them.
+    client.new_topic(server, topic, 2, &[("retention.ms", "-1")])?;
     let one = |i: i32| {
         let mut record = Record::new(topic, None, Some(format!("value {i}").as_bytes()));
         record.partition = i % 2;

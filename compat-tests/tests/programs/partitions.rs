@@ -32,7 +32,7 @@ fn partitions(world: &World) -> Result<()> {
     log_dirs(server, &id)?;
     elections(server)?;
     reassignments(server, &id)?;
-    world.ran(Program::Partitions, 15);
+    world.ran(Program::Partitions, 17);
     Ok(())
 }
 
@@ -50,7 +50,7 @@ fn log_dirs(server: &Server, id: &str) -> Result<()> {
         ensure!((10_000..12_000).contains(&size), "{partition}");
         ensure!(partition["offsetLag"] == 0 && partition["isFuture"] == false, "{partition}");
     }
-    run(server, "LogDirsCommand", &["--describe"], "")?.has(&[TOPIC, "__consumer_offsets"])?;
+    run(server, "LogDirsCommand", &["--describe"], "")?.has(&[TOPIC])?;
     let stranger = ["--describe", "--broker-list", "4711"];
     refused(
         server,
@@ -102,6 +102,10 @@ fn reassignments(server: &Server, id: &str) -> Result<()> {
         "Reassignment of partition tool.partitions-0 is completed.",
         "Clearing topic-level throttles on topic tool.partitions",
     ])?;
+    let slow = ["--execute", "--reassignment-json-file", &plan, "--throttle", "1000000"];
+    run(server, REASSIGN, &slow, "")?
+        .has(&["The inter-broker throttle limit was set to 1000000 B/s"])?;
+    with_plan("--verify")?.has(&[&format!("Clearing broker-level throttles on broker {id}")])?;
     run(server, REASSIGN, &["--list"], "")?.has(&["No partition reassignments found."])?;
     with_plan("--cancel")?.has(&["None of the specified partition reassignments are active."])?;
     // Into the directory where they lie already, by its name.

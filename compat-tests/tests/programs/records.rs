@@ -57,7 +57,7 @@ fn offsets(world: &World) -> Result<()> {
     let server = world.server()?;
     let topic = "tool.offsets";
     let client = Kind::Java.shared()?;
-    client.new_topic(server, topic, 2, &[])?;
+    client.new_topic(server, topic, 2, &[("retention.ms", "-1")])?;
     // The third of five in each partition is the latest of all times.
     let one = |i: i32| {
         let mut record = Record::new(topic, None, Some(b"of a time"));

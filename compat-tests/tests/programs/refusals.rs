@@ -87,14 +87,19 @@ fn not_built(world: &World) -> Result<()> {
         "",
     )?;
     said.has(&["The node does not support SHARE_GROUP_DESCRIBE"])?;
-    for (tool, arguments) in [
-        ("consumer.group.ShareGroupCommand", ["--list"]),
-        ("streams.StreamsGroupCommand", ["--list"]),
-        ("ClientMetricsCommand", ["--list"]),
-    ] {
-        let said = run(server, tool, &arguments, "")?;
+    let share = ["--topic", "tool.newer", "--group", "tool.share", "--timeout-ms", "1000"];
+    try_run(server, "consumer.ConsoleShareConsumer", &share, "")?.has(&[
+        "The cluster does not support the share group protocol",
+        "Processed a total of 0 messages",
+    ])?;
+    let write = ["--topic", "tool.newer", "--num-records", "1", "--record-size", "1"];
+    let transactional = ["--throughput", "-1", "--transactional-id", "tool.transaction"];
+    let transactional = [&write[..], &transactional].concat();
+    refused(server, "ProducerPerformance", &transactional, &["Transactions are not served"])?;
+    for tool in ["consumer.group.ShareGroupCommand", "streams.StreamsGroupCommand"] {
+        let said = run(server, tool, &["--list"], "")?;
         ensure!(said.out.trim().is_empty(), "{said:?}");
     }
-    world.ran(Program::Refusals, 7);
+    world.ran(Program::Refusals, 8);
     Ok(())
 }
