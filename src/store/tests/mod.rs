@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod faults;
 mod merge;
+mod merge_crash;
 mod model;
 mod offline;
 mod retention;
