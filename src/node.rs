@@ -25,7 +25,7 @@ use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
-use crate::store::{self, Driver, Store, StoreConfig};
+use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
 
 /// A session unused for this long may give way to a new one
 /// (`min.incremental.fetch.session.eviction.ms`).
@@ -291,6 +291,11 @@ fn open_store(
     let store_config = StoreConfig {
         segment_size_bytes: config.storage.segment_size_bytes,
         ring_size_bytes: config.storage.ring_size_bytes,
+        on_damage: if config.storage.accept_loss {
+            OnDamage::AcceptLoss
+        } else {
+            OnDamage::RefuseAppends
+        },
         expects_log: !image.topics().is_empty(),
         ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };

@@ -87,6 +87,10 @@ keys! {
     /// Memory in bytes for the newest end of the CommitLog. Consumers that keep up are served from
     /// it without touching the disk.
     COMMITLOG_RING_BYTES = Key::long("braid.commitlog.ring.bytes", "33554432").between(1_048_576, 17_179_869_184);
+    /// Whether the CommitLog takes records again although damage hides some that were
+    /// acknowledged, and with them which offsets they had. To be set for one start, after a
+    /// restart was tried and nothing better is to be had: what is lost stays lost, the rest is kept.
+    COMMITLOG_LOSS_ACCEPT = Key::boolean("braid.commitlog.loss.accept", "false");
 }
 
 keys! {

@@ -55,6 +55,8 @@ pub struct StorageConfig {
     pub segment_size_bytes: u64,
     /// Memory for the newest end of the log.
     pub ring_size_bytes: usize,
+    /// Whether appends go on behind damage that hides acknowledged records.
+    pub accept_loss: bool,
     /// How often retention is applied.
     pub retention_check_interval: Duration,
     /// Compaction, and giving space back.
@@ -156,6 +158,7 @@ impl Parts {
                 dir,
                 segment_size_bytes: unsigned(values.long(&keys::COMMITLOG_SEGMENT_BYTES)),
                 ring_size_bytes: size(values.long(&keys::COMMITLOG_RING_BYTES)),
+                accept_loss: values.boolean(&keys::COMMITLOG_LOSS_ACCEPT),
                 retention_check_interval: ms(values.long(&keys::LOG_RETENTION_CHECK_INTERVAL_MS)),
                 cleaner: cleaner(values),
             },

@@ -93,6 +93,13 @@ impl Store {
         let loses = recovered.unknown_loss;
         if config.on_damage == OnDamage::RefuseAppends {
             state.damaged = loses;
+            if let Some(at) = loses {
+                tracing::error!(
+                    at,
+                    "damage hides which offsets were handed out: no record is taken until the loss \
+                     is accepted (braid.commitlog.loss.accept)"
+                );
+            }
         }
         let parts = Parts {
             state,

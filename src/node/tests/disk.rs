@@ -242,3 +242,32 @@ async fn metadata_that_cannot_be_written_ends_the_broker() {
     let mut client = world.client().await;
     assert_eq!(client.produce("kept", 0, batch(&["a"])).await, 0);
 }
+
+/// Which offsets the lost batch had is not known, so none are handed out until somebody decides.
+#[tokio::test(start_paused = true)]
+async fn damage_that_hides_offsets_refuses_records_until_the_operator_accepts_the_loss() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.create("t", 1, &[]).await;
+    for value in ["before", "lost", "behind", "and one more"] {
+        client.produce("t", 0, batch(&[value])).await;
+    }
+    let (path, at) = find_bytes(&world, b"lost");
+    let bytes = world.env.fs.read_all(&path).unwrap();
+    let header = (0..usize::try_from(at).unwrap()).rfind(|at| bytes[*at..].starts_with(b"BFR\x01"));
+    world.sim.fs.flip_bit(&path, u64::try_from(header.unwrap() + 9).unwrap(), 0).unwrap();
+    drop(client);
+    let mut world = world.kill_and_restart().await;
+    let mut client = world.client().await;
+    assert_eq!(client.refused("t", 0, batch(&["refused"])).await, 56);
+    assert_eq!(records(&client.fetch("t", 0, 0).await), [(0, "before".to_owned())]);
+    let behind = [(2, "behind".to_owned()), (3, "and one more".to_owned())];
+    assert_eq!(records(&client.fetch("t", 0, 2).await), behind, "what is whole is served");
+    for (accept_loss, next) in [(true, 4), (false, 5)] {
+        drop(client);
+        world.config.storage.accept_loss = accept_loss;
+        world = world.kill_and_restart().await;
+        client = world.client().await;
+        assert_eq!(client.produce("t", 0, batch(&["goes on"])).await, next);
+    }
+}
