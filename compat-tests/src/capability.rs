@@ -10,6 +10,7 @@ pub enum Capability {
     Headers,
     Sizes,
     Timestamps,
+    AppendTime,
     OffsetsByTime,
     MaxTimestamp,
     Acks,
@@ -31,11 +32,12 @@ pub enum Capability {
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 21] = [
+    pub const ALL: [Capability; 22] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
         Capability::Timestamps,
+        Capability::AppendTime,
         Capability::OffsetsByTime,
         Capability::MaxTimestamp,
         Capability::Acks,
@@ -66,7 +68,8 @@ impl Capability {
                 "null and empty keys, values and headers, duplicate header names"
             }
             Capability::Sizes => "values from 1 B to 1 MiB",
-            Capability::Timestamps => "create time and log append time",
+            Capability::Timestamps => "create time",
+            Capability::AppendTime => "log append time",
             Capability::OffsetsByTime => "offsets: earliest, latest, by time",
             Capability::MaxTimestamp => "offset of the greatest timestamp",
             Capability::Acks => "acks 0, 1 and all",
@@ -91,12 +94,41 @@ impl Capability {
     #[must_use]
     pub fn excuse(self, client: Kind) -> Option<&'static str> {
         match (self, client) {
-            (Capability::MaxTimestamp, Kind::KafkaJs | Kind::Kcat) => {
-                Some("no such call in the client")
+            (
+                Capability::MaxTimestamp,
+                Kind::Java2
+                | Kind::Kcat
+                | Kind::Rdkafka
+                | Kind::AioKafka
+                | Kind::KafkaJs
+                | Kind::Sarama
+                | Kind::KafkaGo
+                | Kind::Rskafka,
+            ) => Some("no such call in the client"),
+            (
+                Capability::Acks
+                | Capability::AutoCreate
+                | Capability::Topics
+                | Capability::Configs
+                | Capability::Cluster
+                | Capability::Commits
+                | Capability::Groups
+                | Capability::Cooperative
+                | Capability::StaticMembers
+                | Capability::MixedGroups
+                | Capability::Idempotence,
+                Kind::Rskafka,
+            ) => Some("not implemented in the client"),
+            (Capability::Headers, Kind::Rskafka) => Some("its headers are a map with values"),
+            (Capability::AppendTime, Kind::Platformatic | Kind::KafkaGo | Kind::Rskafka) => {
+                Some("tells the time that the producer had set")
             }
-            (Capability::Cooperative | Capability::StaticMembers, Kind::KafkaJs) => {
-                Some("not implemented in the client")
-            }
+            (Capability::Cooperative, Kind::AioKafka) => Some("not implemented in the client"),
+            (Capability::Commits, Kind::Platformatic) => Some("its commits carry no metadata"),
+            (
+                Capability::Cooperative | Capability::StaticMembers,
+                Kind::Java2 | Kind::KafkaJs | Kind::KafkaGo,
+            ) => Some("not implemented in the client"),
             (Capability::Topics | Capability::Configs | Capability::Commits, Kind::Kcat) => {
                 Some("no such call in the client")
             }
@@ -107,16 +139,20 @@ impl Capability {
                 | Capability::StaticMembers,
                 Kind::Kcat,
             ) => Some("prints records only, not assignments"),
-            (
-                Capability::Crashes,
-                Kind::KafkaPython | Kind::KafkaJs | Kind::FranzGo | Kind::Kcat,
-            ) => Some("done with two clients; see the idempotence row"),
-            (Capability::RealData, Kind::Kcat) => {
-                Some("lines with arbitrary bytes cannot be told apart")
+            // Its circuit breaker; on Apache Kafka as well.
+            (Capability::Idempotence, Kind::Sarama) => {
+                Some("gives records up while the broker is away")
             }
+            (Capability::Idempotence, Kind::KafkaGo) => Some("not implemented in the client"),
             (Capability::Idempotence, Kind::Kcat) => {
                 Some("one process for each write, so nothing to retry")
             }
+            (Capability::Crashes, Kind::Java | Kind::Librdkafka) => None,
+            (Capability::Crashes, _) => Some("done with two clients; see the idempotence row"),
+            (Capability::RealData, Kind::Kcat) => {
+                Some("lines with arbitrary bytes cannot be told apart")
+            }
+            (Capability::RealData, kind) if !kind.is_core() => Some("done with five clients"),
             _ => None,
         }
     }

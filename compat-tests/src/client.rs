@@ -1,10 +1,7 @@
-//! The clients by name, and the commands of the contract as functions.
+//! The commands of the contract as functions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,110 +13,10 @@ use crate::record::{Ack, Record, RecordWriter, read_acks, read_records};
 use crate::server::{self, Server};
 use crate::{install, kcat};
 
+pub use crate::kind::Kind;
+
 /// How long any one command may take unless it says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(90);
-
-/// The clients, each a decoder of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Java,
-    Librdkafka,
-    KafkaPython,
-    KafkaJs,
-    FranzGo,
-    Kcat,
-}
-
-impl Kind {
-    /// All of them, in the table's order.
-    pub const ALL: [Kind; 6] =
-        [Kind::Java, Kind::Librdkafka, Kind::KafkaPython, Kind::KafkaJs, Kind::FranzGo, Kind::Kcat];
-
-    /// As used in names of topics and tests.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Java => "java",
-            Kind::Librdkafka => "librdkafka",
-            Kind::KafkaPython => "kafka-python",
-            Kind::KafkaJs => "kafkajs",
-            Kind::FranzGo => "franz-go",
-            Kind::Kcat => "kcat",
-        }
-    }
-
-    /// Whether the client's library can write the record as it is.
-    #[must_use]
-    pub fn carries(self, record: &Record) -> bool {
-        match self {
-            Kind::Kcat => kcat::carries(record),
-            // Its encoder fails on a header without a value.
-            Kind::KafkaJs => record.headers.iter().all(|(_, value)| value.is_some()),
-            // It wants a key or a value, and a value in every header.
-            Kind::KafkaPython => {
-                (record.key.is_some() || record.value.is_some())
-                    && record.headers.iter().all(|(_, value)| value.is_some())
-            }
-            Kind::Java | Kind::Librdkafka | Kind::FranzGo => true,
-        }
-    }
-
-    fn command(self) -> Result<Command> {
-        let python = |program: &str| -> Result<Command> {
-            let mut command = Command::new(install::python()?);
-            command.arg("-B").arg(install::package_dir().join("clients/python").join(program));
-            Ok(command)
-        };
-        Ok(match self {
-            Kind::Java => {
-                let home = install::java()?;
-                let classes = std::env::join_paths([home.join("client/*"), home.join("classes")])?;
-                let mut command = Command::new("java");
-                command.args([
-                    "-Xmx768m",
-                    "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
-                    "-Xshare:auto",
-                ]);
-                command.arg(format!(
-                    "-Dlog4j2.configurationFile={}",
-                    install::java_logging().display()
-                ));
-                command.arg("-cp").arg(classes).arg("Driver");
-                command
-            }
-            Kind::Librdkafka => python("librdkafka.py")?,
-            Kind::KafkaPython => python("kafka_python.py")?,
-            Kind::KafkaJs => {
-                let mut command = Command::new("node");
-                command
-                    .arg(install::node()?.join("driver.js"))
-                    .env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
-                command
-            }
-            Kind::FranzGo => Command::new(install::go()?),
-            Kind::Kcat => bail!("kcat is no driver"),
-        })
-    }
-
-    /// The program shared by all scenarios of this process.
-    ///
-    /// # Errors
-    /// When it cannot be installed or started.
-    pub fn shared(self) -> Result<&'static Client> {
-        static SHARED: [OnceLock<Result<Client, String>>; 6] = [const { OnceLock::new() }; 6];
-        let slot = &SHARED
-            [Kind::ALL.iter().position(|kind| *kind == self).context("every kind is listed")?];
-        let client = slot.get_or_init(|| Client::start(self).map_err(|error| format!("{error:#}")));
-        client.as_ref().map_err(|error| anyhow::Error::msg(error.clone()))
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Kafka's codecs, by the numbers of a batch's attributes.
 pub const CODECS: [(&str, i8); 5] =

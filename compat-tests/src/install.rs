@@ -111,23 +111,26 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(said)
 }
 
-/// The Java driver: the directory with `client/` (jars) and `classes/`.
+/// The Java driver on the client named `java` (the newest), `java-3` or `java-2`: the directory with `client/` (jars) and
+/// `classes/`.
 ///
 /// # Errors
 /// When the package manager fails.
-pub fn java() -> Result<PathBuf> {
+pub fn java(name: &str) -> Result<PathBuf> {
     let sources = package_dir().join("clients/java");
-    let inputs = [sources.join("pom.xml"), sources.join("Driver.java")];
-    installed("java", &inputs, |home| {
+    // What of the admin client has another face before 3.1 lies apart.
+    let api = sources.join(if name == "java-2" { "old/Api.java" } else { "new/Api.java" });
+    let inputs = [sources.join("pom.xml"), sources.join("Driver.java"), api];
+    installed(name, &inputs, |home| {
         tool("javac", &["default-jdk-headless"])?;
-        jars("client", &home.join("client"))?;
+        jars(&name.replacen("java", "client", 1), &home.join("client"))?;
         let mut javac = Command::new("javac");
         javac
             .arg("-cp")
             .arg(home.join("client/*"))
             .arg("-d")
             .arg(home.join("classes"))
-            .arg(sources.join("Driver.java"));
+            .args(&inputs[1..]);
         run(&mut javac).map(drop)
     })
 }
@@ -246,7 +249,7 @@ fn dependencies(pom: &Path, arguments: &[&str], into: &Path) -> Result<()> {
     run(&mut mvn).map(drop)
 }
 
-/// The Python interpreter of the environment with both Python clients.
+/// The Python interpreter of the environment with the Python clients.
 ///
 /// # Errors
 /// When the package manager fails.
@@ -263,13 +266,14 @@ pub fn python() -> Result<PathBuf> {
     Ok(home.join("bin/python"))
 }
 
-/// The directory with `driver.js` and its `node_modules`.
+/// The directory with the programs for Node and their `node_modules`.
 ///
 /// # Errors
 /// When the package manager fails.
 pub fn node() -> Result<PathBuf> {
     let sources = package_dir().join("clients/node");
-    let inputs = [sources.join("package.json"), sources.join("driver.js")];
+    let inputs = ["package.json", "contract.js", "kafkajs.js", "platformatic.js"]
+        .map(|name| sources.join(name));
     installed("node", &inputs, |home| {
         tool("npm", &["nodejs", "npm"])?;
         for input in &inputs {
@@ -282,13 +286,14 @@ pub fn node() -> Result<PathBuf> {
     })
 }
 
-/// The driver on franz-go.
+/// The driver on the Go clients.
 ///
 /// # Errors
 /// When the package manager or the compiler fails.
 pub fn go() -> Result<PathBuf> {
     let sources = package_dir().join("clients/go");
-    let inputs = [sources.join("go.mod"), sources.join("go.sum"), sources.join("main.go")];
+    let inputs = ["go.mod", "go.sum", "contract.go", "franzgo.go", "kafkago.go", "sarama.go"]
+        .map(|name| sources.join(name));
     let home = installed("go", &inputs, |home| {
         tool("go", &["golang-go"])?;
         run(Command::new("go")
@@ -312,6 +317,77 @@ pub fn kcat() -> Result<PathBuf> {
     Ok(PathBuf::from("kcat"))
 }
 
+/// librdkafka, built from the sources that the crate of its Rust binding carries: `source/` as built, `lib/` with the
+/// shared libraries, `pkgconfig/`, and `made`, which says of what.
+///
+/// # Errors
+/// When the package manager or the compiler fails.
+pub fn librdkafka() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/rust");
+    let inputs = [sources.join("Cargo.toml"), sources.join("Cargo.lock")];
+    installed("librdkafka", &inputs, |home| {
+        tool("make", &["make"])?;
+        tool("g++", &["g++"])?;
+        let mut cargo = cargo();
+        cargo.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]);
+        let told: serde_json::Value = serde_json::from_str(&run(cargo.arg(&inputs[0]))?)?;
+        let packages = told["packages"].as_array().context("cargo tells the packages")?;
+        let crate_of = packages.iter().find(|package| package["name"] == "rdkafka-sys");
+        let crate_of = crate_of.context("rdkafka-sys is in the lock file")?;
+        let manifest = Path::new(crate_of["manifest_path"].as_str().context("a path is text")?);
+        let source = home.join("source");
+        run(Command::new("cp").arg("-r").arg(manifest.with_file_name("librdkafka")).arg(&source))?;
+        // Only what no distribution lacks: the brokers here speak plain text.
+        let mut configure = Command::new("./configure");
+        configure.arg(format!("--prefix={}", home.display()));
+        configure.args([
+            "--disable-ssl",
+            "--disable-gssapi",
+            "--disable-curl",
+            "--disable-lz4-ext",
+        ]);
+        run(configure.current_dir(&source))?;
+        for part in ["src", "src-cpp"] {
+            run(Command::new("make").args(["-j2", "-C"]).arg(source.join(part)))?;
+            run(Command::new("make").arg("-C").arg(source.join(part)).arg("install"))?;
+        }
+        Ok(std::fs::write(home.join("made"), crate_of["version"].to_string())?)
+    })
+}
+
+/// The driver on the Rust clients.
+///
+/// # Errors
+/// When the package manager or the compiler fails.
+pub fn rust() -> Result<PathBuf> {
+    let library = librdkafka()?;
+    let sources = package_dir().join("clients/rust");
+    let inputs = ["src/main.rs", "src/contract.rs", "src/of_rdkafka.rs", "src/of_rskafka.rs"]
+        .map(|name| sources.join(name))
+        .into_iter()
+        .chain([sources.join("Cargo.lock"), library.join("made")])
+        .collect::<Vec<_>>();
+    let home = installed("rust", &inputs, |home| {
+        tool("pkg-config", &["pkg-config"])?;
+        let lib = library.join("lib");
+        let mut build = cargo();
+        build.args(["build", "--quiet", "--locked", "-j2", "--manifest-path"]);
+        build.arg(sources.join("Cargo.toml")).arg("--target-dir").arg(home.join("target"));
+        build
+            .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
+            .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", lib.display()));
+        run(&mut build)?;
+        std::fs::copy(home.join("target/debug/braid-compat-rust"), home.join("driver"))?;
+        Ok(std::fs::remove_dir_all(home.join("target"))?)
+    })?;
+    Ok(home.join("driver"))
+}
+
+/// Cargo, as it runs this test.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 fn lock() -> Result<File> {
     let file = File::create(root()?.join("lock"))?;
     file.lock()?;
@@ -319,7 +395,7 @@ fn lock() -> Result<File> {
 }
 
 /// Runs `install` in an empty directory unless its stamp says that exactly these inputs are there already.
-fn installed(
+pub(crate) fn installed(
     name: &str,
     inputs: &[PathBuf],
     install: impl FnOnce(&Path) -> Result<()>,
@@ -348,7 +424,7 @@ fn installed(
 }
 
 /// Sees to it that a program of the system is there, if need be from Debian's packages.
-fn tool(program: &str, packages: &[&str]) -> Result<()> {
+pub(crate) fn tool(program: &str, packages: &[&str]) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
         return Ok(());

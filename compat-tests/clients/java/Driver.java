@@ -30,12 +30,10 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Semaphore;
-import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AdminClient;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
-import org.apache.kafka.clients.admin.ListOffsetsResult;
 import org.apache.kafka.clients.admin.NewTopic;
-import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
@@ -440,22 +438,15 @@ public final class Driver {
 
     private static ObjectNode listOffsets(JsonNode command) throws Exception {
         String topic = command.get("topic").asText();
-        String at = command.get("at").asText();
-        OffsetSpec spec = switch (at) {
-            case "earliest" -> OffsetSpec.earliest();
-            case "latest" -> OffsetSpec.latest();
-            case "max-timestamp" -> OffsetSpec.maxTimestamp();
-            default -> OffsetSpec.forTimestamp(Long.parseLong(at));
-        };
-        Map<TopicPartition, OffsetSpec> asked = new HashMap<>();
-        command.get("partitions").forEach(p -> asked.put(new TopicPartition(topic, p.asInt()), spec));
+        List<TopicPartition> asked = new ArrayList<>();
+        command.get("partitions").forEach(p -> asked.add(new TopicPartition(topic, p.asInt())));
         ObjectNode reply = JSON.createObjectNode();
         ArrayNode offsets = reply.putArray("offsets");
-        try (Admin admin = admin(command)) {
-            Map<TopicPartition, ListOffsetsResult.ListOffsetsResultInfo> found = admin.listOffsets(asked).all().get();
-            for (JsonNode p : command.get("partitions")) {
-                ListOffsetsResult.ListOffsetsResultInfo info = found.get(new TopicPartition(topic, p.asInt()));
-                offsets.addObject().put("partition", p.asInt()).put("offset", info.offset()).put("timestamp", info.timestamp());
+        try (AdminClient admin = admin(command); KafkaConsumer<byte[], byte[]> consumer = consumer(command)) {
+            Map<TopicPartition, long[]> found = Api.listOffsets(admin, consumer, asked, command.get("at").asText());
+            for (TopicPartition p : asked) {
+                long[] one = found.get(p);
+                offsets.addObject().put("partition", p.partition()).put("offset", one[0]).put("timestamp", one[1]);
             }
         }
         return reply;
@@ -480,7 +471,7 @@ public final class Driver {
         ObjectNode reply = JSON.createObjectNode();
         ArrayNode offsets = reply.putArray("offsets");
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(command)) {
-            Map<TopicPartition, OffsetAndMetadata> found = consumer.committed(asked);
+            Map<TopicPartition, OffsetAndMetadata> found = Api.committed(consumer, asked);
             for (JsonNode p : command.get("partitions")) {
                 OffsetAndMetadata info = found.get(new TopicPartition(topic, p.asInt()));
                 offsets.addObject().put("partition", p.asInt()).put("offset", info == null ? -1 : info.offset())
@@ -492,12 +483,12 @@ public final class Driver {
 
     // Administration.
 
-    private static Admin admin(JsonNode command) {
+    private static AdminClient admin(JsonNode command) {
         Properties config = new Properties();
         config.put("bootstrap.servers", command.get("bootstrap").asText());
         config.put("default.api.timeout.ms", command.path("timeout_ms").asText("30000"));
         config.put("request.timeout.ms", "10000");
-        return Admin.create(config);
+        return AdminClient.create(config);
     }
 
     private interface Action {
@@ -516,11 +507,9 @@ public final class Driver {
     private static ObjectNode createTopics(JsonNode command) throws Exception {
         ObjectNode reply = JSON.createObjectNode();
         ObjectNode results = reply.putObject("results");
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             for (JsonNode t : command.get("topics")) {
-                NewTopic topic = new NewTopic(t.get("name").asText(),
-                    t.has("partitions") ? Optional.of(t.get("partitions").asInt()) : Optional.empty(),
-                    t.has("replication") ? Optional.of((short) t.get("replication").asInt()) : Optional.empty());
+                NewTopic topic = Api.newTopic(t.get("name").asText(), t.path("partitions").asInt(-1), (short) t.path("replication").asInt(-1));
                 Map<String, String> configs = new HashMap<>();
                 t.path("configs").properties().forEach(e -> configs.put(e.getKey(), e.getValue().asText()));
                 topic.configs(configs);
@@ -533,7 +522,7 @@ public final class Driver {
     private static ObjectNode deleteTopics(JsonNode command) throws Exception {
         ObjectNode reply = JSON.createObjectNode();
         ObjectNode results = reply.putObject("results");
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             for (JsonNode t : command.get("topics")) {
                 results.put(t.asText(), outcome(() -> admin.deleteTopics(List.of(t.asText())).all().get()));
             }
@@ -544,7 +533,7 @@ public final class Driver {
     private static ObjectNode listTopics(JsonNode command) throws Exception {
         ObjectNode reply = JSON.createObjectNode();
         ArrayNode topics = reply.putArray("topics");
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             admin.listTopics().names().get().stream().sorted().forEach(topics::add);
         }
         return reply;
@@ -553,12 +542,11 @@ public final class Driver {
     private static ObjectNode describeTopics(JsonNode command) throws Exception {
         ObjectNode reply = JSON.createObjectNode();
         ObjectNode topics = reply.putObject("topics");
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             for (JsonNode t : command.get("topics")) {
                 ObjectNode told = topics.putObject(t.asText());
                 ArrayNode partitions = told.putArray("partitions");
-                told.put("error", outcome(() -> admin.describeTopics(List.of(t.asText())).allTopicNames().get()
-                    .get(t.asText()).partitions().forEach(p -> {
+                told.put("error", outcome(() -> Api.describeTopic(admin, t.asText()).partitions().forEach(p -> {
                         ObjectNode one = partitions.addObject().put("partition", p.partition()).put("leader", p.leader().id());
                         p.replicas().stream().map(Node::id).forEach(one.putArray("replicas")::add);
                         p.isr().stream().map(Node::id).forEach(one.putArray("isr")::add);
@@ -573,7 +561,7 @@ public final class Driver {
         ConfigResource resource = new ConfigResource(kind, command.get("name").asText());
         ObjectNode reply = JSON.createObjectNode();
         ObjectNode configs = reply.putObject("configs");
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             for (ConfigEntry entry : admin.describeConfigs(List.of(resource)).all().get().get(resource).entries()) {
                 configs.put(entry.name(), entry.value());
             }
@@ -583,7 +571,7 @@ public final class Driver {
 
     private static ObjectNode describeCluster(JsonNode command) throws Exception {
         ObjectNode reply = JSON.createObjectNode();
-        try (Admin admin = admin(command)) {
+        try (AdminClient admin = admin(command)) {
             DescribeClusterResult cluster = admin.describeCluster();
             reply.put("cluster_id", cluster.clusterId().get());
             reply.put("controller", cluster.controller().get() == null ? -1 : cluster.controller().get().id());

@@ -1,6 +1,6 @@
 //! kill -9 of the broker while clients write: what was acknowledged is there, once, in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,12 @@ const PARTITIONS: i32 = 4;
 const KEYS: u32 = 40;
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.add_alone("crashes::idempotent_writes_come_once_through_kill_9", idempotent);
+    suite.add_alone("crashes::idempotent_writes_come_once_through_kill_9", |world| {
+        idempotent(world, Kind::is_core)
+    });
+    suite.add_alone("crashes::idempotent_writes_of_more_clients_come_once", |world| {
+        idempotent(world, |kind| !kind.is_core())
+    });
     suite.add_alone("crashes::twenty_kills_under_load_lose_nothing", twenty);
 }
 
@@ -55,9 +60,10 @@ impl Stream {
 
     /// Holds what was acknowledged against what every partition holds in the end.
     fn check(&self, produced: &Produced, read: &[Record]) -> Result<u64> {
+        let codes: BTreeSet<i16> = produced.acks.iter().map(|ack| ack.code).collect();
         ensure!(
             produced.failed == 0,
-            "{}: {} of {} were refused",
+            "{}: {} of {} were refused, codes {codes:?}",
             self.topic,
             produced.failed,
             produced.sent
@@ -171,13 +177,21 @@ fn run(
         *acked = production.acked(*acked + step, TIMEOUT)?;
         production.call.stop()?;
     }
-    running.into_iter().map(|production| production.finish(TIMEOUT)).collect()
+    let mut produced = Vec::new();
+    for (production, client) in running.into_iter().zip(&clients) {
+        let told = production.finish(TIMEOUT)?;
+        if told.failed > 0 {
+            println!("    {} said last:\n{}", client.kind, client.driver()?.log_tail(5));
+        }
+        produced.push(told);
+    }
+    Ok(produced)
 }
 
-fn idempotent(world: &World) -> Result<()> {
-    let kinds =
-        || Kind::ALL.into_iter().filter(|kind| Capability::Idempotence.excuse(*kind).is_none());
-    let streams: Vec<Stream> = kinds().map(|kind| Stream::new(kind, true, "all")).collect();
+fn idempotent(world: &World, taken: fn(Kind) -> bool) -> Result<()> {
+    let able = |kind: &Kind| taken(*kind) && Capability::Idempotence.excuse(*kind).is_none();
+    let kinds = Kind::ALL.into_iter().filter(able);
+    let streams: Vec<Stream> = kinds.map(|kind| Stream::new(kind, true, "all")).collect();
     let mut server = Server::start(&[])?;
     let produced = run(&mut server, &streams, 3, 1000, 500)?;
     let counts = check_all(&server, &streams, &produced)?;

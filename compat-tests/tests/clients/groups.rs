@@ -36,7 +36,8 @@ pub(crate) fn add(suite: &mut Suite) {
             );
         }
     }
-    suite.add("groups::different_clients_share_one_group", mixed);
+    suite.add("groups::different_clients_share_one_group", |world| mixed(world, true));
+    suite.add("groups::more_different_clients_share_one_group", |world| mixed(world, false));
 }
 
 fn produce(server: &Server, topic: &str, partitions: i32, from: usize, count: usize) -> Result<()> {
@@ -200,28 +201,27 @@ fn static_member(world: &World, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Five clients in one group, under one assignor; one of them dies.
-fn mixed(world: &World) -> Result<()> {
+/// Clients of one half in one group, under one assignor; they leave one after another.
+fn mixed(world: &World, core: bool) -> Result<()> {
     let server = world.server()?;
-    let kinds: Vec<Kind> = Kind::ALL
-        .into_iter()
-        .filter(|kind| Capability::MixedGroups.excuse(*kind).is_none())
-        .collect();
-    Kind::Java.shared()?.new_topic(server, "mixed", 20, &[])?;
-    let membership = Membership {
-        session_timeout_ms: SESSION_TIMEOUT_MS,
-        ..Membership::new("mixed", &["mixed"])
-    };
+    let able =
+        |kind: &Kind| kind.is_core() == core && Capability::MixedGroups.excuse(*kind).is_none();
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(able).collect();
+    let name = if core { "mixed" } else { "mixed-more" };
+    Kind::Java.shared()?.new_topic(server, name, 20, &[])?;
+    let topics = [name];
+    let membership =
+        Membership { session_timeout_ms: SESSION_TIMEOUT_MS, ..Membership::new(name, &topics) };
     let mut members = Vec::new();
     for kind in &kinds {
         members.push(kind.shared()?.join(server, &membership)?);
     }
     let mut outputs = Outputs::of(&members.iter().collect::<Vec<_>>())?;
     let share = |members: &[&mut Member<'_>]| Ok(shared_out(members, 20));
-    until(&mut members.iter_mut().collect::<Vec<_>>(), TIMEOUT, "five clients share", share)?;
-    produce(server, "mixed", 20, 0, 1000)?;
+    until(&mut members.iter_mut().collect::<Vec<_>>(), TIMEOUT, "all clients share", share)?;
+    produce(server, name, 20, 0, 1000)?;
     until(&mut members.iter_mut().collect::<Vec<_>>(), TIMEOUT, "all is read, by all", |all| {
-        Ok(outputs.have(1000)? && all.iter().all(|member| member.received >= 200))
+        Ok(outputs.have(1000)? && all.iter().all(|member| member.received >= 100))
     })?;
     for leaver in 0..kinds.len() - 1 {
         members.remove(0).leave()?;
@@ -231,7 +231,7 @@ fn mixed(world: &World) -> Result<()> {
             "those that stay share",
             share,
         )?;
-        produce(server, "mixed", 20, 1000 + leaver * 100, 100)?;
+        produce(server, name, 20, 1000 + leaver * 100, 100)?;
         let count = 1100 + leaver * 100;
         until(&mut members.iter_mut().collect::<Vec<_>>(), TIMEOUT, "all is read", |_| {
             outputs.have(count)

@@ -1,5 +1,5 @@
 //! What one client writes, every client reads: codecs, nulls, headers, sizes. Each producer writes the same catalogue of
-//! records once for each codec; each consumer reads all of it.
+//! records once for each codec; each consumer that it meets reads all of it.
 
 use std::collections::BTreeMap;
 
@@ -119,7 +119,9 @@ fn from(world: &World, producer: Kind) -> Result<()> {
         topics.push(name);
     }
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    for consumer in Kind::ALL {
+    // A header that is null, or there twice, is beyond rskafka.
+    let able = |consumer: &Kind| *consumer != Kind::Rskafka || producer == Kind::Rskafka;
+    for consumer in producer.readers().filter(able) {
         let read = consumer.shared()?.consume(server, &names, Start::Earliest)?;
         let mut by_topic: BTreeMap<String, Vec<Record>> = BTreeMap::new();
         for record in read {
@@ -140,7 +142,9 @@ fn from(world: &World, producer: Kind) -> Result<()> {
                 })
                 .count();
             world.shown(consumer, Capability::Sizes, sizes);
-            world.shown(consumer, Capability::Headers, read.len() - sizes);
+            if Capability::Headers.excuse(consumer).is_none() {
+                world.shown(consumer, Capability::Headers, read.len() - sizes);
+            }
         }
     }
     Ok(())
@@ -178,6 +182,14 @@ fn as_told_by(consumer: Kind, record: &Record) -> Record {
         // It prints header values as C strings.
         for value in told.headers.iter_mut().filter_map(|(_, value)| value.as_mut()) {
             value.truncate(value.iter().position(|b| *b == 0).unwrap_or(value.len()));
+        }
+    }
+    if consumer == Kind::KafkaGo {
+        // It takes what is empty for null.
+        told.key = told.key.filter(|key| !key.is_empty());
+        told.value = told.value.filter(|value| !value.is_empty());
+        for (_, value) in &mut told.headers {
+            *value = value.take().filter(|value| !value.is_empty());
         }
     }
     told

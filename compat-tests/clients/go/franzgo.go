@@ -2,185 +2,24 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"runtime/debug"
 	"sort"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const localError = -1000
-
-type numbersInput struct {
-	Topic      string `json:"topic"`
-	Prefix     string `json:"prefix"`
-	Count      int64  `json:"count"`
-	Keys       int64  `json:"keys"`
-	ValueBytes int    `json:"value_bytes"`
-}
-
-type newTopic struct {
-	Name        string             `json:"name"`
-	Partitions  *int32             `json:"partitions"`
-	Replication *int16             `json:"replication"`
-	Configs     map[string]*string `json:"configs"`
-}
-
-type wantedOffset struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Offset    int64  `json:"offset"`
-	Metadata  string `json:"metadata"`
-}
-
-type command struct {
-	ID        int64  `json:"id"`
-	Op        string `json:"op"`
-	Bootstrap string `json:"bootstrap"`
-
-	Input           string        `json:"input"`
-	Numbers         *numbersInput `json:"numbers"`
-	AcksOutput      string        `json:"acks_output"`
-	Acks            string        `json:"acks"`
-	Codec           string        `json:"codec"`
-	Idempotent      bool          `json:"idempotent"`
-	LingerMs        *int          `json:"linger_ms"`
-	MaxRequestBytes int32         `json:"max_request_bytes"`
-	Window          int           `json:"window"`
-
-	Topics           json.RawMessage `json:"topics"`
-	FromOffset       *int64          `json:"from_offset"`
-	FromTimestamp    *int64          `json:"from_timestamp"`
-	Output           string          `json:"output"`
-	TimeoutMs        int             `json:"timeout_ms"`
-	AutoCreate       bool            `json:"auto_create"`
-	Group            string          `json:"group"`
-	Assignor         string          `json:"assignor"`
-	InstanceID       string          `json:"instance_id"`
-	SessionTimeoutMs int             `json:"session_timeout_ms"`
-	Commit           *bool           `json:"commit"`
-	Target           int64           `json:"target"`
-
-	Topic      string         `json:"topic"`
-	Partitions []int32        `json:"partitions"`
-	At         string         `json:"at"`
-	Offsets    []wantedOffset `json:"offsets"`
-	Kind       string         `json:"kind"`
-	Name       string         `json:"name"`
-}
-
-func (c *command) topicNames() []string {
-	var names []string
-	must(json.Unmarshal(c.Topics, &names))
-	return names
-}
-
-type facts map[string]any
-
-var (
-	out   sync.Mutex
-	stops sync.Map // id → context.CancelFunc
-)
-
-func say(line facts) {
-	text, err := json.Marshal(line)
-	must(err)
-	out.Lock()
-	defer out.Unlock()
-	os.Stdout.Write(append(text, '\n'))
-}
-
-func event(id int64, name string, more facts) {
-	more["id"], more["event"] = id, name
-	say(more)
-}
-
-// must turns an error into a panic that answer reports: every failure of a command ends in its reply.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func codeOf(err error) int {
-	if err == nil {
-		return 0
-	}
-	var known *kerr.Error
-	if errors.As(err, &known) {
-		return int(known.Code)
-	}
-	return localError
-}
-
-var ops = map[string]func(*command) facts{
-	"hello": hello, "produce": produce, "consume": consume, "group": group, "stop": stop,
+var franzGo = ops{
+	"hello": hello("franz-go", "github.com/twmb/franz-go"), "produce": produce, "consume": consume, "group": group,
 	"list_offsets": listOffsets, "commit": commit, "committed": committed,
 	"create_topics": createTopics, "delete_topics": deleteTopics, "list_topics": listTopics,
 	"describe_topics": describeTopics, "describe_configs": describeConfigs, "describe_cluster": describeCluster,
-}
-
-func main() {
-	lines := bufio.NewReader(os.Stdin)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			os.Exit(0)
-		}
-		c := new(command)
-		must(json.Unmarshal(line, c))
-		go answer(c)
-	}
-}
-
-func answer(c *command) {
-	defer func() {
-		if failure := recover(); failure != nil {
-			code := localError
-			if err, ok := failure.(error); ok {
-				code = codeOf(err)
-			}
-			if code == localError {
-				fmt.Fprintf(os.Stderr, "%v\n%s\n", failure, debug.Stack())
-			}
-			say(facts{"id": c.ID, "error": facts{"code": code, "message": fmt.Sprint(failure)}})
-		}
-	}()
-	say(facts{"id": c.ID, "ok": ops[c.Op](c)})
-}
-
-func hello(*command) facts {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, dep := range info.Deps {
-			if dep.Path == "github.com/twmb/franz-go" {
-				version = dep.Version
-			}
-		}
-	}
-	return facts{"client": "franz-go", "version": version}
-}
-
-func stop(c *command) facts {
-	cancel, ok := stops.Load(c.Target)
-	if !ok {
-		panic(fmt.Errorf("nothing to stop: %d", c.Target))
-	}
-	cancel.(context.CancelFunc)()
-	return facts{}
 }
 
 func client(c *command, more ...kgo.Opt) *kgo.Client {
@@ -192,106 +31,6 @@ func client(c *command, more ...kgo.Opt) *kgo.Client {
 	made, err := kgo.NewClient(options...)
 	must(err)
 	return made
-}
-
-// Records and their file.
-
-func records(c *command) func() *kgo.Record {
-	if n := c.Numbers; n != nil {
-		var i int64
-		return func() *kgo.Record {
-			if i == n.Count {
-				return nil
-			}
-			value := fmt.Sprintf("%s-%d", n.Prefix, i)
-			if len(value) < n.ValueBytes {
-				value += strings.Repeat(".", n.ValueBytes-len(value))
-			}
-			key := fmt.Sprintf("k%d", i%n.Keys)
-			i++
-			return &kgo.Record{Topic: n.Topic, Partition: -1, Key: []byte(key), Value: []byte(value)}
-		}
-	}
-	file, err := os.Open(c.Input)
-	must(err)
-	in := bufio.NewReaderSize(file, 1<<20)
-	return func() *kgo.Record {
-		var size [4]byte
-		if _, err := io.ReadFull(in, size[:]); err == io.EOF {
-			file.Close()
-			return nil
-		} else {
-			must(err)
-		}
-		body := make([]byte, binary.BigEndian.Uint32(size[:]))
-		_, err := io.ReadFull(in, body)
-		must(err)
-		return decode(body)
-	}
-}
-
-func decode(body []byte) *kgo.Record {
-	take := func(n int) []byte {
-		taken := body[:n:n]
-		body = body[n:]
-		return taken
-	}
-	sized := func() []byte {
-		n := int32(binary.BigEndian.Uint32(take(4)))
-		if n < 0 {
-			return nil
-		}
-		return take(int(n))
-	}
-	r := &kgo.Record{Topic: string(take(int(binary.BigEndian.Uint16(take(2)))))}
-	r.Partition = int32(binary.BigEndian.Uint32(take(4)))
-	take(8)
-	if timestamp := int64(binary.BigEndian.Uint64(take(8))); timestamp >= 0 {
-		r.Timestamp = time.UnixMilli(timestamp)
-	}
-	take(2)
-	r.Key = sized()
-	r.Value = sized()
-	count := binary.BigEndian.Uint32(take(4))
-	for range count {
-		name := string(sized())
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: sized()})
-	}
-	return r
-}
-
-func write(w *bufio.Writer, r *kgo.Record) {
-	var b []byte
-	sized := func(content []byte) {
-		if content == nil {
-			b = binary.BigEndian.AppendUint32(b, 0xffffffff)
-			return
-		}
-		b = binary.BigEndian.AppendUint32(b, uint32(len(content)))
-		b = append(b, content...)
-	}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Topic)))
-	b = append(b, r.Topic...)
-	b = binary.BigEndian.AppendUint32(b, uint32(r.Partition))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Offset))
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Timestamp.UnixMilli()))
-	b = append(b, byte(r.Attrs.TimestampType()), r.Attrs.CompressionType())
-	sized(r.Key)
-	sized(r.Value)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Headers)))
-	for _, h := range r.Headers {
-		sized(append([]byte{}, h.Key...))
-		sized(h.Value)
-	}
-	must(binary.Write(w, binary.BigEndian, uint32(len(b))))
-	_, err := w.Write(b)
-	must(err)
-}
-
-func create(path string) (*os.File, *bufio.Writer) {
-	file, err := os.Create(path)
-	must(err)
-	return file, bufio.NewWriterSize(file, 1<<20)
 }
 
 // Producing.
@@ -315,15 +54,11 @@ func produce(c *command) facts {
 		"": kgo.NoCompression(), "none": kgo.NoCompression(), "gzip": kgo.GzipCompression(),
 		"snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[c.Codec]
-	linger := 5
-	if c.LingerMs != nil {
-		linger = *c.LingerMs
-	}
 	acks := map[string]kgo.Acks{"": kgo.AllISRAcks(), "all": kgo.AllISRAcks(), "1": kgo.LeaderAck(), "0": kgo.NoAck()}[c.Acks]
 	options := []kgo.Opt{
 		kgo.RequiredAcks(acks), kgo.ProducerBatchCompression(codec), kgo.RecordPartitioner(chosen()),
 		// No RecordDeliveryTimeout: it counts from a record's own timestamp, which may be long past.
-		kgo.ProducerLinger(time.Duration(linger) * time.Millisecond),
+		kgo.ProducerLinger(c.linger()),
 		kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(3), kgo.MaxBufferedRecords(100_000),
 		kgo.ProduceRequestTimeout(10 * time.Second),
 	}
@@ -335,71 +70,50 @@ func produce(c *command) facts {
 	}
 	producer := client(c, options...)
 	defer producer.Close()
-	file, acknowledged := create(c.AcksOutput)
-	ctx, cancel := context.WithCancel(context.Background())
+	told := newAcks(c)
+	ctx, cancel := untilStopped(c)
 	defer cancel()
-	stops.Store(c.ID, cancel)
-	slots := c.Window
-	if slots == 0 {
-		slots = 100_000
-	}
-	window := make(chan struct{}, slots)
-	var (
-		lock                sync.Mutex
-		sent, acked, failed int64
-		next                = records(c)
-	)
+	next := records(c)
 	for ctx.Err() == nil {
-		record := next()
-		if record == nil {
+		r := next()
+		if r == nil {
 			break
 		}
-		window <- struct{}{}
-		index := sent
-		sent++
-		producer.Produce(context.Background(), record, func(r *kgo.Record, err error) {
-			line := binary.BigEndian.AppendUint64(nil, uint64(index))
-			partition, offset, timestamp := r.Partition, r.Offset, r.Timestamp.UnixMilli()
-			if err != nil {
-				partition, offset, timestamp = -1, -1, -1
-			}
-			if c.Acks == "0" {
-				offset = -1
-			}
-			line = binary.BigEndian.AppendUint32(line, uint32(partition))
-			line = binary.BigEndian.AppendUint64(line, uint64(offset))
-			line = binary.BigEndian.AppendUint64(line, uint64(timestamp))
-			line = binary.BigEndian.AppendUint16(line, uint16(int16(codeOf(err))))
-			lock.Lock()
-			acknowledged.Write(line)
-			if err == nil {
-				acked++
-			} else {
-				failed++
-				fmt.Fprintln(os.Stderr, "not produced:", err)
-			}
-			count := acked
-			lock.Unlock()
-			if err == nil && count%1000 == 0 {
-				event(c.ID, "acked", facts{"count": count})
-			}
-			<-window
+		index := told.next()
+		producer.Produce(context.Background(), toFranz(r), func(sent *kgo.Record, err error) {
+			told.told(index, sent.Partition, sent.Offset, sent.Timestamp.UnixMilli(), err)
 		})
 	}
 	must(producer.Flush(context.Background()))
-	must(acknowledged.Flush())
-	must(file.Close())
-	return facts{"sent": sent, "acked": acked, "failed": failed}
+	return told.close()
+}
+
+func toFranz(r *record) *kgo.Record {
+	made := &kgo.Record{Topic: r.topic, Partition: r.partition, Key: r.key, Value: r.value}
+	if r.timestamp >= 0 {
+		made.Timestamp = time.UnixMilli(r.timestamp)
+	}
+	for _, h := range r.headers {
+		made.Headers = append(made.Headers, kgo.RecordHeader{Key: h.name, Value: h.value})
+	}
+	return made
+}
+
+func ofFranz(r *kgo.Record) *record {
+	read := &record{
+		topic: r.Topic, partition: r.Partition, offset: r.Offset, timestamp: r.Timestamp.UnixMilli(),
+		timestampType: r.Attrs.TimestampType(), codec: int8(r.Attrs.CompressionType()), key: r.Key, value: r.Value,
+	}
+	for _, h := range r.Headers {
+		read.headers = append(read.headers, header{h.Key, h.Value})
+	}
+	return read
 }
 
 // Consuming.
 
 func consume(c *command) facts {
-	timeout := 60 * time.Second
-	if c.TimeoutMs > 0 {
-		timeout = time.Duration(c.TimeoutMs) * time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout())
 	defer cancel()
 	topics := c.topicNames()
 	asking := client(c)
@@ -455,7 +169,7 @@ func consume(c *command) facts {
 					return
 				}
 				if r.Offset < end {
-					write(output, r)
+					write(output, ofFranz(r))
 					count++
 				}
 				if r.Offset+1 >= end {
@@ -483,10 +197,7 @@ func changed(c *command, name string) func(context.Context, *kgo.Client, map[str
 }
 
 func group(c *command) facts {
-	session := 10 * time.Second
-	if c.SessionTimeoutMs > 0 {
-		session = time.Duration(c.SessionTimeoutMs) * time.Millisecond
-	}
+	session := c.sessionTimeout()
 	balancer := map[string]kgo.GroupBalancer{
 		"": kgo.RangeBalancer(), "range": kgo.RangeBalancer(), "roundrobin": kgo.RoundRobinBalancer(),
 		"cooperative-sticky": kgo.CooperativeStickyBalancer(),
@@ -504,9 +215,8 @@ func group(c *command) facts {
 		options = append(options, kgo.InstanceID(c.InstanceID))
 	}
 	consumer := client(c, options...)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := untilStopped(c)
 	defer cancel()
-	stops.Store(c.ID, cancel)
 	file, output := create(c.Output)
 	count := 0
 	for ctx.Err() == nil {
@@ -517,7 +227,7 @@ func group(c *command) facts {
 			}
 		})
 		fetches.EachRecord(func(r *kgo.Record) {
-			write(output, r)
+			write(output, ofFranz(r))
 			count++
 		})
 		if fetches.NumRecords() > 0 {
@@ -539,8 +249,6 @@ func group(c *command) facts {
 }
 
 // Offsets.
-
-const deadline = 30 * time.Second
 
 // admin makes a client for one command; done closes it.
 func admin(c *command) (made *kadm.Client, ctx context.Context, done func()) {

@@ -2,14 +2,14 @@
 'use strict'
 
 const fs = require('fs')
-const readline = require('readline')
 const { randomUUID } = require('crypto')
 const { Kafka, AssignerProtocol, CompressionCodecs, CompressionTypes, ConfigResourceTypes, Partitioners, logLevel } = require('kafkajs')
 const lz4 = require('lz4-napi')
 const snappy = require('snappyjs')
 const zstd = require('@bokuweb/zstd-wasm')
 
-const LOCAL_ERROR = -1000
+const { LOCAL_ERROR, stops, event, serve, records, encode, Acks } = require('./contract')
+
 const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy, lz4: CompressionTypes.LZ4, zstd: CompressionTypes.ZSTD }
 
 // KafkaJS itself brings gzip only; these are the plug-ins its users write.
@@ -36,10 +36,6 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   decompress: async (buffer) => Buffer.from(zstd.decompress(buffer, { defaultHeapSize: 1 << 24 })),
 })
 
-const stops = new Map()
-const say = (line) => fs.writeSync(1, JSON.stringify(line) + '\n')
-const event = (id, name, facts) => say({ id, event: name, ...facts })
-
 function codeOf(error) {
   for (let e = error; e; e = e.cause || (e.errors && e.errors[0])) {
     if (typeof e.code === 'number' && e.code > 0) return e.code
@@ -57,82 +53,21 @@ function kafka(command) {
   })
 }
 
-// Records and their file.
-
-function* numbers({ topic, prefix, count, keys, value_bytes }) {
-  for (let i = 0; i < count; i++) {
-    yield { topic, partition: -1, timestamp: -1, key: Buffer.from(`k${i % keys}`), value: Buffer.from(`${prefix}-${i}`.padEnd(value_bytes, '.')), headers: {} }
+// A name that comes twice is a list; KafkaJS has no other order than that of first mention.
+function toHeaders(pairs) {
+  const headers = {}
+  for (const [name, value] of pairs) {
+    if (name in headers) headers[name] = [].concat(headers[name], [value])
+    else headers[name] = value
   }
+  return headers
 }
 
-function* recordsOf(path) {
-  const file = fs.openSync(path)
-  const size = Buffer.alloc(4)
-  while (fs.readSync(file, size, 0, 4, null) === 4) {
-    const body = Buffer.alloc(size.readUInt32BE())
-    fs.readSync(file, body, 0, body.length, null)
-    yield decode(body)
-  }
-  fs.closeSync(file)
-}
-
-function decode(body) {
-  let at = 0
-  const bytes = () => {
-    const length = body.readInt32BE(at)
-    at += 4
-    if (length < 0) return null
-    at += length
-    return body.subarray(at - length, at)
-  }
-  const length = body.readInt16BE(0)
-  const record = {
-    topic: body.toString('utf8', 2, 2 + length),
-    partition: body.readInt32BE(2 + length),
-    timestamp: Number(body.readBigInt64BE(14 + length)),
-    headers: {},
-  }
-  at = 24 + length
-  record.key = bytes()
-  record.value = bytes()
-  const count = body.readInt32BE(at)
-  at += 4
-  for (let i = 0; i < count; i++) {
-    const name = bytes().toString()
-    const value = bytes()
-    // A name that comes twice is a list; KafkaJS has no other order than that of first mention.
-    if (name in record.headers) record.headers[name] = [].concat(record.headers[name], [value])
-    else record.headers[name] = value
-  }
-  return record
-}
-
-const sized = (bytes) => {
-  const length = Buffer.alloc(4)
-  length.writeInt32BE(bytes === null ? -1 : bytes.length)
-  return bytes === null ? [length] : [length, bytes]
-}
-
-function encode(topic, partition, message) {
-  const name = Buffer.from(topic)
-  const head = Buffer.alloc(24 + name.length)
-  head.writeInt16BE(name.length)
-  name.copy(head, 2)
-  head.writeInt32BE(partition, 2 + name.length)
-  head.writeBigInt64BE(BigInt(message.offset), 6 + name.length)
-  head.writeBigInt64BE(BigInt(message.timestamp), 14 + name.length)
-  head.writeInt8(-1, 22 + name.length)
-  head.writeInt8(-1, 23 + name.length)
-  const headers = Object.entries(message.headers || {}).flatMap(([header, value]) =>
-    (Array.isArray(value) ? value : [value]).map((one) => [header, one === undefined ? null : one]))
-  const count = Buffer.alloc(4)
-  count.writeInt32BE(headers.length)
-  const parts = [head, ...sized(message.key), ...sized(message.value), count]
-  for (const [header, value] of headers) parts.push(...sized(Buffer.from(header)), ...sized(value))
-  const size = Buffer.alloc(4)
-  size.writeUInt32BE(parts.reduce((sum, part) => sum + part.length, 0))
-  return Buffer.concat([size, ...parts])
-}
+const toRecord = (message) => ({
+  ...message,
+  headers: Object.entries(message.headers || {}).flatMap(([header, value]) =>
+    (Array.isArray(value) ? value : [value]).map((one) => [header, one === undefined ? null : one])),
+})
 
 // Producing.
 
@@ -145,32 +80,22 @@ async function produce(command) {
     createPartitioner: () => (args) => (args.message.chosen = inner(args)),
   })
   const acks = { 0: 0, 1: 1, all: -1 }[command.acks || 'all']
-  const out = fs.openSync(command.acks_output, 'w')
-  const counts = { sent: 0, acked: 0, failed: 0 }
+  const told = new Acks(command)
   let stopped = false
   stops.set(command.id, () => (stopped = true))
   await producer.connect()
 
-  const tell = (index, partition, offset, timestamp, code) => {
-    const ack = Buffer.alloc(30)
-    ack.writeBigInt64BE(BigInt(index), 0)
-    ack.writeInt32BE(partition, 8)
-    ack.writeBigInt64BE(BigInt(offset), 12)
-    ack.writeBigInt64BE(BigInt(timestamp), 20)
-    ack.writeInt16BE(code, 28)
-    return ack
-  }
   const send = async (chunk) => {
     const topics = new Map()
     for (const { record, index } of chunk) {
-      const message = { key: record.key, value: record.value, headers: record.headers, index }
+      const message = { key: record.key, value: record.value, headers: toHeaders(record.headers), index }
       if (record.partition >= 0) message.partition = record.partition
       if (record.timestamp >= 0) message.timestamp = String(record.timestamp)
       if (!topics.has(record.topic)) topics.set(record.topic, [])
       topics.get(record.topic).push(message)
     }
-    const lines = []
     try {
+      const lines = []
       const topicMessages = [...topics].map(([topic, messages]) => ({ topic, messages }))
       const answer = await producer.sendBatch({ acks, compression: CODECS[command.codec || 'none'], timeout: 10000, topicMessages })
       const next = new Map(answer.map((p) => [`${p.topicName}/${p.partition}`, BigInt(p.baseOffset)]))
@@ -179,23 +104,19 @@ async function produce(command) {
           const where = `${topic}/${message.chosen}`
           const offset = next.has(where) ? next.get(where) : -1n
           if (offset >= 0n) next.set(where, offset + 1n)
-          lines.push(tell(message.index, message.chosen, offset, -1, 0))
+          lines.push(told.line(message.index, message.chosen, offset, -1, 0))
         }
       }
-      const before = counts.acked
-      counts.acked += chunk.length
-      if (Math.floor(before / 1000) < Math.floor(counts.acked / 1000)) event(command.id, 'acked', { count: counts.acked })
+      told.acked(lines)
     } catch (error) {
       process.stderr.write(`${error}\n`)
-      for (const { index } of chunk) lines.push(tell(index, -1, -1, -1, codeOf(error)))
-      counts.failed += chunk.length
+      told.refused(chunk.map(({ index }) => index), codeOf(error))
     }
-    fs.writeSync(out, Buffer.concat(lines))
   }
 
   let chunk = []
   let bytes = 0
-  for (const record of command.numbers ? numbers(command.numbers) : recordsOf(command.input)) {
+  for (const record of records(command)) {
     if (stopped) break
     const size = (record.key ? record.key.length : 0) + (record.value ? record.value.length : 0) + 100
     if (chunk.length > 0 && (chunk.length >= 1000 || bytes + size > (command.batch_bytes || 262144))) {
@@ -203,13 +124,12 @@ async function produce(command) {
       chunk = []
       bytes = 0
     }
-    chunk.push({ record, index: counts.sent++ })
+    chunk.push({ record, index: told.counts.sent++ })
     bytes += size
   }
   if (chunk.length > 0) await send(chunk)
   await producer.disconnect()
-  fs.closeSync(out)
-  return counts
+  return told.close()
 }
 
 // Consuming.
@@ -240,13 +160,13 @@ async function consume(command) {
     }
   })
   const out = fs.openSync(command.output, 'w')
-  let records = 0
+  let count = 0
   if (left.size > 0) {
     const consumer = kafka(command).consumer({ groupId: `consume-${randomUUID()}`, maxWaitTimeInMs: 100, maxBytesPerPartition: 4194304 })
     await consumer.connect()
     await consumer.subscribe({ topics: command.topics, fromBeginning: true })
     await new Promise((done, failed) => {
-      const timer = setTimeout(() => failed(new Error(`timed out after ${records} records, unread: ${[...left.keys()]}`)), command.timeout_ms || 60000)
+      const timer = setTimeout(() => failed(new Error(`timed out after ${count} records, unread: ${[...left.keys()]}`)), command.timeout_ms || 60000)
       const finish = () => { clearTimeout(timer); done() }
       consumer.on(consumer.events.CRASH, ({ payload }) => { clearTimeout(timer); failed(payload.error) })
       consumer.run({
@@ -256,8 +176,8 @@ async function consume(command) {
           if (!left.has(where)) return
           const end = left.get(where)
           const wanted = batch.messages.filter((message) => BigInt(message.offset) < end)
-          fs.writeSync(out, Buffer.concat(wanted.map((message) => encode(batch.topic, batch.partition, message))))
-          records += wanted.length
+          fs.writeSync(out, Buffer.concat(wanted.map((message) => encode(batch.topic, batch.partition, toRecord(message)))))
+          count += wanted.length
           if (BigInt(batch.lastOffset()) + 1n >= end) left.delete(where)
           if (left.size === 0) finish()
         },
@@ -266,7 +186,7 @@ async function consume(command) {
     }).finally(() => consumer.disconnect())
   }
   fs.closeSync(out)
-  return { records }
+  return { records: count }
 }
 
 // KafkaJS names its assigner as nobody else does; in a mixed group all members must share a name.
@@ -317,7 +237,7 @@ async function group(command) {
     retry: { initialRetryTime: 100, maxRetryTime: 500, retries: 1000 },
   })
   const out = fs.openSync(command.output, 'w')
-  let records = 0
+  let count = 0
   let owned = []
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     event(command.id, 'revoked', { partitions: owned })
@@ -334,9 +254,9 @@ async function group(command) {
     autoCommit: false,
     partitionsConsumedConcurrently: 1,
     eachBatch: async ({ batch, heartbeat }) => {
-      fs.writeSync(out, Buffer.concat(batch.messages.map((message) => encode(batch.topic, batch.partition, message))))
-      records += batch.messages.length
-      event(command.id, 'received', { count: records })
+      fs.writeSync(out, Buffer.concat(batch.messages.map((message) => encode(batch.topic, batch.partition, toRecord(message)))))
+      count += batch.messages.length
+      event(command.id, 'received', { count })
       if (command.commit !== false) {
         const offset = String(BigInt(batch.lastOffset()) + 1n)
         try {
@@ -352,7 +272,7 @@ async function group(command) {
   await stopped
   await consumer.disconnect()
   fs.closeSync(out)
-  return { records }
+  return { records: count }
 }
 
 // Offsets.
@@ -479,26 +399,6 @@ async function describe_cluster(command) {
 
 const hello = async () => ({ client: 'kafkajs', version: require('kafkajs/package.json').version })
 
-async function stop(command) {
-  const stopping = stops.get(command.target)
-  if (!stopping) throw new Error(`nothing to stop: ${command.target}`)
-  stopping()
-  return {}
-}
+const OPS = { hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster }
 
-const OPS = { hello, produce, consume, group, stop, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster }
-
-async function answer(command) {
-  try {
-    say({ id: command.id, ok: await OPS[command.op](command) })
-  } catch (error) {
-    if (codeOf(error) === LOCAL_ERROR) process.stderr.write(`${error.stack}\n`)
-    say({ id: command.id, error: { code: codeOf(error), message: String(error) } })
-  }
-}
-
-zstd.init().then(() => {
-  const commands = readline.createInterface({ input: process.stdin })
-  commands.on('line', (line) => answer(JSON.parse(line)))
-  commands.on('close', () => process.exit(0))
-})
+zstd.init().then(() => serve(OPS, codeOf))
