@@ -17,7 +17,8 @@ use super::validate::{BatchError, BatchLimits, TimestampRule, ValidatedBatch, va
 pub struct Target {
     /// The codec; `None` for `uncompressed`.
     pub codec: Codec,
-    /// `compression.gzip.level` or `compression.zstd.level`; the codec's default without.
+    /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`; the codec's
+    /// default without.
     pub level: Option<i32>,
 }
 

@@ -2,10 +2,13 @@
 //!
 //! The frame layer is ours, over `lz4_flex`'s blocks, for two reasons: a block's buffer follows
 //! the compressed bytes and not the 4 MiB the frame may declare, and the validator can tell linked
-//! blocks, which librdkafka reads but Java's consumers do not.
+//! blocks, which librdkafka reads but Java's consumers do not. The C library compresses blocks of
+//! the levels that `lz4_flex` has not; it never reads what comes from outside.
 
 use std::hash::Hasher;
+use std::ops::RangeInclusive;
 
+use ::lz4::block::CompressionMode;
 use twox_hash::XxHash32;
 
 use super::{Chunks, Codec, CompressError, DecompressError};
@@ -211,7 +214,13 @@ fn descriptor_check(descriptor: &[u8]) -> u8 {
     check
 }
 
-pub(super) fn compress(content: &[u8]) -> Result<Vec<u8>, CompressError> {
+/// The default of `compression.lz4.level`: for Kafka, the fast compressor.
+const LEVEL_DEFAULT: i32 = 9;
+const LEVELS: RangeInclusive<i32> = 1..=17;
+
+/// Any other level is the high compressor's, as in Kafka.
+pub(super) fn compress(content: &[u8], level: Option<i32>) -> Result<Vec<u8>, CompressError> {
+    let level = level.filter(|level| *level != LEVEL_DEFAULT && LEVELS.contains(level));
     let failed = CompressError::Encoder { codec: CODEC };
     let mut stream = Vec::with_capacity(content.len() / 2 + 64);
     put_u32(&mut stream, MAGIC);
@@ -220,7 +229,14 @@ pub(super) fn compress(content: &[u8]) -> Result<Vec<u8>, CompressError> {
     stream.push(descriptor_check(&descriptor));
     let mut block = vec![0; lz4_flex::block::get_maximum_output_size(content.len().min(BLOCK))];
     for piece in content.chunks(BLOCK) {
-        let length = lz4_flex::block::compress_into(piece, &mut block).map_err(|_| failed)?;
+        let length = match level {
+            None => lz4_flex::block::compress_into(piece, &mut block).map_err(|_| failed)?,
+            Some(level) => {
+                let mode = CompressionMode::HIGHCOMPRESSION(level);
+                ::lz4::block::compress_to_buffer(piece, Some(mode), false, &mut block)
+                    .map_err(|_| failed)?
+            }
+        };
         let (bytes, flag) = match block.get(..length) {
             Some(block) if length < piece.len() => (block, 0),
             Some(_) | None => (piece, UNCOMPRESSED_BIT),

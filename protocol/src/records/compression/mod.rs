@@ -130,8 +130,8 @@ impl Codec {
     }
 }
 
-/// Compresses `content`. The level counts for gzip (1–9) and zstd (as its library has it); without
-/// one, or outside its range, the codec's default is taken.
+/// Compresses `content`. The level counts for gzip (1–9), lz4 (1–17) and zstd (as its library has
+/// it); without one, or outside its range, the codec's default is taken.
 ///
 /// # Errors
 /// When the codec cannot represent the content.
@@ -144,7 +144,7 @@ pub fn compress(
         Codec::None => Ok(content.to_vec()),
         Codec::Gzip => gzip::compress(content, level),
         Codec::Snappy => snappy::compress(content),
-        Codec::Lz4 => lz4::compress(content),
+        Codec::Lz4 => lz4::compress(content, level),
         Codec::Zstd => zstd::compress(content, level),
     }
 }

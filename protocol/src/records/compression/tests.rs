@@ -311,3 +311,27 @@ proptest! {
         }
     }
 }
+
+/// `compression.*.level` must do something: what a level costs in time it gives back in bytes.
+#[test]
+fn higher_levels_give_fewer_bytes() {
+    let words = ["broker", "partition", "offset", "leader", "epoch", "record", "batch", "topic"];
+    let text = |n: usize| words[(n * n + n / 7) % words.len()];
+    let content: String = (0..20_000).map(|n| format!("{}-{} ", text(n), n % 977)).collect();
+    let size = |codec, level| {
+        let stream = compress(codec, level, content.as_bytes()).unwrap();
+        let back = decompress(codec, &stream, content.len()).unwrap();
+        assert!(back == content.as_bytes(), "{codec:?} {level:?}");
+        stream.len()
+    };
+    for (codec, low, high) in [(Codec::Gzip, 1, 9), (Codec::Lz4, 3, 12), (Codec::Zstd, 1, 19)] {
+        let (large, small) = (size(codec, Some(low)), size(codec, Some(high)));
+        assert!(small < large, "{codec:?}: {small} bytes at {high}, {large} at {low}");
+    }
+    // Kafka's default level of lz4 is the fast compressor's.
+    assert_eq!(size(Codec::Lz4, Some(9)), size(Codec::Lz4, None));
+    assert!(size(Codec::Lz4, Some(10)) < size(Codec::Lz4, Some(9)));
+    for level in 1..=17 {
+        assert!(size(Codec::Lz4, Some(level)) < content.len());
+    }
+}
