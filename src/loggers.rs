@@ -11,17 +11,18 @@ use std::sync::{Mutex, PoisonError};
 pub const ROOT: &str = "root";
 
 /// Names that levels can be set of, [`ROOT`] apart: the parts of the broker, by the beginnings of
-/// their log targets.
+/// their log targets. Kafka's tools take letters, digits, dots, dashes and underscores only, so
+/// `braid.store` stands for what `braid::store` logs.
 const NAMES: &[&str] = &[
     "braid",
-    "braid::api",
-    "braid::config",
-    "braid::group",
-    "braid::node",
-    "braid::partition",
-    "braid::reconcile",
-    "braid::server",
-    "braid::store",
+    "braid.api",
+    "braid.config",
+    "braid.group",
+    "braid.node",
+    "braid.partition",
+    "braid.reconcile",
+    "braid.server",
+    "braid.store",
     "braid_base",
     "braid_protocol",
     "braid_raft",
@@ -146,7 +147,7 @@ impl Loggers {
         for (name, level) in &*set {
             let _grows = match *name {
                 ROOT => write!(filter, ",{}", level.directive()),
-                name => write!(filter, ",{name}={}", level.directive()),
+                name => write!(filter, ",{}={}", target(name), level.directive()),
             };
         }
         (self.install)(&filter);
@@ -154,12 +155,13 @@ impl Loggers {
 
     /// The longest name that the logger's begins with decides; what was set later is stronger.
     fn level(&self, name: &str, set: &BTreeMap<&'static str, Level>) -> Level {
-        let named = |target: &str| target.is_empty() || (name != ROOT && name.starts_with(target));
+        let own = target(name);
         let start = self.start.split(',').filter_map(directive);
-        let later = set.iter().map(|(name, level)| (if *name == ROOT { "" } else { name }, *level));
+        let start = start.map(|(target, level)| (target.to_owned(), level));
+        let later = set.iter().map(|(name, level)| (target(name), *level));
         start
             .chain(later)
-            .filter(|(target, _)| named(target))
+            .filter(|(target, _)| own.starts_with(target.as_str()))
             .max_by_key(|(target, _)| target.len())
             .map_or(Level::Error, |(_, level)| level)
     }
@@ -170,6 +172,11 @@ impl Default for Loggers {
     fn default() -> Self {
         Self::new("info", Box::new(|_| ()))
     }
+}
+
+/// What a logger's targets begin with: nothing for the root.
+fn target(name: &str) -> String {
+    if name == ROOT { String::new() } else { name.replace('.', "::") }
 }
 
 /// Target and level of one directive; those that look at spans say nothing of a logger.
@@ -204,15 +211,15 @@ mod tests {
         let seen = Arc::clone(&installed);
         let install = Box::new(move |filter: &str| filter.clone_into(&mut seen.lock().unwrap()));
         let loggers = Loggers::new("info,openraft=warn,x[span]=trace", install);
-        assert_eq!((level(&loggers, "root"), level(&loggers, "braid::store")), ("INFO", "INFO"));
+        assert_eq!((level(&loggers, "root"), level(&loggers, "braid.store")), ("INFO", "INFO"));
         assert_eq!(level(&loggers, "openraft"), "WARN");
-        loggers.change([("braid", Some(Level::Debug)), ("braid::store", Some(Level::Fatal))]);
-        assert_eq!(level(&loggers, "braid::api"), "DEBUG");
-        assert_eq!((level(&loggers, "braid::store"), level(&loggers, "root")), ("FATAL", "INFO"));
+        loggers.change([("braid", Some(Level::Debug)), ("braid.store", Some(Level::Fatal))]);
+        assert_eq!(level(&loggers, "braid.api"), "DEBUG");
+        assert_eq!((level(&loggers, "braid.store"), level(&loggers, "root")), ("FATAL", "INFO"));
         let filter = "info,openraft=warn,x[span]=trace,braid=debug,braid::store=off";
         assert_eq!(*installed.lock().unwrap(), filter);
-        loggers.change([("braid::store", None), ("root", Some(Level::Error))]);
-        assert_eq!((level(&loggers, "braid::store"), level(&loggers, "root")), ("DEBUG", "ERROR"));
+        loggers.change([("braid.store", None), ("root", Some(Level::Error))]);
+        assert_eq!((level(&loggers, "braid.store"), level(&loggers, "root")), ("DEBUG", "ERROR"));
         let filter = "info,openraft=warn,x[span]=trace,braid=debug,error";
         assert_eq!(*installed.lock().unwrap(), filter);
     }

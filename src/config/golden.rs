@@ -145,7 +145,7 @@ fn reference() -> String {
          one listener (`listener.name.…`).\n\
          \n\
          Log levels are BROKER_LOGGER resources, as in Kafka: `kafka-configs.sh --entity-type\n\
-         broker-loggers --entity-name 1 --alter --add-config braid::store=DEBUG`. They hold until the\n\
+         broker-loggers --entity-name 1 --alter --add-config braid.store=DEBUG`. They hold until the\n\
          process ends; `BRAID_LOG` says what it starts with.\n\
          \n\
          ## Broker keys\n",

@@ -11,6 +11,7 @@ mod acks;
 mod admin;
 mod commits;
 mod crashes;
+mod dynamic;
 mod groups;
 mod real_data;
 mod round_trip;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     admin::add(&mut suite);
     commits::add(&mut suite);
     groups::add(&mut suite);
+    dynamic::add(&mut suite);
     crashes::add(&mut suite);
     real_data::add(&mut suite);
     suite.main()

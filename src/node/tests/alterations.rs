@@ -321,7 +321,7 @@ async fn a_wrong_change_of_a_broker_is_refused_in_kafkas_words_and_changes_nothi
 #[tokio::test(start_paused = true)]
 async fn levels_of_loggers_are_told_and_changed() {
     let (_world, mut client) = world_with_topic().await;
-    let logger = "braid::store";
+    let logger = "braid.store";
     assert_eq!(told(&mut client, LOGGER, "1", logger).await, some("INFO", 6, &[]));
     let set = [(logger, SET, Some("TRACE")), ("root", SET, Some("FATAL"))];
     assert_eq!(alter(&mut client, LOGGER, "1", &set).await, (0, String::new()));
