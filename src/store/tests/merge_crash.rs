@@ -93,7 +93,7 @@ fn life(fs: &SimFs, acked: &mut Acked) -> Result<(), Stopped> {
     for number in 0..24 {
         round(&store, number, acked)?;
         if number % 8 == 7 {
-            log.clean()?;
+            log.clean(NOW_MS, &[], LIMITS)?;
         }
         if number == 16 {
             log.set_log_start(LONG, Offset(10)).map_err(|_| Stopped)?;
@@ -101,7 +101,7 @@ fn life(fs: &SimFs, acked: &mut Acked) -> Result<(), Stopped> {
             acked.log_start = 10;
         }
     }
-    log.clean()?;
+    log.clean(NOW_MS, &[], LIMITS)?;
     store.maintain()?;
     Ok(store.close()?)
 }
@@ -134,7 +134,7 @@ fn check_life(fs: &SimFs, acked: Acked, what: &str) {
         fs.list(&sim_dir()).unwrap().into_iter().map(|entry| entry.name).collect();
     assert!(!names.iter().any(|name| name.ends_with(".new")), "{what}: {names:?}");
     // And the work goes on: merged again, appended to, and still the same.
-    log.clean().unwrap_or_else(|error| panic!("{what}: {error}"));
+    log.clean(NOW_MS, &[], LIMITS).unwrap_or_else(|error| panic!("{what}: {error}"));
     read_right(&log);
     append(&log, LONG.0, RECORDS, &body(offsets.next.0)).unwrap();
     write_all(&store);
@@ -192,7 +192,7 @@ fn a_cut_in_the_recovery_from_a_cut_loses_nothing_either() {
             let again = fs.operations() + offset;
             fs.cut_at(again);
             let recovered = try_open(&fs).map_err(|_| Stopped).and_then(|store| {
-                store.handle().clean()?;
+                store.handle().clean(NOW_MS, &[], LIMITS)?;
                 Ok(store.close()?)
             });
             second_cuts += u64::from(recovered.is_err());
