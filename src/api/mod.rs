@@ -19,6 +19,7 @@ use braid_protocol::produce::Walk;
 use braid_protocol::request::DecodeError;
 use braid_protocol::{ApiKey, Request, RequestHeader, Response, request, response};
 use braid_raft::MetadataNode;
+use braid_raft::image::MetadataImage;
 
 use crate::config::{Config, LiveConfig};
 use crate::env::Env;
@@ -184,15 +185,16 @@ impl Reply {
     }
 }
 
-/// When a run of requests was read: taken once for all of them.
-#[derive(Debug, Clone, Copy)]
+/// What holds while a run of requests is taken: asked for once for all of them.
+#[derive(Debug)]
 pub(crate) struct Moment {
     pub(crate) wall_ms: i64,
+    pub(crate) image: Arc<MetadataImage>,
 }
 
 impl Moment {
     pub(crate) fn of(broker: &Broker) -> Self {
-        Self { wall_ms: broker.env.clock.wall_ms() }
+        Self { wall_ms: broker.env.clock.wall_ms(), image: broker.metadata.image() }
     }
 }
 
@@ -220,7 +222,7 @@ pub(crate) fn appends(frame: &[u8]) -> bool {
 pub(crate) fn accept_produce(
     broker: &Broker,
     caller: &Caller,
-    now: Moment,
+    now: &Moment,
     frame: &[u8],
     answers: &mut BytesMut,
 ) -> Result<Option<Accepted>, CloseReason> {
@@ -238,7 +240,7 @@ pub(crate) fn accept_produce(
         refusal::tell_request(broker, caller, &head.to_header(), None, error);
     })?;
     let found = if may_be_heavy {
-        match heavy_produce::look(broker, &now, &head) {
+        match heavy_produce::look(broker, now, &head) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(error) => return Err(produce::malformed(version, &error)),
@@ -246,7 +248,7 @@ pub(crate) fn accept_produce(
     } else {
         Vec::new()
     };
-    produce::submit(broker, caller, &now, &head, found, answers).map(Some)
+    produce::submit(broker, caller, now, &head, found, answers).map(Some)
 }
 
 /// Takes a produce that [`accept_produce`] found too heavy for where it runs.

@@ -60,7 +60,7 @@ pub(crate) fn submit<'a>(
         acks: head.acks,
         allow_zstd: feature::produce_has_zstd(version),
         refused: refusal_of_all(&head),
-        now_ms: now.wall_ms,
+        now,
         end: Position(0),
         failed: false,
         found: found.into_iter(),
@@ -116,7 +116,7 @@ struct Appending<'a> {
     acks: i16,
     allow_zstd: bool,
     refused: Option<(ErrorCode, &'static str)>,
-    now_ms: i64,
+    now: &'a Moment,
     end: Position,
     failed: bool,
     found: std::vec::IntoIter<Found<'a>>,
@@ -129,13 +129,12 @@ impl<'a> Appending<'a> {
         mut walk: Walk<'a>,
         answer: &mut ProduceAnswer<'_>,
     ) -> Result<(), BodyError> {
-        let image = self.broker.metadata.image();
         for _ in 0..topics {
             let (key, partitions) = walk.topic()?;
             answer.topic(key, partitions);
             let topic = match key {
-                TopicKey::Id(id) => image.topic_by_id(TopicId(id)),
-                TopicKey::Name(name) => image.topic(name),
+                TopicKey::Id(id) => self.now.image.topic_by_id(TopicId(id)),
+                TopicKey::Name(name) => self.now.image.topic(name),
             };
             let settings = topic.map(|topic| self.broker.topic_settings.of(topic));
             let found = match (topic, settings.as_deref()) {
@@ -184,7 +183,7 @@ impl<'a> Appending<'a> {
         }
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
         let batch = checked
-            .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now_ms))
+            .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now.wall_ms))
             .map_err(|error| batch_refused(&error))?;
         if batch.header.is_transactional() {
             let why = "Transactions are not served by this version of Braid.";
@@ -193,7 +192,7 @@ impl<'a> Appending<'a> {
         let appended = self
             .broker
             .partitions
-            .append(self.now_ms, partition.queue, &batch.batch, &batch.header)
+            .append(self.now.wall_ms, partition.queue, &batch.batch, &batch.header)
             .map_err(|error| refused_because(append_code(&error), error.to_string()))?;
         self.end = self.end.max(appended.end);
         let log_append_time_ms =

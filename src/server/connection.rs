@@ -244,7 +244,7 @@ impl Connection {
                 }
                 FrameState::TooLarge(_) | FrameState::Negative(_) => {}
             }
-            let now = *now.get_or_insert_with(|| self.moment());
+            let now = now.get_or_insert_with(|| self.moment());
             match self.accept_frame(limit, now) {
                 Ok(accepted) => self.line.extend(accepted),
                 Err(ended) => self.last_word = Some(ended),
@@ -267,7 +267,7 @@ impl Connection {
         !api::appends(content) || self.broker.partitions.has_room(size_bytes)
     }
 
-    fn accept_frame(&mut self, limit: usize, now: Moment) -> Result<Option<Accepted>, Ended> {
+    fn accept_frame(&mut self, limit: usize, now: &Moment) -> Result<Option<Accepted>, Ended> {
         let Self { broker, caller, buffer, answers, .. } = self;
         let Some(content) = frame::content(buffer, limit)? else { return Ok(None) };
         let size_bytes = content.len();

@@ -37,6 +37,9 @@ pub struct Refusal {
     pub record_errors: Vec<(i32, String)>,
 }
 
+/// The numbers that an answer gives for each partition.
+const FIXED_BYTES: usize = 4 + 2 + 8 + 8 + 8;
+
 /// What an answer of a version has.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
@@ -115,13 +118,15 @@ impl<'a> ProduceAnswer<'a> {
             Ok(stored) => (ErrorCode::NONE, stored),
             Err(refusal) => (refusal.code, failed),
         };
-        self.out.put_i32(index);
-        self.out.put_i16(known(code, self.version).0);
-        self.out.put_i64(stored.base_offset);
-        self.out.put_i64(stored.log_append_time_ms);
-        if self.layout.log_start {
-            self.out.put_i64(stored.log_start_offset);
-        }
+        let mut fixed = [0; FIXED_BYTES];
+        let mut rest = &mut fixed[..];
+        rest.put_i32(index);
+        rest.put_i16(known(code, self.version).0);
+        rest.put_i64(stored.base_offset);
+        rest.put_i64(stored.log_append_time_ms);
+        rest.put_i64(stored.log_start_offset);
+        let left_out = if self.layout.log_start { 0 } else { 8 };
+        self.out.put_slice(fixed.get(..FIXED_BYTES - left_out).unwrap_or_default());
         if self.layout.record_errors {
             let said = self.details(outcome.err());
             self.note(said);
