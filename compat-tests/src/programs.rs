@@ -70,7 +70,7 @@ impl Program {
             }
             Program::Load => {
                 "kafka-producer-perf-test, kafka-consumer-perf-test, kafka-e2e-latency, kafka-verifiable-producer, \
-                 kafka-verifiable-consumer"
+                 kafka-verifiable-consumer, ClientCompatibilityTest"
             }
             Program::Refusals => "kafka-acls, kafka-transactions",
             Program::Streams => "Kafka Streams",
@@ -103,7 +103,7 @@ impl Program {
                 "sizes; elections; reassignment generated, executed, verified, listed and cancelled"
             }
             Program::Cluster => "every read, and the refusals of unregister and upgrade",
-            Program::Load => "all records arrive",
+            Program::Load => "all records arrive, and every feature is found",
             Program::Refusals => {
                 "security is disabled; producers of a partition; no open transaction; what is not built is refused by the client"
             }

@@ -1,9 +1,10 @@
 //! ElectLeaders v0–2: there is one broker, and it leads everything already.
 //! Errors: ELECTION_NOT_NEEDED, UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST for an unknown kind of
-//! election. Asked about all partitions the answer is empty: only those that need one are told.
+//! election. Asked about all partitions it names every topic and no partition, as Kafka does: only
+//! those that need an election are told.
 
 use braid_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
-use braid_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use braid_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse, TopicName};
 use braid_protocol::{ErrorCode, StrBytes};
 use braid_raft::image::TopicImage;
 
@@ -19,9 +20,12 @@ pub(crate) fn handle(broker: &Broker, request: ElectLeadersRequest) -> ElectLead
         return answer.with_error_code(ErrorCode::INVALID_REQUEST.0);
     }
     let image = broker.metadata.image();
-    let results = request
-        .topic_partitions
-        .unwrap_or_default()
+    let Some(asked) = request.topic_partitions else {
+        let topics = image.topics().iter().map(|topic| TopicName(text(&topic.name)));
+        let results = topics.map(|name| ReplicaElectionResult::default().with_topic(name));
+        return answer.with_replica_election_results(results.collect());
+    };
+    let results = asked
         .into_iter()
         .map(|asked| {
             let topic = image.topic(&asked.topic).map(AsRef::as_ref);

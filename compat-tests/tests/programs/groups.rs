@@ -136,6 +136,14 @@ fn moved(world: &World) -> Result<()> {
 
     run(server, TOOL, &["--list", "--type"], "")?.has(&[name, "Classic"])?;
     run(server, TOOL, &["--describe", "--state", "--group", name], "")?.has(&["Empty"])?;
+    run(server, TOOL, &["--describe", "--state", "--all-groups"], "")?.has(&[name])?;
+    run(
+        server,
+        TOOL,
+        &["--reset-offsets", "--all-groups", "--all-topics", "--to-current", "--dry-run"],
+        "",
+    )?
+    .has(&[name])?;
     run(server, "GroupsCommand", &["--list", "--group-type", "classic"], "")?.has(&[name])?;
     let said = run(server, "GroupsCommand", &["--list", "--share"], "")?;
     ensure!(!said.out.contains(name), "{said:?}");
@@ -149,6 +157,6 @@ fn moved(world: &World) -> Result<()> {
     delete(&["--delete"])?.has(&["('tool.moved') was successful"])?;
     delete(&["--delete"])?.has(&["GroupIdNotFoundException: The group id does not exist."])?;
     delete(&["--describe"])?.has(&["GroupIdNotFoundException: Group tool.moved not found."])?;
-    world.ran(Program::Groups, 2 * forms.len() + 12);
+    world.ran(Program::Groups, 2 * forms.len() + 14);
     Ok(())
 }

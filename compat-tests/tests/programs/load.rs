@@ -11,6 +11,7 @@ use serde_json::Value;
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("load::all_of_it_arrives", load);
     suite.add("load::verifiable_clients_agree", verifiable);
+    suite.add("load::the_compatibility_test_finds_every_feature", compatibility);
 }
 
 fn load(world: &World) -> Result<()> {
@@ -75,5 +76,28 @@ fn verifiable(world: &World) -> Result<()> {
         ensure!(committed.last().is_some_and(|event| event["success"] == true), "{said:?}");
     }
     world.ran(Program::Load, 3);
+    Ok(())
+}
+
+/// What Kafka's system tests hold old and new brokers against.
+fn compatibility(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.compatibility";
+    run(server, "TopicCommand", &["--create", "--topic", topic, "--partitions", "1"], "")?;
+    let features = [
+        ("--offsets-for-times-supported", "true"),
+        ("--cluster-id-supported", "true"),
+        // Of brokers before KIP-74, which did not return a record larger than the client asked for.
+        ("--expect-record-too-large-exception", "false"),
+        ("--create-topics-supported", "true"),
+        ("--describe-acls-supported", "true"),
+        ("--describe-configs-supported", "true"),
+        ("--idempotent-producer-supported", "true"),
+        ("--num-cluster-nodes", "1"),
+    ];
+    let features = features.iter().flat_map(|(feature, value)| [*feature, *value]);
+    let arguments: Vec<&str> = ["--topic", topic].into_iter().chain(features).collect();
+    run(server, "ClientCompatibilityTest", &arguments, "")?.has(&["SUCCESS."])?;
+    world.ran(Program::Load, 8);
     Ok(())
 }
