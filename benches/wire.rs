@@ -80,7 +80,7 @@ fn produce(batch: &[u8]) -> Bytes {
         out.put_u8((length & 0x7f) as u8 | 0x80);
         length >>= 7;
     }
-    out.put_u8(length as u8);
+    out.put_u8((length & 0x7f) as u8);
     out.put_slice(batch);
     out.put_slice(&[0, 0, 0]);
     out.freeze()
