@@ -179,7 +179,7 @@ async fn bent_requests_from_all_sides_disturb_nobody() {
     let address = node.addresses()[0].to_string();
     let mut tasks = tokio::task::JoinSet::new();
     let frames: usize =
-        std::env::var(BENT_FRAMES).map_or(6_400, |frames| frames.parse().expect("a number"));
+        std::env::var(BENT_FRAMES).map_or(100_000, |frames| frames.parse().expect("a number"));
     for seed in 0..CLIENTS as u64 {
         let (machine, address) = (Arc::clone(&machine), address.clone());
         tasks.spawn(async move {

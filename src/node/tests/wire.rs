@@ -12,10 +12,10 @@ use super::ask::{batch, fetch, produce, produce_all, produced, text};
 use super::client::{Client, decoded, frame_of, raw_frame};
 use super::world::World;
 
-/// Decodes an answer by its API, whole.
 /// Layouts that the generated codec does not know; tested where they are written.
 const BY_HAND: [(ApiKey, i16); 2] = [(ApiKey::DeleteGroups, 3), (ApiKey::DescribeLogDirs, 5)];
 
+/// Decodes an answer by its API, whole.
 fn decode_any(key: ApiKey, version: i16, frame: Bytes) {
     fn whole<T: Decodable + HeaderVersion + Message>(frame: Bytes, version: i16) {
         drop(decoded::<T>(frame, version));
@@ -64,12 +64,7 @@ fn decode_any(key: ApiKey, version: i16, frame: Bytes) {
         ApiKey::DescribeProducers => whole::<DescribeProducersResponse>,
         ApiKey::ListConfigResources => whole::<ListConfigResourcesResponse>,
     };
-    // Layouts that are later than the generated codec's are held where they are written.
-    let is_later =
-        matches!((key, version), (ApiKey::DescribeLogDirs, 5) | (ApiKey::DeleteGroups, 3));
-    if !is_later {
-        decode(frame, version);
-    }
+    decode(frame, version);
 }
 
 pub(super) fn header_version(key: ApiKey, version: i16) -> i16 {

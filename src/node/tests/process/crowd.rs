@@ -136,6 +136,13 @@ fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() 
     assert!(amid < 2 * alone + Duration::from_millis(20), "{alone:?}, then {amid:?}");
 
     drop(held);
+    // Then as many come and go at once, some with a word, some without.
+    for number in 0..crowd / 2 {
+        let Ok(stream) = TcpStream::connect(&broker.address) else { continue };
+        if number % 2 == 0 {
+            drop((&stream).write(&harm(number)[..20]));
+        }
+    }
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", broker.id())).unwrap().count();
     while descriptors() > 100 {
         answer_of(&mut client);
