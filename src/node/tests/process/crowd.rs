@@ -98,7 +98,7 @@ fn answer_of(client: &mut TcpStream) {
 #[test]
 fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() {
     let sockets = braid_base::env::real::raise_descriptor_limit().unwrap_or(u64::MAX);
-    let crowd = CROWD.min(usize::try_from(sockets * 3 / 4).unwrap() - 100);
+    let crowd = CROWD.min(usize::try_from(sockets / 4 * 3).unwrap() - 100);
     let dir = tempfile::tempdir().unwrap();
     let settings = [
         "max.connections=20000",
