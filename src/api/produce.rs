@@ -2,7 +2,8 @@
 //! connection's requests is the order in the log; the answer follows when the bytes are on disk.
 //!
 //! v7 allows zstd; v8 lists the records that were refused; v13 names topics by id. acks=1 and
-//! acks=all both wait for the disk; acks=0 is never answered, and an error closes the connection.
+//! acks=all both wait for the disk; as in Kafka, min.insync.replicas asks for no more replicas than
+//! a partition has. acks=0 is never answered, and an error closes the connection.
 //! Errors: CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
 //! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR.
@@ -11,9 +12,10 @@ use bytes::BytesMut;
 
 use braid_protocol::header::Head;
 use braid_protocol::produce::{ProduceAnswer, ProduceHead, Refusal, Stored, TopicKey, Walk, fail};
-use braid_protocol::records::{BatchLimits, ConformError, conform};
+use braid_protocol::records::{BatchLimits, ConformError, RecordError, RecordProblem, conform};
 use braid_protocol::request::{BodyError, DecodeError};
 use braid_protocol::{ApiKey, ErrorCode, feature};
+use braid_raft::MetadataImage;
 use braid_raft::image::TopicImage;
 
 use super::error::{append_code, batch_code};
@@ -21,7 +23,7 @@ use super::heavy_produce::Found;
 use super::refusal::tell_produce;
 use super::respond::internal_write_refused;
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
-use crate::model::{Position, TopicId};
+use crate::model::{Position, ShardId, TopicId};
 use crate::partition::TopicSettings;
 
 const ACKS_NONE: i16 = 0;
@@ -106,9 +108,6 @@ fn refusal_of_all(request: &ProduceHead<'_>) -> Option<(ErrorCode, &'static str)
     None
 }
 
-/// Replicas that hold everything acknowledged: this broker's alone.
-const SYNC_STATE_SET_SIZE: i32 = 1;
-
 struct Appending<'a> {
     broker: &'a Broker,
     caller: &'a Caller,
@@ -177,14 +176,14 @@ impl<'a> Appending<'a> {
         let Some(partition) = topic.partition(index) else {
             return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
         };
-        if self.acks == ACKS_ALL && settings.config.min_insync_replicas > SYNC_STATE_SET_SIZE {
-            let why = "min.insync.replicas of the topic is more than the one replica there is.";
+        if self.acks == ACKS_ALL && too_few_replicas(&self.now.image, partition.shard, settings) {
+            let why = "Fewer replicas are in sync than min.insync.replicas of the topic asks for.";
             return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
         }
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
         let batch = checked
             .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now.wall_ms))
-            .map_err(|error| batch_refused(&error))?;
+            .map_err(|error| batch_refused(&error, &topic.name, index))?;
         if batch.header.is_transactional() {
             let why = "Transactions are not served by this version of Braid.";
             return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
@@ -205,6 +204,15 @@ impl<'a> Appending<'a> {
     }
 }
 
+fn too_few_replicas(image: &MetadataImage, shard: ShardId, settings: &TopicSettings) -> bool {
+    let wanted = usize::try_from(settings.config.min_insync_replicas).unwrap_or(0);
+    // Nearly every topic is content with one, which is this broker.
+    wanted > 1
+        && image
+            .shard(shard)
+            .is_some_and(|shard| shard.sync_state_set.len() < wanted.min(shard.replicas.len()))
+}
+
 fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {
     match key {
         TopicKey::Name(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -220,14 +228,30 @@ fn refused_because(code: ErrorCode, why: String) -> Box<Refusal> {
     Box::new(Refusal { code, message: Some(why.into()), record_errors: Vec::new() })
 }
 
-fn batch_refused(error: &ConformError) -> Box<Refusal> {
+fn batch_refused(error: &ConformError, topic: &str, partition: i32) -> Box<Refusal> {
     let listed = match error {
         ConformError::Batch(batch) => batch.record_errors(),
         ConformError::Compress(_) => &[],
     };
-    let record_errors = listed.iter().map(|e| (e.index, e.problem.to_string())).collect();
+    let text = |e: &RecordError| (e.index, record_text(e, topic, partition));
+    let record_errors = listed.iter().map(text).collect();
     let message = Some(error.to_string().into());
     Box::new(Refusal { code: batch_code(error), message, record_errors })
+}
+
+/// What Kafka says of a single record: clients show it as it is.
+fn record_text(error: &RecordError, topic: &str, partition: i32) -> String {
+    match error.problem {
+        RecordProblem::NoKey => {
+            format!("{} in topic partition {topic}-{partition}", error.problem)
+        }
+        RecordProblem::TimestampOutOfRange { timestamp, from, to } => format!(
+            "Timestamp {timestamp} of message with offset {} is out of range. The timestamp should \
+             be within [{from}, {to}]",
+            error.index
+        ),
+        RecordProblem::LogAppendTime => error.problem.to_string(),
+    }
 }
 
 impl Produced {

@@ -104,8 +104,8 @@ keys! {
     AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");
     /// Whether topics can be deleted.
     DELETE_TOPIC_ENABLE = Key::boolean("delete.topic.enable", "true");
-    /// How many replicas must have a record on disk before acks=all is answered. With fewer alive,
-    /// such writes are refused.
+    /// How many replicas must have a record on disk before acks=all is answered, if the partition
+    /// has as many. With fewer alive, such writes are refused.
     MIN_INSYNC_REPLICAS = Key::int("min.insync.replicas", "1").at_least(1).cluster_wide();
     /// The largest record batch in bytes, as it is sent, compressed or not.
     MESSAGE_MAX_BYTES = Key::int("message.max.bytes", "1048588").at_least(0).cluster_wide();

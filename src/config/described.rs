@@ -94,6 +94,23 @@ fn a_broker_is_told_as_kafka_tells_it() {
     });
 }
 
+/// A file may hold what belongs to a plug-in: told by name, and its value kept secret.
+#[test]
+fn a_foreign_key_of_the_file_is_told_without_its_value() {
+    let config = Config::of(&[("my.own.key", "secret")]).unwrap();
+    let set = Settings::from([("my.own.key".to_owned(), "secret".to_owned())]);
+    for (config, sources) in
+        [(config.clone(), &[4][..]), (config.with_dynamic(&set, &set), &[2, 3, 4])]
+    {
+        let told = config.describe_broker();
+        let told = told.iter().find(|described| described.name == "my.own.key").unwrap();
+        assert!(told.sensitive && told.read_only && told.value.is_none() && told.kind.is_none());
+        let synonyms = told.synonyms.iter().map(|synonym| synonym.source.code());
+        assert_eq!(synonyms.collect::<Vec<_>>(), sources);
+        assert!(!format!("{told:?}").contains("secret"));
+    }
+}
+
 #[test]
 fn a_topic_is_told_as_kafka_tells_it() {
     let config = Config::of(SETTINGS).unwrap();

@@ -91,8 +91,8 @@ keys! {
     /// How many milliseconds a record stays as it is before compaction.
     MIN_COMPACTION_LAG_MS = Key::long("min.compaction.lag.ms", "0").at_least(0)
         .synonyms(synonyms![Synonym::same("log.cleaner.min.compaction.lag.ms")]);
-    /// How many replicas must have a record on disk before acks=all is answered. With fewer alive,
-    /// such writes are refused.
+    /// How many replicas must have a record on disk before acks=all is answered, if the partition
+    /// has as many. With fewer alive, such writes are refused.
     MIN_INSYNC_REPLICAS = Key::int("min.insync.replicas", "1").at_least(1)
         .synonyms(synonyms![Synonym::same("min.insync.replicas")]);
     /// Whether segment files are preallocated.

@@ -172,7 +172,7 @@ pub enum BatchError {
         fault: RecordFault,
     },
     /// Records are well-formed but not acceptable.
-    #[error("{} records are rejected, the first: {}", .0.count, .0.first())]
+    #[error("One or more records have been rejected due to {}", .0.reasons())]
     Rejected(RecordErrors),
 }
 
@@ -200,7 +200,7 @@ pub struct RecordError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordProblem {
     /// The topic is compacted.
-    #[error("compacted topic cannot accept message without key")]
+    #[error("Compacted topic cannot accept message without key")]
     NoKey,
     /// Too old or too far ahead.
     #[error("timestamp {timestamp} is out of range; it should be within [{from}, {to}]")]
@@ -232,10 +232,21 @@ impl RecordErrors {
         }
     }
 
-    fn first(&self) -> impl std::fmt::Display {
-        std::fmt::from_fn(|f| match self.listed.first() {
-            Some(error) => write!(f, "record {}: {}", error.index, error.problem),
-            None => Ok(()),
+    /// Kafka's words.
+    fn reasons(&self) -> impl std::fmt::Display {
+        const SHOWN_MAX: usize = 3;
+        std::fmt::from_fn(|f| {
+            if self.any_timestamp {
+                return f.write_str("invalid timestamp");
+            }
+            let count = self.count;
+            write!(f, "{count} record errors in total, and only showing the first three errors")?;
+            f.write_str(" at most: ")?;
+            for (n, error) in self.listed.iter().take(SHOWN_MAX).enumerate() {
+                let comma = if n == 0 { "" } else { ", " };
+                write!(f, "{comma}record {}: {}", error.index, error.problem)?;
+            }
+            Ok(())
         })
     }
 }

@@ -346,8 +346,9 @@ fn a_compacted_topic_names_each_record_without_key() {
         );
         assert_eq!(
             error.to_string(),
-            "1 records are rejected, the first: record 1: compacted topic cannot accept message \
-             without key"
+            "One or more records have been rejected due to 1 record errors in total, and only \
+             showing the first three errors at most: record 1: Compacted topic cannot accept \
+             message without key"
         );
     }
     // A bad timestamp anywhere decides the class of the batch.
