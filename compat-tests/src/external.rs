@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::install;
 use crate::server::{self, Server};
@@ -203,17 +205,16 @@ fn run_bounded(
         .stderr(errors)
         .spawn()
         .with_context(|| format!("start {:?}", command.get_program()))?;
-    let deadline = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is positive")?;
+    let (ended, told) = mpsc::channel();
+    let waiting = std::thread::spawn(move || ended.send(child.wait()));
+    let status = match told.recv_timeout(limit) {
+        Ok(status) => status?,
+        Err(_) => {
+            kill_process(pid, Signal::KILL)?;
+            drop(waiting.join());
             bail!("the suite {name} did not end within {limit:?}; it said:\n{}", tail(&path)?);
         }
-        std::thread::sleep(Duration::from_millis(100));
     };
     let said = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
     Ok((status, said, path))

@@ -133,7 +133,8 @@ fn produce(command: &Command) -> Answer {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     next = back;
-                    std::thread::sleep(Duration::from_millis(20));
+                    // An error means that some are on their way still.
+                    drop(producer.flush(Duration::from_millis(20)));
                 }
                 Err((error, _)) => {
                     acks.told(index, -1, -1, -1, Failed::from(error).code);
