@@ -289,12 +289,12 @@ fn stalls(env: &Env, root: &Path, mb_per_s: u64) {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// How long the keeper holds the shard's lock at most, while it seals a segment, writes a checkpoint
-/// and frees segments: what somebody who only takes that lock waits for. A busy machine makes that
+/// How long the shard's lock is held at most while segments are filled, sealed and freed and
+/// checkpoints written: what somebody who only takes that lock waits for. A busy machine makes that
 /// longer and never shorter, so of many rounds the shortest longest wait comes nearest.
 fn holds(env: &Env, root: &Path, queues: u32) {
-    const ROUNDS: usize = 30;
-    let config = StoreConfig { segment_size_bytes: 32 << 20, ..config(&fresh(root)) };
+    const ROUNDS: usize = 24;
+    let config = StoreConfig { segment_size_bytes: 16 << 20, ..config(&fresh(root)) };
     let store = open(env, config);
     let log = store.handle();
     for queue in 0..queues {
@@ -302,43 +302,47 @@ fn holds(env: &Env, root: &Path, queues: u32) {
     }
     let (bytes, header) = batch(150);
     let mut longest = Vec::new();
+    let mut waits = Histogram::<u64>::new(3).unwrap();
     for round in 0..ROUNDS {
-        for i in 0..160_000 {
-            block_on(log.room(bytes.len()));
-            append(&log, i % queues, &bytes, &header);
-        }
-        block_on(log.wait_durable(log.appended())).unwrap();
-        if round % 4 == 3 {
-            for queue in 0..queues {
-                let end = log.offsets(QueueId(queue)).unwrap().high_watermark;
-                while log.set_log_start(QueueId(queue), end).is_err() {
-                    block_on(log.room(bytes.len()));
-                }
-            }
-        }
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                let mut longest = Duration::ZERO;
+                let mut waits = Histogram::<u64>::new(3).unwrap();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let start = Instant::now();
                     log.offsets(QueueId(0)).unwrap();
-                    longest = longest.max(start.elapsed());
-                    std::thread::sleep(Duration::from_micros(20));
+                    waits.record(start.elapsed().as_nanos() as u64).unwrap();
+                    std::thread::sleep(Duration::from_micros(50));
                 }
-                longest
+                waits
             });
+            // More than one segment, so that one is sealed and a checkpoint written.
+            for i in 0..90_000 {
+                block_on(log.room(bytes.len()));
+                append(&log, i % queues, &bytes, &header);
+            }
+            block_on(log.wait_durable(log.appended())).unwrap();
+            if round % 4 == 3 {
+                for queue in 0..queues {
+                    let end = log.offsets(QueueId(queue)).unwrap().high_watermark;
+                    while log.set_log_start(QueueId(queue), end).is_err() {
+                        block_on(log.room(bytes.len()));
+                    }
+                }
+            }
             log.recycle().unwrap();
             done.store(true, std::sync::atomic::Ordering::Relaxed);
-            longest.push(waiter.join().unwrap());
+            let of_round = waiter.join().unwrap();
+            longest.push(Duration::from_nanos(of_round.max()));
+            waits.add(of_round).unwrap();
         });
     }
     longest.sort_unstable();
     println!(
-        "longest wait for the lock, {queues} queues, {ROUNDS} rounds: least {:.0?}, half {:.0?}, most {:.0?}",
+        "wait for the lock, {queues:>6} queues: longest of a round: least {:.0?}, half {:.0?}; of all: {}",
         longest[0],
         longest[ROUNDS / 2],
-        longest[ROUNDS - 1]
+        tail_of(&waits)
     );
 }
 

@@ -73,6 +73,9 @@ pub(super) struct SegmentReader {
     map: Mutex<MapSlot>,
 }
 
+/// Bytes of one call that finds out whether they can be read; they stay in the processor's cache.
+const PROBE_BYTES: usize = 256 << 10;
+
 #[derive(Default)]
 struct MapSlot(Option<Map>);
 
@@ -157,7 +160,8 @@ impl SegmentReader {
         self.fs.open(&self.path, Mode::Read).map_err(IoFailure::of("open", &self.path))
     }
 
-    /// Has the system fetch ranges of positions that are about to be read through the map.
+    /// Has the system fetch ranges of positions that are about to be read through the map, all at
+    /// once, and sees that they can be read.
     pub(super) fn prefetch(
         &self,
         ranges: impl Iterator<Item = Range<u64>>,
@@ -167,9 +171,20 @@ impl SegmentReader {
         }
         let file =
             self.fs.open(&self.path, Mode::Read).map_err(IoFailure::of("open", &self.path))?;
-        for range in ranges {
+        let ranges: Vec<Range<u64>> = ranges.collect();
+        for range in &ranges {
             file.prefetch(range.start - self.first, range.end - range.start)
                 .map_err(IoFailure::of("prefetch", &self.path))?;
+        }
+        // Of what the device cannot read, a look through the map ends the process; a call says so.
+        let mut scratch = Vec::new();
+        for range in ranges {
+            for at in range.clone().step_by(PROBE_BYTES) {
+                let length = index(range.end - at).min(PROBE_BYTES);
+                scratch.resize(length.max(scratch.len()), 0);
+                let piece = scratch.get_mut(..length).unwrap_or_default();
+                file.read_at(piece, at - self.first).map_err(IoFailure::of("read", &self.path))?;
+            }
         }
         Ok(())
     }

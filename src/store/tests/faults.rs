@@ -316,6 +316,25 @@ fn unreadable_sectors_are_an_error_of_the_read_alone() {
     assert!(append(&log, 1, 1, b"x").is_ok());
 }
 
+/// A map has no way to say that the device failed: looking there ends the process.
+#[test]
+fn what_is_handed_out_of_a_map_was_read_by_a_call_before() {
+    let fs = SimFs::new(1);
+    let store = open(&fs);
+    let log = store.handle();
+    for i in 0..100u8 {
+        append(&log, 1, 1, &[i; 700]).unwrap();
+        write_all(&store);
+        store.maintain().unwrap();
+    }
+    let located = log.locate(Q, spec(0)).unwrap();
+    assert!(!located.is_hot());
+    let before = fs.bytes_read();
+    let read = located.load().unwrap();
+    assert!(read.size_bytes > 30_000);
+    assert!(fs.bytes_read() - before >= read.size_bytes as u64);
+}
+
 #[test]
 fn memory_stays_within_the_ring_however_much_is_written() {
     let fs = SimFs::new(1);
