@@ -1,5 +1,5 @@
 //! Installs the pinned clients below `target/compat/` through the ordinary package managers. Each has a stamp made of
-//! everything that goes into it, so a second run does nothing. One process installs at a time.
+//! everything that goes into it, so a second run does nothing. What is being installed, nobody else installs.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -312,7 +312,6 @@ pub fn go() -> Result<PathBuf> {
 /// # Errors
 /// When the package manager fails.
 pub fn kcat() -> Result<PathBuf> {
-    let _one_at_a_time = lock()?;
     tool("kcat", &["kcat"])?;
     Ok(PathBuf::from("kcat"))
 }
@@ -388,8 +387,11 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-fn lock() -> Result<File> {
-    let file = File::create(root()?.join("lock"))?;
+/// Keeps other threads and processes from installing `name` too.
+fn lock(name: &str) -> Result<File> {
+    let locks = root()?.join("locks");
+    std::fs::create_dir_all(&locks)?;
+    let file = File::create(locks.join(name))?;
     file.lock()?;
     Ok(file)
 }
@@ -400,7 +402,7 @@ pub(crate) fn installed(
     inputs: &[PathBuf],
     install: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let _one_at_a_time = lock()?;
+    let _one_at_a_time = lock(name)?;
     let home = root()?.join(name);
     let stamp = root()?.join(format!("{name}.stamp"));
     let mut hasher = DefaultHasher::new();
@@ -426,7 +428,12 @@ pub(crate) fn installed(
 /// Sees to it that a program of the system is there, if need be from Debian's packages.
 pub(crate) fn tool(program: &str, packages: &[&str]) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+    let is_there = || std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    if is_there() {
+        return Ok(());
+    }
+    let _one_at_a_time = lock("packages")?;
+    if is_there() {
         return Ok(());
     }
     let apt = |arguments: &[&str]| {

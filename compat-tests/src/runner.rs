@@ -271,11 +271,15 @@ fn report(world: &World, whole: bool) -> Report {
     let mut text = String::from("\nverified facts by client:\n");
     let mut problems = Vec::new();
     for client in Kind::ALL {
-        let version =
-            client.shared().and_then(Client::version).unwrap_or_else(|error| format!("{error:#}"));
         let counts =
             Capability::ALL.map(|capability| (capability, world.count(client, capability)));
         let total: usize = counts.iter().map(|(_, count)| count).sum();
+        if total == 0 && !whole {
+            // Nobody asked for this client: it need not even be there.
+            continue;
+        }
+        let version =
+            client.shared().and_then(Client::version).unwrap_or_else(|error| format!("{error:#}"));
         let _written = writeln!(text, "  {:14}{total:9}  (version {version})", client.name());
         for (capability, count) in counts {
             if count > 0 {

@@ -57,6 +57,7 @@ scenarios!(
     join_refused,
     initial_delay,
     rebalance,
+    cooperative,
     sessions,
     static_members,
     leave,
