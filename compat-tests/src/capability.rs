@@ -13,6 +13,7 @@ pub enum Capability {
     AppendTime,
     OffsetsByTime,
     MaxTimestamp,
+    Compaction,
     Acks,
     RecordTooLarge,
     AutoCreate,
@@ -32,7 +33,7 @@ pub enum Capability {
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 22] = [
+    pub const ALL: [Capability; 23] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
@@ -40,6 +41,7 @@ impl Capability {
         Capability::AppendTime,
         Capability::OffsetsByTime,
         Capability::MaxTimestamp,
+        Capability::Compaction,
         Capability::Acks,
         Capability::RecordTooLarge,
         Capability::AutoCreate,
@@ -72,6 +74,7 @@ impl Capability {
             Capability::AppendTime => "log append time",
             Capability::OffsetsByTime => "offsets: earliest, latest, by time",
             Capability::MaxTimestamp => "offset of the greatest timestamp",
+            Capability::Compaction => "compacted topics: last values, gaps, tombstones",
             Capability::Acks => "acks 0, 1 and all",
             Capability::RecordTooLarge => "a record over max.message.bytes is refused as such",
             Capability::AutoCreate => "first write creates the topic",

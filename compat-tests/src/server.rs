@@ -185,6 +185,28 @@ impl Server {
         })
     }
 
+    /// Bytes of all files of the broker, as `ls` counts them.
+    ///
+    /// # Errors
+    /// When its directory cannot be read.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        let mut dirs = vec![self.dir.path().to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir)? {
+                let entry = entry?;
+                // Files go while they are counted.
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    dirs.push(entry.path());
+                } else {
+                    bytes += metadata.len();
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The last lines that the broker printed.
     #[must_use]
     pub fn log_tail(&self, count: usize) -> String {

@@ -10,6 +10,7 @@ use braid_compat_tests::runner::Suite;
 mod acks;
 mod admin;
 mod commits;
+mod compaction;
 mod crashes;
 mod dynamic;
 mod groups;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     timestamps::add(&mut suite);
     acks::add(&mut suite);
     admin::add(&mut suite);
+    compaction::add(&mut suite);
     commits::add(&mut suite);
     groups::add(&mut suite);
     dynamic::add(&mut suite);
