@@ -1,13 +1,16 @@
 //! The store with its own threads, on a real disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use braid_protocol::records::BatchSpec;
 use tokio::sync::Notify;
 
+use super::compact_world::{ALL, keyed, read_records, table};
 use super::support::*;
 use crate::model::{Offset, Position, QueueId};
-use crate::store::{LogHandle, Store, StoreConfig};
+use crate::store::{AppendError, Class, LogHandle, Store, StoreConfig};
 
 fn small(dir: &std::path::Path) -> StoreConfig {
     StoreConfig {
@@ -132,6 +135,75 @@ fn no_append_that_waited_for_room_meets_a_segment_that_is_not_made() {
     });
     assert!(log.stats().segments > 30);
     store.close().unwrap();
+}
+
+#[test]
+fn cleaning_goes_on_under_producers_and_readers() {
+    const COUNT: u32 = 4000;
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { segment_size_bytes: 256 << 10, ..small(dir.path()) };
+    let open = || Store::open(&real_env(), config.clone(), Box::new(Recorder::default())).unwrap();
+    let store = open();
+    let log = store.handle();
+    let (compacted, shared) = (QueueId(1), QueueId(2));
+    log.open_queue(compacted);
+    log.open_queue(shared);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let cleaned = runtime.block_on(async {
+        let until_done = |work: fn(&LogHandle) -> usize| {
+            let (log, done) = (log.clone(), Arc::clone(&done));
+            tokio::task::spawn_blocking(move || {
+                let mut sum = 0;
+                while !done.load(Ordering::Relaxed) {
+                    sum += work(&log);
+                }
+                sum
+            })
+        };
+        let cleaning = until_done(|log| {
+            let cleaned = log.clean(NOW_MS, &[(QueueId(1), ALL)], LIMITS).unwrap();
+            cleaned.compacted + cleaned.merged
+        });
+        let reading = until_done(|log| read_records(log, 1).len());
+        for i in 0..COUNT {
+            log.room(200).await;
+            let content = [(format!("key {}", i % 50).into_bytes(), Some(i.to_string().into()))];
+            let (bytes, header) = keyed(BatchSpec::default(), &content, NOW_MS);
+            let appended = loop {
+                match log.append(compacted, EPOCH, Class::Data, &bytes, &header) {
+                    Ok(appended) => break appended,
+                    Err(AppendError::SegmentNotReady) => log.room(200).await,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            // Neighbours in the same segments, of which little stays.
+            let short = QueueId(100 + i / 200);
+            log.open_queue(short);
+            drop(append(&log, short.0, 1, &[7; 900]));
+            if i % 200 == 0 {
+                drop(append(&log, shared.0, 1, &i.to_be_bytes()));
+                log.wait_durable(appended.end).await.unwrap();
+                drop(log.drop_queue(QueueId(short.0 - 1)));
+            }
+        }
+        log.wait_durable(log.appended()).await.unwrap();
+        done.store(true, Ordering::Relaxed);
+        reading.await.unwrap();
+        cleaning.await.unwrap()
+    });
+    assert!(cleaned > 5, "{cleaned}");
+    log.clean(NOW_MS, &[(compacted, ALL)], LIMITS).unwrap();
+    let expected: BTreeMap<Vec<u8>, Vec<u8>> = (COUNT - 50..COUNT)
+        .map(|i| (format!("key {}", i % 50).into_bytes(), i.to_string().into()))
+        .collect();
+    let kept = read_records(&log, 1);
+    assert_eq!((kept.len(), table(&kept)), (50, expected));
+    let others = read_all(&log, shared.0).unwrap();
+    store.close().unwrap();
+    let store = open();
+    assert_eq!(read_records(&store.handle(), 1), kept);
+    assert_eq!(read_all(&store.handle(), shared.0).unwrap(), others);
 }
 
 #[test]
