@@ -231,6 +231,45 @@ async fn a_brokers_own_setting_beats_that_of_all_beats_the_file_and_survives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replacing_works_on_brokers_groups_and_subscriptions_and_not_on_loggers() {
+    let (_world, mut client) = world_with_topic().await;
+    let mut replace = async |kind: i8, name: &str, config: Option<(&str, &str)>| {
+        let config = config.map(|(key, value)| {
+            ReplacedConfig::default().with_name(text(key)).with_value(Some(text(value)))
+        });
+        let resource = ReplacedResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configs(config.into_iter().collect());
+        let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+        let answer = client.call(2, &request).await;
+        let code = answer.responses[0].error_code;
+        let described = describe(&mut client, 4, kind, name, None).await;
+        let own = described.configs.iter().filter(|c| matches!(c.config_source, 2 | 3 | 7 | 8));
+        (code, own.map(|config| config.name.to_string()).collect::<Vec<_>>())
+    };
+    for (kind, name, first, second) in [
+        (BROKER, "1", ("message.max.bytes", "2000"), ("log.retention.ms", "5000")),
+        (BROKER, "", ("foo.bar", "1"), ("message.max.bytes", "2000")),
+        (
+            GROUP,
+            "g",
+            ("share.isolation.level", "read_committed"),
+            ("share.session.timeout.ms", "50000"),
+        ),
+        (METRICS, "m", ("interval.ms", "1000"), ("metrics", "a,b")),
+    ] {
+        for config in [first, second] {
+            let told = replace(kind, name, Some(config)).await;
+            assert_eq!(told, (0, vec![config.0.to_owned()]), "{kind} {name}");
+        }
+        assert_eq!(replace(kind, name, None).await, (0, vec![]), "{kind} {name}");
+    }
+    assert_eq!(replace(BROKER, "1", Some(("node.id", "7"))).await, (42, vec![]));
+    assert_eq!(replace(LOGGER, "1", Some(("root", "WARN"))).await.0, 42);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_limit_of_connections_holds_for_the_next() {
     let (world, mut client) = world_with_topic().await;
     let set = [("max.connections.per.ip", SET, Some("1"))];
