@@ -18,7 +18,7 @@ use crate::store::segment::{Segment, SegmentReader};
 use crate::store::shared::Shared;
 
 /// How many queues are looked at under one hold of the lock.
-const QUEUES_AT_ONCE: usize = 4096;
+const QUEUES_AT_ONCE: usize = 256;
 /// Segments of the CommitLog that one merge may write, in sum.
 const OUTPUT_SEGMENTS_MAX: u64 = 8;
 /// A segment is merged when at most one part in so many of it lives.

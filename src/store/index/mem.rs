@@ -46,7 +46,15 @@ impl MemIndex {
     /// frame's counts as that one's.
     pub(in crate::store) fn push(&mut self, slot: u32, store_time_ms: i64, entry: Entry) {
         let first = TimeBase { base_ms: store_time_ms, shift: 0 };
-        let store_delta = self.time_base.get_or_insert(first).steps(store_time_ms);
+        let mut base = *self.time_base.get_or_insert(first);
+        while !base.reaches(store_time_ms) {
+            // Where little is written, a segment takes months to fill.
+            base.shift += 1;
+            let entries = self.runs.iter_mut().flat_map(|run| &mut run.entries);
+            entries.for_each(|entry| entry.store_delta = entry.store_delta.div_ceil(2));
+            self.time_base = Some(base);
+        }
+        let store_delta = base.steps(store_time_ms);
         if let Some(run) = self.runs.get_mut(slot as usize) {
             debug_assert!(run.entries.last().is_none_or(|last| last.next() <= entry.base_offset));
             run.max_timestamp = run.max_timestamp.max(entry.max_timestamp);
@@ -67,6 +75,35 @@ impl Run {
             Some(last) if last.next() <= offset => self.entries.len(),
             Some(last) if last.base_offset <= offset => self.entries.len() - 1,
             Some(_) | None => self.entries.partition_point(|entry| entry.next() <= offset),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_takes_months_to_fill_keeps_its_times() {
+        const DAY_MS: i64 = 86_400_000;
+        let mut index = MemIndex::default();
+        let slot = index.open_run(QueueId(1));
+        let times: Vec<i64> = (0..400).map(|day| 1_700_000_000_000 + day * DAY_MS).collect();
+        for (i, time_ms) in (0..).zip(&times) {
+            let entry = Entry {
+                base_offset: i,
+                max_timestamp: 0,
+                at: 0,
+                length: 0,
+                offsets: 1,
+                store_delta: 0,
+            };
+            index.push(slot, *time_ms, entry);
+        }
+        let base = index.time_base();
+        for (entry, time_ms) in index.run(slot).unwrap().entries.iter().zip(&times) {
+            let late_ms = base.time_ms(entry.store_delta) - time_ms;
+            assert!((0..64).contains(&late_ms), "{late_ms} ms late, never early");
         }
     }
 }

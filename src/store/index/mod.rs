@@ -42,6 +42,12 @@ impl TimeBase {
         Self { base_ms: first_ms, shift }
     }
 
+    /// Whether the steps up to a time can be told.
+    pub(super) fn reaches(self, time_ms: i64) -> bool {
+        let after = u64::try_from(time_ms.saturating_sub(self.base_ms)).unwrap_or(0);
+        after.div_ceil(1 << self.shift) <= u64::from(u32::MAX)
+    }
+
     /// The steps up to a time, rounded up: nothing looks older than it is.
     pub(super) fn steps(self, time_ms: i64) -> u32 {
         let after = u64::try_from(time_ms.saturating_sub(self.base_ms)).unwrap_or(0);
