@@ -122,6 +122,7 @@ impl Capability {
                 | Capability::Idempotence,
                 Kind::Rskafka,
             ) => Some("not implemented in the client"),
+            (Capability::Headers, Kind::KafkaGo) => Some("takes what is empty for null"),
             (Capability::Headers, Kind::Rskafka) => Some("its headers are a map with values"),
             (Capability::AppendTime, Kind::Platformatic | Kind::KafkaGo | Kind::Rskafka) => {
                 Some("tells the time that the producer had set")

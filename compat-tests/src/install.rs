@@ -373,6 +373,7 @@ pub fn rust() -> Result<PathBuf> {
         build.args(["build", "--quiet", "--locked", "-j2", "--manifest-path"]);
         build.arg(sources.join("Cargo.toml")).arg("--target-dir").arg(home.join("target"));
         build
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
             .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", lib.display()));
         run(&mut build)?;
