@@ -264,6 +264,8 @@ impl Shared {
     }
 
     fn copy_queues(&self, checkpoint: &mut Checkpoint, slot: usize) -> bool {
+        // Outside the lock, since it may copy what is there.
+        checkpoint.queues.reserve(QUEUES_AT_ONCE);
         let state = self.state();
         let Some(window) = state.queues.window(slot, QUEUES_AT_ONCE) else { return false };
         // A queue that never held anything is opened again by its owner.
@@ -286,9 +288,15 @@ impl Shared {
 
     /// Each part under a lock of its own: there may be very many producers, and appends wait.
     fn copy_sequencer(&self, checkpoint: &mut Checkpoint) {
-        let mut after = self.state().sequencer.snapshot(None, &mut checkpoint.sequencer);
-        while after.is_some() {
-            after = self.state().sequencer.snapshot(after, &mut checkpoint.sequencer);
+        // Nor do they wait for the copy of all of it when the whole outgrows its memory.
+        let mut part = Vec::new();
+        let mut after = None;
+        loop {
+            after = self.state().sequencer.snapshot(after, &mut part);
+            checkpoint.sequencer.append(&mut part);
+            if after.is_none() {
+                return;
+            }
         }
     }
 

@@ -4,9 +4,11 @@
 //! written it reads through a descriptor, once sealed through a map. Every slice of the map keeps
 //! the reader alive, and the file is written again only when the store holds the last reference.
 
+use std::collections::HashSet;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -71,10 +73,12 @@ pub(super) struct SegmentReader {
     file: Mutex<Option<Arc<dyn File>>>,
     index: OnceLock<MappedIndex>,
     map: Mutex<MapSlot>,
+    /// Pieces of the file, by number, that were read since this run began.
+    probed: Mutex<HashSet<u64>>,
 }
 
 /// Bytes of one call that finds out whether they can be read; they stay in the processor's cache.
-const PROBE_BYTES: usize = 256 << 10;
+const PROBE_BYTES: u64 = 128 << 10;
 
 #[derive(Default)]
 struct MapSlot(Option<Map>);
@@ -119,6 +123,7 @@ impl SegmentReader {
             file: Mutex::new(file),
             index: OnceLock::new(),
             map: Mutex::default(),
+            probed: Mutex::default(),
         }
     }
 
@@ -176,17 +181,38 @@ impl SegmentReader {
             file.prefetch(range.start - self.first, range.end - range.start)
                 .map_err(IoFailure::of("prefetch", &self.path))?;
         }
-        // Of what the device cannot read, a look through the map ends the process; a call says so.
-        let mut scratch = Vec::new();
         for range in ranges {
-            for at in range.clone().step_by(PROBE_BYTES) {
-                let length = index(range.end - at).min(PROBE_BYTES);
-                scratch.resize(length.max(scratch.len()), 0);
-                let piece = scratch.get_mut(..length).unwrap_or_default();
-                file.read_at(piece, at - self.first).map_err(IoFailure::of("read", &self.path))?;
+            self.probe(&*file, range.start - self.first..range.end - self.first)
+                .map_err(IoFailure::of("read", &self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what nobody has read before in this run. Of what the device cannot read, a look
+    /// through the map ends the process; a call says so.
+    fn probe(&self, file: &dyn File, within: Range<u64>) -> io::Result<()> {
+        let mut scratch = Vec::new();
+        for piece in within.start / PROBE_BYTES..within.end.div_ceil(PROBE_BYTES) {
+            if self.probed().contains(&piece) {
+                continue;
+            }
+            scratch.resize(index(PROBE_BYTES), 0);
+            match file.read_at(&mut scratch, piece * PROBE_BYTES) {
+                Ok(_) => drop(self.probed().insert(piece)),
+                Err(_) => {
+                    // The bad place may be beside what is asked for.
+                    let start = within.start.max(piece * PROBE_BYTES);
+                    let end = within.end.min((piece + 1) * PROBE_BYTES);
+                    scratch.truncate(index(end - start));
+                    file.read_at(&mut scratch, start)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn probed(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the segment is read through a map, which makes slices of it cheap.

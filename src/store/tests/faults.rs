@@ -333,6 +333,10 @@ fn what_is_handed_out_of_a_map_was_read_by_a_call_before() {
     let read = located.load().unwrap();
     assert!(read.size_bytes > 30_000);
     assert!(fs.bytes_read() - before >= read.size_bytes as u64);
+    let before = fs.bytes_read();
+    let first = crate::store::ReadSpec { size_bytes_max: 5000, ..spec(0) };
+    assert!(log.locate(Q, first).unwrap().load().unwrap().size_bytes > 4000);
+    assert_eq!(fs.bytes_read(), before, "once is enough");
 }
 
 #[test]
