@@ -83,7 +83,7 @@ keys! {
         .differs("Kafka's is /tmp/kafka-logs, which a restart of the machine may empty");
     /// Size in bytes of a CommitLog file. Files are preallocated to this size and used again once
     /// all their records are gone. A record batch must fit into one.
-    COMMITLOG_SEGMENT_BYTES = Key::long("braid.commitlog.segment.bytes", "134217728").between(1_048_576, 4_294_967_296);
+    COMMITLOG_SEGMENT_BYTES = Key::long("braid.commitlog.segment.bytes", "134217728").between(1_048_576, 2_147_483_648);
     /// Memory in bytes for the newest end of the CommitLog. Consumers that keep up are served from
     /// it without touching the disk.
     COMMITLOG_RING_BYTES = Key::long("braid.commitlog.ring.bytes", "33554432").between(1_048_576, 17_179_869_184);
