@@ -62,6 +62,7 @@ async fn throughput(program: &Path, data: &Path, rounds: usize) {
     let cases = [
         ("100 B x 1, 64 in flight, 1 connection", shape(1, 64, 1, 100)),
         ("100 B x 1, 16 in flight, 64 connections", shape(64, 16, 1, 100)),
+        ("100 B x 1, 64 in flight, 64 connections", shape(64, 64, 1, 100)),
         ("100 B x 1000, 2 in flight, 8 connections", shape(8, 2, 1000, 100)),
         ("1 KiB x 900, 2 in flight, 4 connections", shape(4, 2, 900, 1024)),
     ];
