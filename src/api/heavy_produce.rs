@@ -40,14 +40,13 @@ pub(super) fn look<'a>(
     asked: &Head<'a>,
 ) -> Result<Option<Vec<Found<'a>>>, BodyError> {
     let allow_zstd = feature::produce_has_zstd(asked.api_version);
-    let image = broker.metadata.image();
     let (head, mut walk) = Walk::begin(asked.api_version, asked.body)?;
     let (mut found, mut compressed) = (Vec::new(), 0);
     for _ in 0..head.topics {
         let (key, partitions) = walk.topic()?;
         let topic = match key {
-            TopicKey::Id(id) => image.topic_by_id(TopicId(id)),
-            TopicKey::Name(name) => image.topic(name),
+            TopicKey::Id(id) => now.image.topic_by_id(TopicId(id)),
+            TopicKey::Name(name) => now.image.topic(name),
         };
         let settings = topic.map(|topic| broker.topic_settings.of(topic));
         for _ in 0..partitions {
