@@ -26,8 +26,10 @@ pub(super) async fn serve(
 ) -> Reply {
     let (b, listener) = (&broker, &*caller.listener);
     let response = match request {
-        // Both are answered in the first stage.
-        Request::Produce(_) | Request::ApiVersions(_) => return Reply::Nothing,
+        Request::Produce(_) | Request::ApiVersions(_) => {
+            // To say nothing here would leave a client waiting for ever.
+            unreachable!("`accept_produce` and `accept` answer these in the first stage")
+        }
         Request::Fetch(r) => return fetch::handle(b, header, r).await,
         Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
         Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, &header, r).await),
