@@ -52,7 +52,7 @@ pub use parts::{
 };
 pub use source::{FileError, Origin, Sources};
 pub use topic::{
-    CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, TimestampType, TopicConfig,
+    CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, MessageType, TimestampType, TopicConfig,
     TopicConfigError, topic_key, topic_settings_without_effect,
 };
 pub use value::{InvalidValue, Value};

@@ -83,7 +83,7 @@ fn every_key_is_declared_once_with_a_doc_and_a_default_that_reads() {
         assert!(names.insert(key.name), "{} is declared twice", key.name);
     }
     let sorted: Vec<_> = topic_keys().iter().map(|key| key.name).collect();
-    assert!(sorted.is_sorted() && sorted.len() == 36, "{sorted:?}");
+    assert!(sorted.is_sorted() && sorted.len() == 37, "{sorted:?}");
     for key in broker_keys().chain(topic_keys()) {
         let doc = key.doc_text();
         assert!(doc.len() > 10 && doc.ends_with('.'), "{}: {doc:?}", key.name);
@@ -117,7 +117,7 @@ fn synonyms_name_declared_broker_keys() {
 }
 
 #[test]
-fn topic_defaults_and_synonyms_are_kafkas() {
+fn topic_defaults_and_synonyms_are_kafkas_or_ours() {
     let kafka = [
         ("cleanup.policy", "delete", "log.cleanup.policy"),
         ("compression.type", "producer", "compression.type"),
@@ -139,6 +139,7 @@ fn topic_defaults_and_synonyms_are_kafkas() {
             "log.message.timestamp.before.max.ms",
         ),
         ("message.timestamp.after.max.ms", "3600000", "log.message.timestamp.after.max.ms"),
+        ("message.type", "NORMAL", ""),
         ("min.cleanable.dirty.ratio", "0.5", "log.cleaner.min.cleanable.ratio"),
         ("min.insync.replicas", "1", "min.insync.replicas"),
         ("preallocate", "false", "log.preallocate"),
@@ -569,6 +570,7 @@ fn a_topic_overrides_its_broker() {
             timestamp_type: TimestampType::LogAppendTime,
             timestamp_before_ms_max: i64::MAX,
             timestamp_after_ms_max: 3_600_000,
+            message_type: MessageType::Normal,
             min_insync_replicas: 2,
             retention_ms: Some(604_800_000),
             retention_bytes: Some(77),
@@ -580,6 +582,7 @@ fn a_topic_overrides_its_broker() {
         ("compression.zstd.level", "5"),
         ("max.message.bytes", "2000"),
         ("message.timestamp.type", "CreateTime"),
+        ("message.type", "DELAY"),
         ("message.timestamp.before.max.ms", "1"),
         ("message.timestamp.after.max.ms", "2"),
         ("min.compaction.lag.ms", "1"),
@@ -608,6 +611,7 @@ fn a_topic_overrides_its_broker() {
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_ms_max: 1,
             timestamp_after_ms_max: 2,
+            message_type: MessageType::Delay,
             min_insync_replicas: 1,
             retention_ms: None,
             retention_bytes: None,

@@ -85,6 +85,11 @@ keys! {
     /// Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).
     MESSAGE_TIMESTAMP_TYPE = Key::string("message.timestamp.type", "CreateTime").check(Check::OneOf(TIMESTAMP_TYPES))
         .synonyms(synonyms![Synonym::same("log.message.timestamp.type")]);
+    /// Which messages the topic takes. DELAY: a record with the header TIMER_DELIVER_MS or
+    /// TIMER_DELAY_MS is kept back and appears when it is due. The native API holds all four apart:
+    /// FIFO messages name a message group, DELAY messages a time, and only half messages that are
+    /// committed get into a TRANSACTION topic.
+    MESSAGE_TYPE = Key::string("message.type", "NORMAL").check(Check::OneOf(MessageType::NAMES));
     /// More than this share of a partition must be new before it is compacted.
     MIN_CLEANABLE_DIRTY_RATIO = Key::double("min.cleanable.dirty.ratio", "0.5").between(0, 1)
         .synonyms(synonyms![Synonym::same("log.cleaner.min.cleanable.ratio")]);
@@ -209,6 +214,8 @@ pub struct TopicConfig {
     pub timestamp_before_ms_max: i64,
     /// How far a producer's timestamp may lie after now.
     pub timestamp_after_ms_max: i64,
+    /// Which messages it takes.
+    pub message_type: MessageType,
     /// Replicas that must have a record on disk for acks=all.
     pub min_insync_replicas: i32,
     /// How long records are kept; `None` for ever, also when `delete` is false.
@@ -254,6 +261,45 @@ pub enum Compression {
 pub enum TimestampType {
     CreateTime,
     LogAppendTime,
+}
+
+/// Which messages a topic takes: RocketMQ's `message.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageType {
+    /// Any, at once.
+    Normal,
+    /// Each of a message group, in the group's order.
+    Fifo,
+    /// Each at a time of its own.
+    Delay,
+    /// Each by a half message that was committed.
+    Transaction,
+}
+
+impl MessageType {
+    /// The words of the key, in the order of the variants.
+    pub const NAMES: &'static [&'static str] = &["NORMAL", "FIFO", "DELAY", "TRANSACTION"];
+
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+            Self::Fifo => "FIFO",
+            Self::Delay => "DELAY",
+            Self::Transaction => "TRANSACTION",
+        }
+    }
+
+    /// The type of a word of the key; what is no word of it is NORMAL.
+    fn of_name(name: &str) -> Self {
+        match name {
+            "FIFO" => Self::Fifo,
+            "DELAY" => Self::Delay,
+            "TRANSACTION" => Self::Transaction,
+            _ => Self::Normal,
+        }
+    }
 }
 
 /// Checks a topic's settings as CreateTopics does and returns what is to be stored; keys that
@@ -311,6 +357,7 @@ pub(super) fn in_force(own: &BTreeMap<String, String>, broker: &Values) -> Topic
         },
         timestamp_before_ms_max: view.long(&MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
         timestamp_after_ms_max: view.long(&MESSAGE_TIMESTAMP_AFTER_MAX_MS),
+        message_type: MessageType::of_name(&view.text(&MESSAGE_TYPE)),
         min_insync_replicas: view.int(&MIN_INSYNC_REPLICAS),
         retention_ms: kept(view.long(&RETENTION_MS)),
         retention_bytes: kept(view.long(&RETENTION_BYTES)),
