@@ -32,15 +32,17 @@ use hdrhistogram::Histogram;
 struct Anything;
 
 impl Sequencer for Anything {
-    fn sequence(
+    fn judge(
         &mut self,
         _queue: QueueId,
-        _next: Offset,
         _batch: &BatchHeader,
         _now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
         Ok(Sequenced::Append)
     }
+
+    fn record(&mut self, _queue: QueueId, _base: Offset, _batch: &BatchHeader, _now_ms: i64) {}
+
     fn replay(&mut self, _queue: QueueId, _base: Offset, _batch: &BatchHeader, _time_ms: i64) {}
     fn forget(&mut self, _queue: QueueId) {}
     fn producers(&self, _queue: QueueId) -> Vec<ActiveProducer> {

@@ -16,7 +16,7 @@ use crate::config::{CompactionConfig, LiveConfig};
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::model::{BrokerId, QueueId};
-use crate::partition::{Partitions, TopicSettingsCache};
+use crate::partition::{Partitions, TopicSettingsCache, system};
 use crate::store::{AppendError, CleanLimits, Cleaned, Compaction, MaintainError, Retention};
 
 /// A round looks at every compacted partition: more often than this is of no use.
@@ -47,7 +47,8 @@ pub enum ReconcileError {
 /// The log holds queues the metadata has never heard of.
 pub(crate) fn adopt(image: &MetadataImage, partitions: &Partitions) -> Result<(), ReconcileError> {
     let next = image.next_queue_id();
-    if let Some(queue) = partitions.queues().into_iter().find(|queue| *queue >= next) {
+    let is_ahead = |queue: &QueueId| *queue >= next && !system::is_system(*queue);
+    if let Some(queue) = partitions.queues().into_iter().find(is_ahead) {
         return Err(ReconcileError::MetadataBehind { queue, next });
     }
     drop_unnamed(image, partitions);

@@ -16,6 +16,12 @@ pub struct TopicId(pub uuid::Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueueId(pub u32);
 
+impl QueueId {
+    /// Partitions of topics have numbers below; those from here on are for what the broker keeps
+    /// for itself in the log.
+    pub const PARTITIONS_END: Self = Self(0x4000_0000);
+}
+
 /// A shard's number: one replicated CommitLog with one leader at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ShardId(pub u32);

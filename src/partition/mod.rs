@@ -10,6 +10,8 @@ mod partitions;
 mod producers;
 mod sequencer;
 mod settings;
+#[allow(dead_code, reason = "each engine uses its own")]
+pub(crate) mod system;
 
 pub(crate) use lookup::{Found, LookupError};
 pub(crate) use partitions::{FetchError, Partitions};

@@ -12,8 +12,8 @@ use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
     ActiveProducer, AppendError, Appended, BatchEntry, Class, CleanLimits, Cleaned, Compaction,
-    Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets, ReadError, ReadSpec,
-    Retention, Subscription, WaitDurable,
+    Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets, Part, ReadError,
+    ReadSpec, Retention, Subscription, WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -72,6 +72,30 @@ impl Partitions {
         header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
         self.append_as(self.env.clock.wall_ms(), Class::System, queue, (batch, header))
+    }
+
+    /// Appends batches to several queues as one group: all of them are in the log or none. See
+    /// [`LogHandle::append_all`] for the answers, also of a group that is a duplicate.
+    #[allow(dead_code, reason = "each engine brings its use of it")]
+    pub(crate) fn append_all(
+        &self,
+        now_ms: i64,
+        class: Class,
+        parts: &[Part<'_>],
+    ) -> Result<Vec<Appended>, AppendError> {
+        loop {
+            match self.log.append_all(now_ms, SHARD_EPOCH, class, parts) {
+                // Its first use; a queue that was dropped stays unknown.
+                Err(AppendError::UnknownQueue(queue)) if self.opens(queue) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens a queue; says whether it is open now.
+    fn opens(&self, queue: QueueId) -> bool {
+        self.log.open_queue(queue);
+        self.log.offsets(queue).is_ok()
     }
 
     fn append_as(

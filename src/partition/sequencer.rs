@@ -53,24 +53,26 @@ fn stamp_of(batch: &BatchHeader) -> Option<Stamp> {
 }
 
 impl Sequencer for ShardSequencer {
-    fn sequence(
+    fn judge(
         &mut self,
         queue: QueueId,
-        next: Offset,
         batch: &BatchHeader,
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
         let Some(stamp) = stamp_of(batch) else { return Ok(Sequenced::Append) };
         match self.producers.judge(queue, stamp, now_ms).map_err(rejected)? {
-            Verdict::New => {
-                self.look_at_config();
-                self.producers.record(queue, stamp, next, now_ms);
-                Ok(Sequenced::Append)
-            }
+            Verdict::New => Ok(Sequenced::Append),
             Verdict::Duplicate { base_offset } => Ok(Sequenced::Duplicate {
                 base_offset,
                 last_offset: base_offset.plus(i64::from(stamp.records_count) - 1),
             }),
+        }
+    }
+
+    fn record(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, now_ms: i64) {
+        if let Some(stamp) = stamp_of(batch) {
+            self.look_at_config();
+            self.producers.record(queue, stamp, base, now_ms);
         }
     }
 
@@ -126,6 +128,19 @@ mod tests {
         ShardSequencer::new(Arc::new(LiveConfig::new(Arc::new(config))))
     }
 
+    /// What the log does with a batch.
+    fn sequence(
+        sequencer: &mut ShardSequencer,
+        base: i64,
+        batch: &BatchHeader,
+    ) -> Result<Sequenced, SequenceRejected> {
+        let sequenced = sequencer.judge(QUEUE, batch, 5)?;
+        if sequenced == Sequenced::Append {
+            sequencer.record(QUEUE, Offset(base), batch, 5);
+        }
+        Ok(sequenced)
+    }
+
     fn snapshot(sequencer: &ShardSequencer) -> Vec<u8> {
         let mut out = Vec::new();
         let mut after = sequencer.snapshot(None, &mut out);
@@ -149,13 +164,13 @@ mod tests {
         let mut live = sequencer();
         let mut replayed = sequencer();
         for (base, header) in [(0, batch(0, 2)), (2, batch(2, 1)), (3, batch(3, 3))] {
-            assert_eq!(live.sequence(QUEUE, Offset(base), &header, 5), Ok(Sequenced::Append));
+            assert_eq!(sequence(&mut live, base, &header), Ok(Sequenced::Append));
             replayed.replay(QUEUE, Offset(base), &header, 5);
         }
         assert_eq!(snapshot(&live), snapshot(&replayed));
         let mut restored = sequencer();
         restored.restore(&snapshot(&live)).unwrap();
-        let again = restored.sequence(QUEUE, Offset(6), &batch(3, 3), 6);
+        let again = sequence(&mut restored, 6, &batch(3, 3));
         let expected = Sequenced::Duplicate { base_offset: Offset(3), last_offset: Offset(5) };
         assert_eq!(again, Ok(expected));
     }
@@ -163,15 +178,15 @@ mod tests {
     #[test]
     fn a_gap_names_the_last_stored_sequence() {
         let mut sequencer = sequencer();
-        sequencer.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
-        let refused = sequencer.sequence(QUEUE, Offset(2), &batch(5, 1), 5);
+        sequence(&mut sequencer, 0, &batch(0, 2)).unwrap();
+        let refused = sequence(&mut sequencer, 2, &batch(5, 1));
         assert_eq!(refused, Err(SequenceRejected::OutOfOrder { last: 1, got: 5 }));
     }
 
     #[test]
     fn an_unreadable_snapshot_is_refused() {
         let mut live = sequencer();
-        live.sequence(QUEUE, Offset(0), &batch(0, 2), 5).unwrap();
+        sequence(&mut live, 0, &batch(0, 2)).unwrap();
         let snapshot = snapshot(&live);
         let cut = sequencer().restore(&snapshot[..snapshot.len() - 1]);
         assert!(cut.is_err());

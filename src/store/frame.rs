@@ -22,6 +22,8 @@ pub(super) const STAMPED_BYTES: usize = 16;
 pub(super) const MAGIC: [u8; 4] = *b"BFR\x01";
 /// Flag of a start frame: the operator gave up what is damaged before it.
 pub(super) const ACCEPTS_LOSS: u8 = 1;
+/// Flag of a data frame: it counts only together with the frame behind it.
+pub(super) const JOINED: u8 = 1;
 
 const CRC_AT: usize = HEADER_BYTES - 4;
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::error::{AppendError, LogFailed, LogStartError, MaintainError, ReadError};
 use super::frame::{self, Kind};
+use super::group::Part;
 use super::sequencer::ActiveProducer;
 use super::shared::Shared;
 use super::state::{Appended, Class, Content, Moment};
@@ -81,10 +82,7 @@ impl LogHandle {
         class: Class,
         (batch, header): (&[u8], &BatchHeader),
     ) -> Result<Appended, AppendError> {
-        if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
-            let said = header.size_bytes();
-            return Err(AppendError::NotTheBatch { said, got: batch.len() });
-        }
+        check_is_the_batch(batch, header)?;
         if let Some(failed) = self.shared.watermark.failed() {
             return Err(failed.clone().into());
         }
@@ -93,6 +91,34 @@ impl LogHandle {
         let mut state = self.shared.state();
         let moment = Moment { now_ms, durable: self.shared.watermark.durable() };
         let appended = state.append(queue, epoch, class, (batch, header, body_crc), moment);
+        self.shared.release(state);
+        appended
+    }
+
+    /// Appends batches to several queues as one group: all of them are in the log or none,
+    /// whatever is cut when. Every answer has the same `end`. A batch that its producer sent before
+    /// makes the whole group a duplicate: nothing is appended, all answers say `duplicate`, and
+    /// the offsets of the batches that are not known are -1.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: nothing was appended. A group must fit into one segment.
+    pub fn append_all(
+        &self,
+        now_ms: i64,
+        epoch: LeaderEpoch,
+        class: Class,
+        parts: &[Part<'_>],
+    ) -> Result<Vec<Appended>, AppendError> {
+        for Part { batch, header, .. } in parts {
+            check_is_the_batch(batch, header)?;
+        }
+        if let Some(failed) = self.shared.watermark.failed() {
+            return Err(failed.clone().into());
+        }
+        let parts: Vec<_> = parts.iter().map(|part| (*part, frame::body_crc(part.batch))).collect();
+        let mut state = self.shared.state();
+        let moment = Moment { now_ms, durable: self.shared.watermark.durable() };
+        let appended = state.append_all(epoch, class, &parts, moment);
         self.shared.release(state);
         appended
     }
@@ -347,6 +373,14 @@ impl LogHandle {
             disk_full: state.full && state.prepared.is_none() || state.unbegun.is_some(),
         }
     }
+}
+
+fn check_is_the_batch(batch: &[u8], header: &BatchHeader) -> Result<(), AppendError> {
+    let said = header.size_bytes();
+    if said != batch.len() || header.last_offset_delta < 0 {
+        return Err(AppendError::NotTheBatch { said, got: batch.len() });
+    }
+    Ok(())
 }
 
 /// Ends when dropped.

@@ -18,6 +18,7 @@ mod config;
 mod driver;
 mod error;
 mod frame;
+mod group;
 mod handle;
 mod index;
 mod inspect;
@@ -50,6 +51,7 @@ pub use error::{
     AppendError, Damage, DamageReason, IoFailure, LogFailed, LogStartError, MaintainError,
     OpenError, ReadError,
 };
+pub use group::Part;
 pub use handle::{LogHandle, Offsets, Stats, Subscription};
 pub use inspect::{CheckReport, DumpSpec, Finding, InspectError, Problem, check, dump};
 pub use lookup::{BatchEntry, Retention};

@@ -17,6 +17,7 @@ use super::chunk::AlignedBuffer;
 use super::config::{BLOCK_BYTES, OnDamage, StoreConfig};
 use super::error::{Damage, DamageReason, IoFailure, OpenError};
 use super::frame::{ACCEPTS_LOSS, HEADER_BYTES, Header, Kind, Lineage};
+use super::group::{Member, OpenGroup};
 use super::index::{Entry, MappedIndex, MemIndex, file::QueueRun};
 use super::keeper::{Keeper, Leftover};
 use super::queue::Place;
@@ -451,6 +452,7 @@ impl Recovery<'_> {
     fn scan(&mut self, scanner: &mut Scanner, path: &Path) -> Result<Ended, OpenError> {
         let io = |source| IoFailure { operation: "read", path: path.to_owned(), source };
         let mut at = self.state.appended;
+        let mut group = OpenGroup::default();
         loop {
             let since = self.since(at);
             let step = self.durability.step(scanner, at, since).map_err(io)?;
@@ -464,21 +466,26 @@ impl Recovery<'_> {
                         _ => None,
                     };
                     let batch = batch.and_then(|payload| BatchHeader::parse(payload).ok());
-                    self.replay(&header, batch.as_ref());
+                    self.replay_group(group.push(header, batch));
                 }
                 Step::Bent(header) => {
                     self.report(path, at, reason(scanner, &step, DamageReason::Body));
-                    self.replay(&header, None);
+                    self.replay_group(group.push(header, None));
                 }
                 Step::Lost { .. } | Step::LostTail { .. } => {
                     self.report(path, at, reason(scanner, &step, DamageReason::Header));
                     self.unknown_loss.get_or_insert(at);
+                    // What is lost was durable, and so the group that it belongs to.
+                    self.replay_group(group.take());
                 }
-                Step::Full { .. } | Step::Tail(_) => {}
+                Step::Full { .. } => self.replay_group(group.take()),
+                Step::Tail(_) => {}
             }
             match step {
                 Step::Full { closed_at } => return Ok(Ended::Full { closed_at }),
-                Step::Tail(tail) | Step::LostTail { tail, .. } => return Ok(Ended::Tail(tail)),
+                Step::LostTail { tail, .. } => return Ok(Ended::Tail(tail)),
+                // An unfinished group is torn from its first frame on.
+                Step::Tail(tail) => return Ok(Ended::Tail(group.start().unwrap_or(tail))),
                 Step::Frame(_) | Step::Bent(_) | Step::Lost { .. } => {}
             }
             at = step.next().unwrap_or(scanner.end());
@@ -498,6 +505,12 @@ impl Recovery<'_> {
         let damage = Damage { path: path.to_owned(), at: Position(at), reason };
         tracing::error!(%damage, "what was durable is damaged; it is kept and not served");
         self.damage.push(damage);
+    }
+
+    fn replay_group(&mut self, frames: Vec<Member>) {
+        for (header, batch) in frames {
+            self.replay(&header, batch.as_ref());
+        }
     }
 
     /// Does again what a frame did. Frames below the checkpoint only enter the index.

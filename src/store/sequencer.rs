@@ -6,20 +6,23 @@ use braid_protocol::records::BatchHeader;
 use crate::model::{Offset, ProducerId, QueueId};
 
 /// Decides at the point of order. Every method runs under the shard's lock: it is total, fast
-/// and performs no I/O. What `sequence` lets pass is appended; nothing can fail in between.
+/// and performs no I/O. What `judge` lets pass and is recorded is appended; nothing can fail in
+/// between.
 pub trait Sequencer: Send {
-    /// Whether the batch may be appended to a queue whose next offset is `next`. Returning
-    /// `Append` also records it, exactly as `replay` would.
+    /// Whether the batch may be appended to a queue. Records nothing.
     ///
     /// # Errors
     /// The batch's producer may not append it.
-    fn sequence(
+    fn judge(
         &mut self,
         queue: QueueId,
-        next: Offset,
         batch: &BatchHeader,
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected>;
+
+    /// Records a batch that was judged to be new and is appended at `base`, exactly as `replay`
+    /// would.
+    fn record(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, now_ms: i64);
 
     /// Records a stored batch during recovery. Gaps are possible where the log was damaged, and
     /// the restored snapshot may hold it already.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::error::{AppendError, LogFailed};
 use super::frame::{self, HEADER_BYTES, Header, Kind, Lineage, frame_bytes};
+use super::group::Groups;
 use super::index::{Entry, MemIndex, Run};
 use super::queue::{Place, Queue, Queues};
 use super::ring::Ring;
@@ -99,6 +100,8 @@ pub(super) struct State {
     pub(super) keeper_due: bool,
     /// The last frame is no mark: its durability is recorded nowhere.
     pub(super) unmarked: bool,
+    /// The groups that are not durable yet.
+    pub(super) groups: Groups,
     /// Queues whose subscribers are to be told once a position is durable.
     to_notify: BinaryHeap<Reverse<(u64, u32)>>,
 }
@@ -168,6 +171,7 @@ impl State {
             allocator_idle: false,
             keeper_due: false,
             unmarked: false,
+            groups: Groups::default(),
             to_notify: BinaryHeap::new(),
         }
     }
@@ -181,27 +185,41 @@ impl State {
         batch: (&[u8], &BatchHeader, u32),
         moment: Moment,
     ) -> Result<Appended, AppendError> {
-        let (bytes, header, body_crc) = batch;
-        if epoch.0 != self.epoch {
-            return Err(AppendError::Fenced { current: LeaderEpoch(self.epoch), got: epoch });
-        }
+        let (bytes, header, _) = batch;
+        self.check_epoch(epoch)?;
         self.check_begun()?;
-        self.reserve(bytes.len(), class, moment.durable)?;
+        self.reserve(frame_bytes(bytes.len()), class, moment.durable)?;
         let known = self.queues.get(queue).ok_or(AppendError::UnknownQueue(queue))?;
-        let (base, log_start, last_end) = (known.next, known.log_start, known.last_end);
-        match self.sequencer.sequence(queue, Offset(base), header, moment.now_ms)? {
-            Sequenced::Append => {}
+        let (log_start, last_end) = (known.log_start, known.last_end);
+        match self.sequencer.judge(queue, header, moment.now_ms)? {
+            Sequenced::Append => Ok(self.enter(queue, 0, batch, moment)),
             Sequenced::Duplicate { base_offset, last_offset } => {
                 // The original may be on its way to disk still.
                 let end = Position(last_end);
                 let log_start = Offset(log_start);
-                return Ok(Appended { base_offset, last_offset, end, log_start, duplicate: true });
+                Ok(Appended { base_offset, last_offset, end, log_start, duplicate: true })
             }
         }
+    }
+
+    /// Puts a batch, for which room was reserved and which was judged, at the end of its queue.
+    pub(super) fn enter(
+        &mut self,
+        queue: QueueId,
+        flags: u8,
+        batch: (&[u8], &BatchHeader, u32),
+        moment: Moment,
+    ) -> Appended {
+        let (bytes, header, body_crc) = batch;
+        let Some(known) = self.queues.get(queue) else {
+            unreachable!("whoever enters a batch has found its queue, and holds the lock");
+        };
+        let (base, log_start) = (known.next, known.log_start);
+        self.sequencer.record(queue, Offset(base), header, moment.now_ms);
         let last_delta = header.last_offset_delta.unsigned_abs();
         let content = Content {
             kind: Kind::Data,
-            flags: 0,
+            flags,
             queue,
             base_offset: base,
             offsets: last_delta.saturating_add(1),
@@ -222,13 +240,13 @@ impl State {
             known.to_notify = true;
             self.to_notify.push(Reverse((frame.end(), queue.0)));
         }
-        Ok(Appended {
+        Appended {
             base_offset: Offset(base),
             last_offset: Offset(base + i64::from(last_delta)),
             end: Position(frame.end()),
             log_start: Offset(log_start),
             duplicate: false,
-        })
+        }
     }
 
     /// Appends a frame without payload.
@@ -238,7 +256,7 @@ impl State {
         moment: Moment,
     ) -> Result<Position, AppendError> {
         self.check_begun()?;
-        self.reserve(content.payload.len(), Class::System, moment.durable)?;
+        self.reserve(frame_bytes(content.payload.len()), Class::System, moment.durable)?;
         Ok(Position(self.put(content, moment).end()))
     }
 
@@ -248,29 +266,41 @@ impl State {
         flags: u8,
         moment: Moment,
     ) -> Result<Position, AppendError> {
-        self.reserve(0, Class::System, moment.durable)?;
+        self.reserve(frame_bytes(0), Class::System, moment.durable)?;
         self.generation += 1;
         let start = Content { flags, ..Content::control(Kind::Start, QueueId(0), 0) };
         Ok(Position(self.put(start, moment).end()))
     }
 
+    pub(super) fn check_epoch(&self, epoch: LeaderEpoch) -> Result<(), AppendError> {
+        if epoch.0 == self.epoch {
+            return Ok(());
+        }
+        Err(AppendError::Fenced { current: LeaderEpoch(self.epoch), got: epoch })
+    }
+
     /// Only for want of space does a store open without having begun its run.
-    fn check_begun(&self) -> Result<(), AppendError> {
+    pub(super) fn check_begun(&self) -> Result<(), AppendError> {
         if self.unbegun.is_some() { Err(AppendError::DiskFull) } else { Ok(()) }
     }
 
-    /// Makes sure that a frame with such a payload can be put, whatever happens.
-    fn reserve(&mut self, payload: usize, class: Class, durable: u64) -> Result<(), AppendError> {
+    /// Makes sure that frames of so many bytes can be put into one segment, whatever happens. Says
+    /// whether that is the next one.
+    pub(super) fn reserve(
+        &mut self,
+        bytes: u64,
+        class: Class,
+        durable: u64,
+    ) -> Result<bool, AppendError> {
         if self.closing {
             return Err(LogFailed::Closed.into());
         }
         if let Some(at) = self.damaged {
             return Err(AppendError::Damaged { at: Position(at) });
         }
-        let bytes = frame_bytes(payload);
         if bytes > self.segment_size_bytes {
             let max = self.segment_size_bytes - HEADER_BYTES as u64;
-            return Err(AppendError::TooLarge { max, got: payload as u64 });
+            return Err(AppendError::TooLarge { max, got: bytes - HEADER_BYTES as u64 });
         }
         let rolls = self.room_in_segment() < bytes;
         if self.prepared.is_none() {
@@ -283,7 +313,8 @@ impl State {
             }
         }
         let with_filler = bytes + HEADER_BYTES as u64;
-        self.ring.reserve(with_filler, rolls, durable).map_err(|_| AppendError::NoMemory)
+        self.ring.reserve(with_filler, rolls, durable).map_err(|_| AppendError::NoMemory)?;
+        Ok(rolls)
     }
 
     /// Bytes left in the active segment.
@@ -347,7 +378,7 @@ impl State {
     }
 
     /// Closes the active segment and goes on in the prepared one.
-    fn roll(&mut self, moment: Moment) {
+    pub(super) fn roll(&mut self, moment: Moment) {
         let Some(prepared) = self.prepared.take() else {
             unreachable!("rolling was reserved, which needs a prepared segment");
         };

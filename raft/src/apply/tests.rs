@@ -212,7 +212,7 @@ fn a_topic_may_not_have_too_many_partitions() {
 fn used_up_queue_numbers_are_a_refusal() {
     let mut image = MetadataImage::default();
     apply(&mut image, &register(1).into());
-    Arc::make_mut(&mut image.topics).allocate_queues(u32::MAX - 1).unwrap();
+    Arc::make_mut(&mut image.topics).allocate_queues(QueueId::PARTITIONS_END.0 - 1).unwrap();
     let outcome = apply(
         &mut image,
         &create(vec![testing::topic("a", 1, 1), testing::topic("b", 2, 1)]).into(),

@@ -132,13 +132,19 @@ impl TopicsImage {
     /// Hands out `count` queue numbers; none when they do not suffice.
     pub(crate) fn allocate_queues(&mut self, count: u32) -> Option<QueueId> {
         let first = self.next_queue_id;
-        self.next_queue_id = first.checked_add(count)?;
+        self.next_queue_id = self.queues_end(count)?;
         Some(QueueId(first))
     }
 
     /// Whether `count` more queue numbers are left.
     pub(crate) fn has_queues(&self, count: u32) -> bool {
-        self.next_queue_id.checked_add(count).is_some()
+        self.queues_end(count).is_some()
+    }
+
+    /// The number behind the next `count`, if there are so many.
+    fn queues_end(&self, count: u32) -> Option<u32> {
+        let end = self.next_queue_id.checked_add(count)?;
+        (end <= QueueId::PARTITIONS_END.0).then_some(end)
     }
 
     /// Puts a topic in, replacing the one of the same id.

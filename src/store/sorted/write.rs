@@ -103,6 +103,8 @@ impl SortedWriter {
             position: self.first() + self.taken,
             length: frame::length_field(batch),
             body_crc: frame::body_crc(batch),
+            // A group was whole before any of it came here.
+            flags: 0,
             ..*header
         };
         debug_assert!(header.body_matches(batch), "a batch as it is stored");

@@ -159,25 +159,26 @@ impl Recorder {
 }
 
 impl Sequencer for Recorder {
-    fn sequence(
+    fn judge(
         &mut self,
-        queue: QueueId,
-        next: Offset,
-        batch: &BatchHeader,
+        _queue: QueueId,
+        _batch: &BatchHeader,
         _now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
-        let mut seen = self.seen();
+        let seen = self.seen();
         if let Some(rejected) = seen.reject {
             return Err(rejected);
         }
-        if let Some((base, last)) = seen.duplicate {
-            return Ok(Sequenced::Duplicate {
-                base_offset: Offset(base),
-                last_offset: Offset(last),
-            });
-        }
-        seen.batches.push((queue.0, next.0, batch.records_count));
-        Ok(Sequenced::Append)
+        Ok(match seen.duplicate {
+            Some((base, last)) => {
+                Sequenced::Duplicate { base_offset: Offset(base), last_offset: Offset(last) }
+            }
+            None => Sequenced::Append,
+        })
+    }
+
+    fn record(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, _now_ms: i64) {
+        self.seen().batches.push((queue.0, base.0, batch.records_count));
     }
 
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, _store_time_ms: i64) {

@@ -4,15 +4,15 @@
 //! disk stops it, and remembers what was acknowledged. The next life must find all of that, in
 //! order, and nothing that was never appended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::support::*;
 use crate::env::rng::{Rng, SeededRng};
 use crate::env::sim::SimFs;
 use crate::model::{LeaderEpoch, Offset, QueueId};
 use crate::store::{
-    AppendError, Class, LogHandle, LogStartError, MaintainError, OpenError, Retention, Store,
-    StoreConfig,
+    AppendError, Appended, Class, LogHandle, LogStartError, MaintainError, OpenError, Part,
+    Retention, Store, StoreConfig,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ struct Batch {
     body: Vec<u8>,
     /// Position that has to be durable for the batch to be.
     end: u64,
+    /// The group it was appended in, until that has survived a life.
+    group: Option<u64>,
 }
 
 impl Batch {
@@ -74,6 +76,7 @@ pub(super) struct World {
     queues: BTreeMap<u32, ModelQueue>,
     next_queue: u32,
     next_body: u32,
+    next_group: u64,
     epoch: i32,
     /// How far the log was durable when the last life ended.
     acked: u64,
@@ -165,6 +168,7 @@ impl World {
     fn check_recovered(&mut self, store: &Store, log: &LogHandle) {
         assert_eq!(store.damage(), [], "a cut is no damage");
         let acked = self.acked;
+        let mut halved = Halved::default();
         let known: Vec<u32> = log.queues().iter().map(|queue| queue.0).collect();
         for (id, queue) in &mut self.queues {
             let queue_id = QueueId(*id);
@@ -184,6 +188,7 @@ impl World {
             let kept = queue.batches.iter().take_while(|it| it.next() <= offsets.next.0).count();
             let lost = queue.batches.split_off(kept);
             assert!(lost.iter().all(|batch| batch.end > acked), "queue {id} lost what was acked");
+            halved.see(&mut queue.batches, &lost);
             assert_eq!(queue.next(), offsets.next.0, "queue {id}: offsets were invented");
             assert_eq!(offsets.high_watermark, offsets.next);
             let read = read_all(log, *id).unwrap();
@@ -196,6 +201,7 @@ impl World {
                 queue.batches.iter().map(|batch| (*id, batch.base, batch.records)).collect();
             assert_eq!(sequenced, expected.iter().collect::<Vec<_>>(), "queue {id}: sequencer");
         }
+        halved.check();
         for id in known {
             assert!(self.queues.contains_key(&id), "queue {id} was invented");
         }
@@ -216,7 +222,8 @@ impl World {
         let mut held: Vec<(Vec<bytes::Bytes>, Vec<ReadBack>)> = Vec::new();
         for _ in 0..steps {
             match dice.below(100) {
-                0..=39 => self.append(store, log, dice)?,
+                0..=31 => self.append(store, log, dice)?,
+                32..=39 => self.append_all(store, log, dice)?,
                 40..=69 => drop(store.write_ready().map_err(|_| Stopped)?),
                 70..=79 => maintained(store.maintain())?,
                 80..=82 => self.move_log_start(log, dice),
@@ -257,8 +264,8 @@ impl World {
         alive[usize::try_from(dice.below(alive.len() as u64)).unwrap()]
     }
 
-    fn append(&mut self, store: &Store, log: &LogHandle, dice: &Dice) -> Result<(), Stopped> {
-        let id = self.pick(log, dice);
+    /// A body that no other batch has, and how many records it pretends to be.
+    fn body(&mut self, dice: &Dice) -> (i32, Vec<u8>) {
         let length = match dice.below(10) {
             0 => dice.below(11_000),
             1 | 2 => dice.below(5000),
@@ -271,25 +278,61 @@ impl World {
         let mut body =
             self.next_body.to_be_bytes().repeat(usize::try_from(length / 4).unwrap() + 1);
         body.truncate(usize::try_from(length).unwrap() + 4);
+        (records, body)
+    }
+
+    fn append(&mut self, store: &Store, log: &LogHandle, dice: &Dice) -> Result<(), Stopped> {
+        let id = self.pick(log, dice);
+        let (records, body) = self.body(dice);
         let (bytes, header) =
             batch_at(records, &body, NOW_MS + i64::try_from(dice.below(1000)).unwrap());
         let class = if dice.below(5) == 0 { Class::System } else { Class::Data };
         let append = || log.append(QueueId(id), LeaderEpoch(self.epoch), class, &bytes, &header);
-        let appended = match append() {
-            Ok(appended) => appended,
-            Err(AppendError::SegmentNotReady) => {
-                maintained(store.maintain())?;
-                append().unwrap()
-            }
-            Err(AppendError::Failed(_)) => return Err(Stopped),
-            Err(error) => panic!("{error}"),
+        let Some(appended) = tried(store, append)? else { panic!("a batch fits a segment") };
+        self.note(id, records, body, appended, None);
+        Ok(())
+    }
+
+    fn append_all(&mut self, store: &Store, log: &LogHandle, dice: &Dice) -> Result<(), Stopped> {
+        let mut parts = Vec::new();
+        for _ in 0..=dice.below(4) {
+            let (id, (records, body)) = (self.pick(log, dice), self.body(dice));
+            parts.push((id, records, batch_at(records, &body, NOW_MS), body));
+        }
+        let epoch = LeaderEpoch(self.epoch);
+        let append = || {
+            let parts: Vec<Part<'_>> = parts
+                .iter()
+                .map(|(id, _, (batch, header), _)| Part { queue: QueueId(*id), batch, header })
+                .collect();
+            log.append_all(NOW_MS, epoch, Class::Data, &parts)
         };
+        let before = log.appended();
+        let Some(appended) = tried(store, append)? else {
+            assert_eq!(log.appended(), before, "what is too large leaves nothing");
+            return Ok(());
+        };
+        self.next_group += 1;
+        for ((id, records, _, body), appended) in parts.into_iter().zip(appended) {
+            assert_eq!(appended.end, log.appended());
+            self.note(id, records, body, appended, Some(self.next_group));
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        id: u32,
+        records: i32,
+        body: Vec<u8>,
+        appended: Appended,
+        group: Option<u64>,
+    ) {
         let queue = self.queues.get_mut(&id).unwrap();
         assert_eq!(appended.base_offset, Offset(queue.next()));
         assert_eq!(appended.log_start, Offset(queue.log_start()));
-        let base = queue.next();
-        queue.batches.push(Batch { base, records, body, end: appended.end.0 });
-        Ok(())
+        let (base, end) = (queue.next(), appended.end.0);
+        queue.batches.push(Batch { base, records, body, end, group });
     }
 
     fn read(&mut self, log: &LogHandle, dice: &Dice) -> Option<(Vec<bytes::Bytes>, Vec<ReadBack>)> {
@@ -356,6 +399,43 @@ impl World {
         if let Ok(end) = log.drop_queue(QueueId(id)) {
             self.queues.get_mut(&id).unwrap().dropped = Some(end.0);
         }
+    }
+}
+
+/// Appends, after making room if there is none; nothing if it fits no segment.
+fn tried<T>(
+    store: &Store,
+    append: impl Fn() -> Result<T, AppendError>,
+) -> Result<Option<T>, Stopped> {
+    let mut appended = append();
+    if matches!(appended, Err(AppendError::SegmentNotReady)) {
+        maintained(store.maintain())?;
+        appended = append();
+    }
+    match appended {
+        Ok(appended) => Ok(Some(appended)),
+        Err(AppendError::TooLarge { .. }) => Ok(None),
+        Err(AppendError::Failed(_)) => Err(Stopped),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Finds groups of which a part was lost.
+#[derive(Default)]
+struct Halved {
+    kept: HashSet<u64>,
+    lost: HashSet<u64>,
+}
+
+impl Halved {
+    fn see(&mut self, kept: &mut [Batch], lost: &[Batch]) {
+        self.kept.extend(kept.iter_mut().filter_map(|batch| batch.group.take()));
+        self.lost.extend(lost.iter().filter_map(|batch| batch.group));
+    }
+
+    fn check(&self) {
+        let halved: Vec<_> = self.kept.intersection(&self.lost).collect();
+        assert!(halved.is_empty(), "of groups {halved:?} only a part was kept");
     }
 }
 
