@@ -7,6 +7,8 @@ pub mod loggers;
 pub mod store;
 
 pub mod group;
+#[allow(dead_code, reason = "the native API reaches it")]
+mod half;
 mod partition;
 
 mod api;
