@@ -169,6 +169,9 @@ fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     for listener in &config.network.listeners {
         writeln!(out, "ok: would listen on {}", listener.bind_address())?;
     }
+    for listener in &config.native.listeners {
+        writeln!(out, "ok: would serve the native API at http://{}", listener.bind_address())?;
+    }
     writeln!(out, "ok: would keep its data in {}", config.storage.dir.display())
 }
 

@@ -12,7 +12,10 @@ mod half;
 mod partition;
 
 mod api;
+mod native;
 mod reconcile;
+
+mod http;
 mod server;
 
 pub mod cli;

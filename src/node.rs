@@ -20,7 +20,9 @@ use crate::config::{Config, LiveConfig};
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::group::{GroupCoordinator, OffsetsTopicLog};
+use crate::http;
 use crate::loggers::Loggers;
+use crate::native::Native;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
@@ -59,6 +61,16 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A listener of the native API.
+    #[error(
+        "cannot listen on {address} for the native API: {source}; braid.native.listeners names another address, or none to do without"
+    )]
+    ListenNative {
+        /// The address of the configuration.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The broker's own registration.
     #[error("cannot register the broker: {0}")]
     Register(#[from] ProposeError),
@@ -82,6 +94,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Node {
     addresses: Vec<SocketAddr>,
+    native_addresses: Vec<SocketAddr>,
     metadata: MetadataNode,
     store: Store,
     partitions: Partitions,
@@ -152,6 +165,7 @@ impl Node {
         let partitions = Partitions::new(store.handle(), env.clone());
         reconcile::adopt(&metadata.image(), &partitions)?;
         let listeners = bind(&env, &config).await?;
+        let native_listeners = bind_native(&env, &config).await?;
         register(&env, &config, &metadata, &listeners).await?;
         let groups = open_groups(&env, &config, &metadata, &partitions).await;
         let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
@@ -168,6 +182,18 @@ impl Node {
         };
         let (stopping, stopped) = watch::channel(false);
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
+        let config_changes = Arc::new(tokio::sync::Semaphore::new(1));
+        let native = Arc::new(Native {
+            env: env.clone(),
+            config: Arc::clone(&config),
+            live: Arc::clone(&live),
+            metadata: metadata.clone(),
+            partitions: partitions.clone(),
+            groups: groups.clone(),
+            topic_settings: Arc::clone(&topic_settings),
+            config_changes: Arc::clone(&config_changes),
+            stopping: stopped.clone(),
+        });
         let broker = Arc::new(Broker {
             env: env.clone(),
             limits: limits(&config),
@@ -181,7 +207,7 @@ impl Node {
                 FETCH_SESSION_EVICTION_MS,
             )),
             producer_ids: ProducerIds::default(),
-            config_changes: tokio::sync::Semaphore::new(1),
+            config_changes,
             topic_settings: Arc::clone(&topic_settings),
             refusals: Refusals::default(),
             heavy_turns: tokio::sync::Semaphore::new(env.spawner.parallelism().div_ceil(2)),
@@ -202,14 +228,39 @@ impl Node {
             );
             tracing::info!("listening on {address}");
         }
+        let mut native_addresses = Vec::new();
+        let common = http::Common::new(native);
+        for (listener, address) in native_listeners {
+            native_addresses.push(address);
+            let served = http::serve(listener, common.clone(), stopped.clone(), open.clone());
+            env.spawner.critical("native listener", served);
+            tracing::info!("the native API is at http://{address}");
+        }
         let open = all_closed;
-        Ok(Self { addresses, metadata, store, partitions, groups, census, memory, stopping, open })
+        Ok(Self {
+            addresses,
+            native_addresses,
+            metadata,
+            store,
+            partitions,
+            groups,
+            census,
+            memory,
+            stopping,
+            open,
+        })
     }
 
     /// Where it listens, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the native API is served, in the order of the configuration.
+    #[must_use]
+    pub fn native_addresses(&self) -> &[SocketAddr] {
+        &self.native_addresses
     }
 
     /// How many clients are connected.
@@ -402,6 +453,21 @@ async fn bind(env: &Env, config: &Config) -> Result<Vec<Bound>, StartError> {
         let socket = env.net.listen(&address).await.map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
         bound.push((Arc::from(listener.name.as_str()), socket, local));
+    }
+    Ok(bound)
+}
+
+async fn bind_native(
+    env: &Env,
+    config: &Config,
+) -> Result<Vec<(Box<dyn Listener>, SocketAddr)>, StartError> {
+    let mut bound = Vec::new();
+    for listener in &config.native.listeners {
+        let address = listener.bind_address();
+        let failed = |source| StartError::ListenNative { address: address.clone(), source };
+        let socket = env.net.listen(&address).await.map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?;
+        bound.push((socket, local));
     }
     Ok(bound)
 }

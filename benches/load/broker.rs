@@ -18,6 +18,7 @@ impl Broker {
     pub(crate) fn start(program: &Path, data: &Path, cpu: Option<&str>) -> Self {
         let settings = [
             "listeners=PLAINTEXT://127.0.0.1:0".to_owned(),
+            "braid.native.listeners=http://127.0.0.1:0".to_owned(),
             format!("log.dirs={}", data.display()),
         ];
         let mut args = Vec::new();

@@ -218,6 +218,7 @@ impl Server {
         command.current_dir(self.dir.path());
         let own = [
             ("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
+            ("braid.native.listeners", "http://127.0.0.1:0".to_owned()),
             ("log.dirs", self.dir.path().join("data").display().to_string()),
         ];
         for (key, value) in own

@@ -115,7 +115,7 @@ pub(crate) struct Broker {
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,
     /// One permit: settings are worked out from those that stand, so one change at a time.
-    pub(crate) config_changes: tokio::sync::Semaphore,
+    pub(crate) config_changes: Arc<tokio::sync::Semaphore>,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
     pub(crate) refusals: Refusals,
     /// How many heavy produces are carried out at once.

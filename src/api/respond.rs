@@ -25,13 +25,7 @@ pub(crate) const UNKNOWN_TOPIC: &str = "This server does not host this topic-par
 /// Kafka's sentence for UNKNOWN_TOPIC_ID.
 pub(crate) const UNKNOWN_TOPIC_ID: &str = "This server does not host this topic ID.";
 
-const INTERNAL_TOPICS: [&str; 4] =
-    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
-
-/// Whether clients must treat a topic as the broker's own.
-pub(crate) fn is_internal(name: &str) -> bool {
-    INTERNAL_TOPICS.contains(&name)
-}
+pub(crate) use crate::config::is_internal_topic as is_internal;
 
 /// Why clients may not write to a topic, if so: only the broker itself keeps these.
 pub(crate) fn internal_write_refused(name: &str) -> Option<&'static str> {

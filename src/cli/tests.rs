@@ -87,6 +87,7 @@ fn a_check_prints_what_is_set_and_where_the_broker_would_be() {
         "listeners=PLAINTEXT://127.0.0.1:0    # on the command line\n\
          warning: num.io.threads, set on the command line, has no effect in Braid because threads follow the number of cores\n\
          ok: would listen on 127.0.0.1:0\n\
+         ok: would serve the native API at http://127.0.0.1:8081\n\
          ok: would keep its data in braid-data\n"
     );
 }

@@ -73,6 +73,28 @@ keys! {
 }
 
 keys! {
+    /// The native API over HTTP.
+    NATIVE:
+    /// Where the native API, the metrics and the health checks are served, as a list of
+    /// http://host:port. Port 0 takes a free port; empty switches them off. An address that other
+    /// machines reach needs braid.native.i.know.there.is.no.authentication.
+    NATIVE_LISTENERS = Key::list("braid.native.listeners", "http://127.0.0.1:8081");
+    /// Whether braid.native.listeners may name addresses that other machines reach. Everybody who
+    /// reaches them may read, write and delete everything.
+    NATIVE_OPEN = Key::boolean("braid.native.i.know.there.is.no.authentication", "false");
+    /// The largest body of a request to the native API, in bytes.
+    NATIVE_REQUEST_MAX_BYTES = Key::int("braid.native.request.max.bytes", "8388608").between(1024, 1_073_741_824);
+    /// How many connections the native API holds at most. Further ones wait until one has ended.
+    NATIVE_MAX_CONNECTIONS = Key::int("braid.native.max.connections", "1024").at_least(1);
+    /// For how many milliseconds a message id that a sender gave is remembered: a message of the
+    /// same id that comes again is not written again, but answered with the first one's place.
+    NATIVE_MESSAGE_ID_WINDOW_MS = Key::long("braid.native.message.id.window.ms", "600000").between(0, 86_400_000);
+    /// With how many partitions at most in all topics the metrics tell of each partition. With
+    /// more they tell of topics and groups alone.
+    NATIVE_METRICS_PARTITIONS_MAX = Key::int("braid.native.metrics.partitions.max", "10000").at_least(0);
+}
+
+keys! {
     /// Where and how the data is kept.
     STORAGE:
     /// The data directory. It is created when it is missing.
@@ -217,6 +239,7 @@ pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 /// The sections of the file, with their titles.
 pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("Identity and network", NETWORK),
+    ("Native API", NATIVE),
     ("Storage", STORAGE),
     ("Topic defaults and retention", TOPICS),
     ("Fetching and producing", CLIENTS),

@@ -210,7 +210,8 @@ impl Config {
     pub fn with_dynamic(&self, of_this: &Settings, of_all: &Settings) -> Self {
         let values = self.values.under(Dynamic::read(of_this), Dynamic::read(of_all));
         let (listeners, dir) = (self.network.listeners.clone(), self.storage.dir.clone());
-        let parts = Parts::read(&values, self.node.id, listeners, dir);
+        let native = self.native.listeners.clone();
+        let parts = Parts::read(&values, self.node.id, listeners, native, dir);
         let mut network = parts.network;
         network.connections_max = network.connections_max.min(self.connections_room);
         Self {
@@ -218,6 +219,7 @@ impl Config {
             connections_room: self.connections_room,
             node: parts.node,
             network,
+            native: parts.native,
             storage: parts.storage,
             topics: parts.topics,
             fetch: parts.fetch,

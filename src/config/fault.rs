@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::key::{Effect, Key};
 use super::listener::ListenerError;
+use super::native::NativeListenerError;
 use super::source::{FileError, Origin};
 use super::value::InvalidValue;
 
@@ -71,6 +72,9 @@ pub enum Fault {
     /// Wrong listeners.
     #[error(transparent)]
     Listener(ListenerError),
+    /// Wrong listeners of the native API.
+    #[error(transparent)]
+    NativeListener(NativeListenerError),
     /// A key that cannot be ignored and is not supported.
     #[error("Invalid value {given} for configuration {}: {}", key.name, why(key))]
     Refused {
@@ -141,6 +145,7 @@ impl Fault {
         match self {
             Self::Value(error) => &error.name,
             Self::Listener(error) => error.key(),
+            Self::NativeListener(_) => "braid.native.listeners",
             Self::Refused { key, .. } | Self::Encoding { key, .. } => key.name,
             Self::DataDirs { key, .. } | Self::Cluster { key, .. } => key,
             Self::NodeIds { .. } => "broker.id",
@@ -160,6 +165,7 @@ impl Fault {
             },
             Self::Encoding { .. } => "write it in UTF-8".to_owned(),
             Self::Listener(error) => error.hint(),
+            Self::NativeListener(error) => error.hint(),
             Self::Refused { key, .. } => match key.default {
                 Some(default) if !default.is_empty() => {
                     format!("leave it out, or set {}={default}", key.name)
@@ -230,6 +236,11 @@ pub enum Warning {
         /// The address it binds.
         address: String,
     },
+    /// The native API where other machines reach it.
+    NativeExposed {
+        /// The address it binds.
+        address: String,
+    },
     /// More replicas asked for than there are brokers.
     Replicas {
         /// The key.
@@ -266,6 +277,10 @@ impl fmt::Display for Warning {
             Self::Exposed { name, address } => write!(
                 f,
                 "listener {name} on {address} is open to other machines, without login or encryption"
+            ),
+            Self::NativeExposed { address } => write!(
+                f,
+                "the native API on {address} is open to other machines: everybody who reaches it may read, write and delete everything"
             ),
             Self::Replicas { name, given } => write!(
                 f,

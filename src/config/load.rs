@@ -13,12 +13,13 @@ use super::group::{self, GroupConfigError};
 use super::key::{Effect, Key};
 use super::keys_by_name::{broker_key, family, perhaps};
 use super::listener::{self, ListenerConfig, ListenerKeys};
+use super::native::{self, NativeListenerConfig};
 use super::parts::Parts;
 use super::source::{self, Given, Origin, Sources};
 use super::topic::{self, TopicConfig, TopicConfigError};
 use super::value::{HIDDEN, Value};
 use super::values::{Setting, Values};
-use super::{FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig};
+use super::{FetchConfig, GroupConfig, NativeConfig, NetworkConfig, NodeConfig, ProducerConfig};
 use super::{StorageConfig, TopicsConfig};
 
 /// The broker's configuration, checked. It never changes; settings made while the broker runs make
@@ -32,6 +33,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Sockets.
     pub network: NetworkConfig,
+    /// The native API.
+    pub native: NativeConfig,
     /// The data directory.
     pub storage: StorageConfig,
     /// How topics come and go.
@@ -198,18 +201,21 @@ impl Reading {
         let id = self.node_id();
         let dir = self.data_dir();
         let listeners = self.listeners();
+        let native = self.native_listeners();
         self.roles_and_quorum();
         self.limits();
         self.advice();
-        let (Some(listeners), true) = (listeners, self.faults.is_empty()) else {
+        let (Some(listeners), Some(native), true) = (listeners, native, self.faults.is_empty())
+        else {
             return Err(LoadError::Faults { faults: self.faults, warnings: self.warnings });
         };
-        let parts = Parts::read(&self.values, id, listeners, dir);
+        let parts = Parts::read(&self.values, id, listeners, native, dir);
         Ok(Config {
             values: self.values,
             connections_room: usize::MAX,
             node: parts.node,
             network: parts.network,
+            native: parts.native,
             storage: parts.storage,
             topics: parts.topics,
             fetch: parts.fetch,
@@ -271,6 +277,22 @@ impl Reading {
             Err(error) => {
                 let origin = self.values.setting(error.key()).map(|s| s.origin.clone());
                 self.fault(Fault::Listener(error), origin);
+                None
+            }
+        }
+    }
+
+    fn native_listeners(&mut self) -> Option<Vec<NativeListenerConfig>> {
+        let open = self.values.boolean(&keys::NATIVE_OPEN);
+        match native::read(&self.values.list(&keys::NATIVE_LISTENERS), open) {
+            Ok(listeners) => {
+                let exposed = listeners.iter().filter(|listener| !listener.loopback());
+                self.warnings
+                    .extend(exposed.map(|l| Warning::NativeExposed { address: l.bind_address() }));
+                Some(listeners)
+            }
+            Err(error) => {
+                self.fault_of(&keys::NATIVE_LISTENERS, Fault::NativeListener(error));
                 None
             }
         }

@@ -21,6 +21,7 @@ mod keys_by_name;
 mod listener;
 mod live;
 mod load;
+mod native;
 mod parts;
 mod source;
 mod topic;
@@ -46,13 +47,14 @@ pub use keys_by_name::{broker_key, broker_keys, group_keys, nearest_topic_key, t
 pub use listener::{ListenerConfig, ListenerError};
 pub use live::{LiveConfig, Settings};
 pub use load::Config;
+pub use native::{NativeListenerConfig, NativeListenerError};
 pub use parts::{
-    CleanerConfig, FetchConfig, GroupConfig, NetworkConfig, NodeConfig, ProducerConfig,
-    StorageConfig, TopicsConfig,
+    CleanerConfig, FetchConfig, GroupConfig, NativeConfig, NetworkConfig, NodeConfig,
+    ProducerConfig, StorageConfig, TopicsConfig,
 };
 pub use source::{FileError, Origin, Sources};
 pub use topic::{
     CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, MessageType, TimestampType, TopicConfig,
-    TopicConfigError, topic_key, topic_settings_without_effect,
+    TopicConfigError, is_internal_topic, topic_key, topic_settings_without_effect,
 };
 pub use value::{InvalidValue, Value};

@@ -11,6 +11,7 @@ use braid_base::model::BrokerId;
 
 use super::broker as keys;
 use super::listener::ListenerConfig;
+use super::native::NativeListenerConfig;
 use super::value::{address_and_count, parts as parts_of_text};
 use super::values::Values;
 
@@ -44,6 +45,21 @@ pub struct NetworkConfig {
     pub connections_by_ip_max: BTreeMap<IpAddr, usize>,
     /// How long a connection may take to send its first request.
     pub first_request_max: Duration,
+}
+
+/// The native API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeConfig {
+    /// None: it is off.
+    pub listeners: Vec<NativeListenerConfig>,
+    /// Largest body of a request.
+    pub request_size_bytes_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// For how long a message id is remembered that a sender gave.
+    pub message_id_window: Duration,
+    /// Partitions in all, above which the metrics do not tell of each.
+    pub metrics_partitions_max: usize,
 }
 
 /// The data directory and the CommitLog in it.
@@ -133,6 +149,7 @@ pub struct GroupConfig {
 pub(super) struct Parts {
     pub(super) node: NodeConfig,
     pub(super) network: NetworkConfig,
+    pub(super) native: NativeConfig,
     pub(super) storage: StorageConfig,
     pub(super) topics: TopicsConfig,
     pub(super) fetch: FetchConfig,
@@ -145,6 +162,7 @@ impl Parts {
         values: &Values,
         id: BrokerId,
         listeners: Vec<ListenerConfig>,
+        native: Vec<NativeListenerConfig>,
         dir: PathBuf,
     ) -> Self {
         Self {
@@ -154,6 +172,13 @@ impl Parts {
                 cluster_id: values.optional_text(&keys::CLUSTER_ID),
             },
             network: network(values, listeners),
+            native: NativeConfig {
+                listeners: native,
+                request_size_bytes_max: count(values.int(&keys::NATIVE_REQUEST_MAX_BYTES)),
+                connections_max: count(values.int(&keys::NATIVE_MAX_CONNECTIONS)),
+                message_id_window: ms(values.long(&keys::NATIVE_MESSAGE_ID_WINDOW_MS)),
+                metrics_partitions_max: count(values.int(&keys::NATIVE_METRICS_PARTITIONS_MAX)),
+            },
             storage: StorageConfig {
                 dir,
                 segment_size_bytes: unsigned(values.long(&keys::COMMITLOG_SEGMENT_BYTES)),

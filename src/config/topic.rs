@@ -146,6 +146,15 @@ keys! {
 pub static FORGOTTEN_TOPIC_KEYS: &[&str] =
     &["message.format.version", "message.downconversion.enable"];
 
+const INTERNAL_TOPICS: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
+/// Whether clients must treat a topic of this name as the broker's own.
+#[must_use]
+pub fn is_internal_topic(name: &str) -> bool {
+    INTERNAL_TOPICS.contains(&name)
+}
+
 /// The topic key of that name.
 #[must_use]
 pub fn topic_key(name: &str) -> Option<&'static Key> {

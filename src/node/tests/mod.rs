@@ -14,6 +14,7 @@ mod groups;
 mod hostile;
 mod life;
 mod limits;
+mod native;
 mod offsets;
 mod produce;
 mod real;

@@ -21,6 +21,7 @@ pub(super) struct World {
 pub(super) fn config(settings: &[(&str, &str)]) -> Config {
     let mut all = vec![
         ("listeners", "PLAINTEXT://127.0.0.1:0"),
+        ("braid.native.listeners", "http://127.0.0.1:0"),
         ("log.dir", "/data"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("offsets.topic.num.partitions", "3"),

@@ -36,6 +36,7 @@ struct Broker {
 fn command(data: &Path, settings: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_braid"));
     command.arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]);
+    command.args(["-X", "braid.native.listeners=http://127.0.0.1:0"]);
     for setting in settings {
         command.args(["-X", setting]);
     }

@@ -1,0 +1,224 @@
+//! `/metrics`: the names that published dashboards ask for. On the Kafka side those of Strimzi's
+//! exporter and of kafka_exporter, on the native side those of RocketMQ 5.
+//!
+//! Everything is looked up when it is asked for; nothing is counted on the way of a message.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::App;
+use super::problem::{Code, Problem, Problems};
+use crate::native::metrics::{Gathered, MeasuredTopic, gather};
+
+/// The metrics, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "OpenMetrics.",
+        content_type = "application/openmetrics-text", body = String), Problems))]
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let gathered = gather(&app.native).await;
+    let text = text_of(gathered)
+        .map_err(|_| Problem::new(Code::Unavailable, "the metrics cannot be written"))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+fn text_of(gathered: Gathered) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(gathered));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One metric's series, under one name.
+struct Series<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Series<'_, '_> {
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, i64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, i64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            let value = u64::try_from(value).unwrap_or(0);
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
+        let metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric)
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Collector for Gathered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut series = Series { encoder: &mut encoder };
+        self.cluster(&mut series)?;
+        self.topics(&mut series)?;
+        self.groups(&mut series)
+    }
+}
+
+impl Gathered {
+    fn cluster(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let partitions = count(self.topics.iter().map(|t| t.partitions.len()).sum());
+        series.gauge("kafka_brokers", "Brokers in the cluster", count(self.brokers.len()))?;
+        let info = |(id, address): &(crate::model::BrokerId, String)| {
+            (vec![("id", id.to_string()), ("address", address.clone())], 1)
+        };
+        series.gauges("kafka_broker_info", "A broker", self.brokers.iter().map(info))?;
+        for (name, help, value) in [
+            ("kafka_server_replicamanager_partitioncount", "Partitions of this broker", partitions),
+            ("kafka_server_replicamanager_leadercount", "Partitions it leads", partitions),
+            (
+                "kafka_server_replicamanager_underreplicatedpartitions",
+                "Partitions with replicas behind",
+                0,
+            ),
+            (
+                "kafka_controller_kafkacontroller_activecontrollercount",
+                "Whether it leads the metadata",
+                1,
+            ),
+            (
+                "kafka_controller_kafkacontroller_offlinepartitionscount",
+                "Partitions without a leader",
+                0,
+            ),
+            ("rocketmq_topic_number", "Topics", count(self.topics.len())),
+            ("rocketmq_consumer_group_number", "Consumer groups", count(self.groups.len())),
+        ] {
+            series.gauge(name, help, value)?;
+        }
+        Ok(())
+    }
+
+    fn topics(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let name = |topic: &MeasuredTopic| vec![("topic", topic.image.name.to_string())];
+        let of_topics = |value: fn(&MeasuredTopic) -> i64| {
+            self.topics.iter().map(move |topic| (name(topic), value(topic)))
+        };
+        series.gauges(
+            "kafka_topic_partitions",
+            "Partitions of a topic",
+            of_topics(|t| count(t.partitions.len())),
+        )?;
+        series.counters(
+            "kafka_server_brokertopicmetrics_messagesin",
+            "Messages written to a topic since it was made",
+            of_topics(|t| t.partitions.iter().map(|(marks, _)| marks.next.0).sum()),
+        )?;
+        if !self.by_partition {
+            return Ok(());
+        }
+        let of_partitions = |value: &dyn Fn(&crate::store::Offsets, u64) -> i64| {
+            let mut all = Vec::new();
+            for topic in &self.topics {
+                for (number, (marks, size)) in topic.partitions.iter().enumerate() {
+                    let mut labels = name(topic);
+                    labels.push(("partition", number.to_string()));
+                    all.push((labels, value(marks, *size)));
+                }
+            }
+            all
+        };
+        let own = i64::from(self.broker.0);
+        let size = of_partitions(&|_, size| i64::try_from(size).unwrap_or(i64::MAX));
+        series.gauges("kafka_log_log_size", "Bytes of a partition", size)?;
+        let p = "kafka_topic_partition";
+        for (name, help, values) in [
+            (
+                "current_offset",
+                "Offset of the next message",
+                of_partitions(&|m, _| m.high_watermark.0),
+            ),
+            ("oldest_offset", "Offset of the first message", of_partitions(&|m, _| m.log_start.0)),
+            ("in_sync_replica", "Replicas in sync", of_partitions(&|_, _| 1)),
+            ("replicas", "Replicas", of_partitions(&|_, _| 1)),
+            ("leader", "The broker that leads", of_partitions(&|_, _| own)),
+            ("leader_is_preferred", "Whether it is the preferred one", of_partitions(&|_, _| 1)),
+            ("under_replicated_partition", "Whether replicas are behind", of_partitions(&|_, _| 0)),
+        ] {
+            series.gauges(&format!("{p}_{name}"), help, values)?;
+        }
+        Ok(())
+    }
+
+    fn groups(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let group = |id: &str| vec![("consumergroup", id.to_owned())];
+        let members = self.groups.iter().map(|g| (group(&g.id), count(g.members)));
+        series.gauges("kafka_consumergroup_members", "Members of a group", members)?;
+        let mut sums: Vec<(Labels, i64, i64)> = Vec::new();
+        let mut singles: Vec<(Labels, i64, i64)> = Vec::new();
+        for g in &self.groups {
+            let mut sum: Option<(String, i64, i64)> = None;
+            let labels = |topic: &str| {
+                let mut labels = group(&g.id);
+                labels.push(("topic", topic.to_owned()));
+                labels
+            };
+            for ((topic, partition), (offset, lag)) in &g.offsets {
+                let mut of_partition = labels(topic);
+                of_partition.push(("partition", partition.to_string()));
+                singles.push((of_partition, *offset, *lag));
+                match &mut sum {
+                    Some((name, offsets, lags)) if name == topic => {
+                        *offsets += offset;
+                        *lags += lag;
+                    }
+                    _ => {
+                        sums.extend(sum.take().map(|(t, o, l)| (labels(&t), o, l)));
+                        sum = Some((topic.clone(), *offset, *lag));
+                    }
+                }
+            }
+            sums.extend(sum.map(|(t, o, l)| (labels(&t), o, l)));
+        }
+        let pick = |all: &[(Labels, i64, i64)], lag: bool| -> Vec<(Labels, i64)> {
+            all.iter().map(|(l, o, g)| (l.clone(), if lag { *g } else { *o })).collect()
+        };
+        let g = "kafka_consumergroup";
+        let help = ("Offsets that a group has committed", "Messages that a group is behind");
+        series.gauges(&format!("{g}_current_offset_sum"), help.0, pick(&sums, false))?;
+        series.gauges(&format!("{g}_lag_sum"), help.1, pick(&sums, true))?;
+        if self.by_partition {
+            series.gauges(&format!("{g}_current_offset"), help.0, pick(&singles, false))?;
+            series.gauges(&format!("{g}_lag"), help.1, pick(&singles, true))?;
+        }
+        Ok(())
+    }
+}

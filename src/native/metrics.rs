@@ -1,0 +1,94 @@
+//! What is measured, gathered at the moment of a scrape: from the metadata, the log and the groups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use braid_raft::image::TopicImage;
+
+use super::Native;
+use crate::group::{FetchRequest, ListFilter};
+use crate::model::BrokerId;
+use crate::store::Offsets;
+
+/// Everything at one moment.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) broker: BrokerId,
+    pub(crate) brokers: Vec<(BrokerId, String)>,
+    pub(crate) topics: Vec<MeasuredTopic>,
+    pub(crate) groups: Vec<MeasuredGroup>,
+    /// Whether there are few enough partitions to tell of each.
+    pub(crate) by_partition: bool,
+}
+
+/// A topic and its partitions.
+#[derive(Debug)]
+pub(crate) struct MeasuredTopic {
+    pub(crate) image: Arc<TopicImage>,
+    pub(crate) partitions: Vec<(Offsets, u64)>,
+}
+
+/// A group, its members, and how far it is.
+#[derive(Debug)]
+pub(crate) struct MeasuredGroup {
+    pub(crate) id: String,
+    pub(crate) members: usize,
+    /// By topic and partition: the committed offset, and how many messages lie behind it.
+    pub(crate) offsets: BTreeMap<(String, i32), (i64, i64)>,
+}
+
+/// Looks at everything.
+pub(crate) async fn gather(native: &Native) -> Gathered {
+    let image = native.metadata.image();
+    let by_partition =
+        image.topics().partition_count() <= native.config.native.metrics_partitions_max as u64;
+    let measured = |topic: &Arc<TopicImage>| {
+        let mark = |p: &braid_raft::image::PartitionImage| {
+            (native.partitions.offsets(p.queue), native.partitions.size_bytes(p.queue))
+        };
+        let partitions = topic.partitions.iter().map(mark).collect();
+        MeasuredTopic { image: Arc::clone(topic), partitions }
+    };
+    let topics = image.topics().iter().map(measured).collect();
+    let address = |b: &braid_raft::image::BrokerImage| {
+        let first = b.endpoints.first();
+        first.map_or_else(String::new, |e| format!("{}:{}", e.host, e.port))
+    };
+    Gathered {
+        broker: native.config.node.id,
+        brokers: image.brokers().map(|b| (b.id, address(b))).collect(),
+        topics,
+        groups: groups(native).await,
+        by_partition,
+    }
+}
+
+/// The groups that can be asked now: one that is being loaded is told at the next scrape.
+async fn groups(native: &Native) -> Vec<MeasuredGroup> {
+    let Ok(listed) = native.groups.list(ListFilter::default()).await else { return Vec::new() };
+    let mut groups = Vec::with_capacity(listed.len());
+    for group in listed {
+        let id = group.group_id.to_string();
+        let members = native.groups.describe(id.clone()).await.map_or(0, |d| d.members.len());
+        let request = FetchRequest { group_id: id.clone(), topics: None, require_stable: false };
+        let fetched = native.groups.fetch(request).await.unwrap_or_default();
+        let image = native.metadata.image();
+        let mut offsets = BTreeMap::new();
+        for topic in fetched {
+            for partition in topic.partitions {
+                let (Ok(Some(committed)), Some(topic_image)) =
+                    (partition.result, image.topic(&topic.name))
+                else {
+                    continue;
+                };
+                let Some(found) = topic_image.partition(partition.partition) else { continue };
+                let end = native.partitions.offsets(found.queue).high_watermark.0;
+                let lag = end.saturating_sub(committed.offset).max(0);
+                let key = (topic.name.to_string(), partition.partition);
+                offsets.insert(key, (committed.offset, lag));
+            }
+        }
+        groups.push(MeasuredGroup { id, members, offsets });
+    }
+    groups
+}

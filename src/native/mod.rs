@@ -1,0 +1,36 @@
+//! Floor F4: the native API's domain. One file per topic; each call takes and gives small structs
+//! of its own and says by an enum of its own why it refuses. Knows no HTTP and no JSON, so that
+//! another wire can stand on it; changes metadata only by proposing commands.
+//!
+//! [`Native`] is what all calls work with: cheap handles, built once by `node`.
+
+use std::sync::Arc;
+
+use braid_raft::MetadataNode;
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{Config, LiveConfig};
+use crate::env::Env;
+use crate::group::GroupCoordinator;
+use crate::partition::{Partitions, TopicSettingsCache};
+
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod topic;
+
+/// What the calls work with.
+pub(crate) struct Native {
+    pub(crate) env: Env,
+    /// As the broker started: for what never changes while it runs.
+    pub(crate) config: Arc<Config>,
+    /// As it is now.
+    pub(crate) live: Arc<LiveConfig>,
+    pub(crate) metadata: MetadataNode,
+    pub(crate) partitions: Partitions,
+    pub(crate) groups: GroupCoordinator,
+    pub(crate) topic_settings: Arc<TopicSettingsCache>,
+    /// One permit: settings are worked out from those that stand, so one change at a time.
+    pub(crate) config_changes: Arc<Semaphore>,
+    /// Turns true when the broker stops: long waits end then.
+    pub(crate) stopping: watch::Receiver<bool>,
+}

@@ -1,0 +1,5 @@
+//! The native API from outside: a broker on a simulated machine, spoken to in HTTP.
+
+mod errors;
+mod http;
+mod topics;
