@@ -4,13 +4,15 @@
 //! errors end with exit code 2 and are printed as `error: …` with a `hint: …` below.
 
 mod log;
+mod remote;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{Config, LoadError, Sources};
 use crate::env::Fs;
@@ -18,6 +20,7 @@ use crate::model::{Position, QueueId};
 use crate::store::DumpSpec;
 
 pub use log::{check as check_log, dump as dump_log};
+pub use remote::{Remote, Target, run as ask};
 
 /// Exit code for a configuration that cannot be used; clap ends with the same on wrong arguments.
 pub const EXIT_BAD_CONFIG: u8 = 2;
@@ -41,6 +44,15 @@ pub enum Command {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Ask a running broker.
+    Remote {
+        /// Which broker, and how its answer is shown.
+        target: Target,
+        /// What to ask.
+        command: Box<Remote>,
+    },
+    /// Print what makes a shell complete the command line.
+    Completions(Shell),
 }
 
 /// A message broker: Kafka on the wire, RocketMQ inside.
@@ -49,6 +61,17 @@ pub enum Command {
 #[derive(Debug, Parser)]
 #[command(name = "braid", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(flatten)]
+    serve: Serve,
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+/// How the broker runs.
+#[derive(Debug, Args)]
+struct Serve {
     /// Read settings from a server.properties file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -64,8 +87,6 @@ struct Arguments {
     /// Print what has been set and what is wrong with it, and stop.
     #[arg(long)]
     check_config: bool,
-    #[command(subcommand)]
-    command: Option<Subcommands>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +94,18 @@ enum Subcommands {
     /// Look into a data directory while no broker runs on it.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Run the broker, as without a command
+    Serve(Serve),
+    /// Print what makes a shell complete the command line
+    #[command(
+        after_help = "Example:\n  braid completions bash > ~/.local/share/bash-completion/completions/braid"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    #[command(flatten)]
+    Remote(Remote),
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,26 +148,38 @@ pub fn parse() -> Command {
 }
 
 fn command(arguments: Arguments, environment: Vec<(String, String)>) -> Command {
-    match arguments.command {
+    let serve = match arguments.command {
         Some(Subcommands::Log(LogCommand::Dump { dir, queue, from, max })) => {
             let spec = DumpSpec { queue: queue.map(QueueId), from: Position(from), count_max: max };
             return Command::LogDump { dir, spec };
         }
         Some(Subcommands::Log(LogCommand::Check { dir })) => return Command::LogCheck { dir },
-        None => {}
-    }
+        Some(Subcommands::Remote(command)) => {
+            return Command::Remote { target: arguments.target, command: Box::new(command) };
+        }
+        Some(Subcommands::Completions { shell }) => return Command::Completions(shell),
+        Some(Subcommands::Serve(serve)) => serve,
+        None => arguments.serve,
+    };
     let mut overrides = Vec::new();
-    if let Some(dir) = arguments.data_dir {
+    if let Some(dir) = serve.data_dir {
         overrides.push(("log.dirs".to_owned(), dir));
     }
-    if let Some(address) = arguments.listen {
+    if let Some(address) = serve.listen {
         let listener =
             if address.contains("://") { address } else { format!("PLAINTEXT://{address}") };
         overrides.push(("listeners".to_owned(), listener));
     }
-    overrides.extend(arguments.settings);
-    let sources = Sources { file: arguments.config, environment, overrides };
-    if arguments.check_config { Command::CheckConfig(sources) } else { Command::Run(sources) }
+    overrides.extend(serve.settings);
+    let sources = Sources { file: serve.config, environment, overrides };
+    if serve.check_config { Command::CheckConfig(sources) } else { Command::Run(sources) }
+}
+
+/// Prints what makes a shell complete the command line.
+#[must_use]
+pub fn completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Arguments::command(), "braid", &mut io::stdout());
+    ExitCode::SUCCESS
 }
 
 /// Loads the configuration; what is wrong is printed on stderr.

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         },
         Command::LogDump { dir, spec } => return cli::dump_log(&env, &dir, spec),
         Command::LogCheck { dir } => return cli::check_log(&env, &dir),
+        Command::Remote { target, command } => return cli::ask(&env, &target, *command),
+        Command::Completions(shell) => return cli::completions(shell),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -72,7 +72,7 @@ fn log_commands_name_a_directory() {
 
 #[test]
 fn wrong_arguments_end_with_exit_code_2() {
-    for arguments in [&["-X", "novalue"][..], &["-X", "=1"], &["log"], &["--nothing"], &["serve"]] {
+    for arguments in [&["-X", "novalue"][..], &["-X", "=1"], &["log"], &["--nothing"], &["sevre"]] {
         let arguments = ["braid"].iter().chain(arguments);
         let error = Arguments::try_parse_from(arguments).unwrap_err();
         assert_eq!(error.exit_code(), i32::from(EXIT_BAD_CONFIG));
@@ -100,4 +100,66 @@ fn faults_are_printed_with_a_hint() {
          hint: set on the command line; expected a 32-bit integer of at least 1; the default is 1\n"
     );
     assert!(said(&sources(&["--config", "/nowhere"])).contains("error: cannot read /nowhere: "));
+}
+
+#[test]
+fn the_arguments_do_not_contradict_each_other() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn serve_is_what_no_command_is() {
+    assert_eq!(
+        sources(&["serve", "--listen", "h:1"]).overrides,
+        [("listeners".to_owned(), "PLAINTEXT://h:1".to_owned())]
+    );
+    assert!(matches!(ask(&[]), Command::Run(_)));
+}
+
+#[test]
+fn commands_for_a_running_broker_take_the_target_before_or_behind() {
+    for arguments in [
+        &["topic", "list", "--api", "http://h:1", "-o", "json"][..],
+        &["topic", "--api", "http://h:1", "-o", "json", "list"],
+        &["dlq", "redrive", "billing", "3", "4", "--topic", "t"],
+        &["dlq", "delete", "billing", "--all"],
+        &["produce", "t", "text", "--key", "k", "--header", "a=b", "--delay", "90s"],
+        &["produce", "t", "--key-separator", ":"],
+        &["consume", "t", "--group", "g", "--max", "3"],
+        &["group", "reset", "g", "t", "--latest"],
+        &["half", "commit", "abc"],
+        &["timer", "recall", "abc"],
+        &["message", "get", "t", "0", "--offset", "5"],
+        &["cluster", "show"],
+        &["context", "add", "a", "http://h:1"],
+    ] {
+        assert!(matches!(ask(arguments), Command::Remote { .. }), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_leaves_open_what_is_meant_is_refused() {
+    for arguments in [
+        &["dlq", "delete", "billing"][..],
+        &["dlq", "delete", "billing", "3", "--all"],
+        &["group", "reset", "g", "t"],
+        &["group", "reset", "g", "t", "--latest", "--earliest"],
+        &["consume", "t"],
+        &["produce", "t", "text", "--delay", "90"],
+        &["produce", "t", "--message-id", "a"],
+        &["topic", "create", "t", "--set", "novalue"],
+    ] {
+        let arguments = ["braid"].iter().chain(arguments);
+        assert!(Arguments::try_parse_from(arguments.clone()).is_err(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_command_has_completions() {
+    let mut script = Vec::new();
+    clap_complete::generate(Shell::Bash, &mut Arguments::command(), "braid", &mut script);
+    let script = String::from_utf8(script).unwrap();
+    for command in ["topic", "group", "produce", "consume", "message", "half", "timer", "dlq"] {
+        assert!(script.contains(&format!("braid__subcmd__{command}")), "{command}");
+    }
 }
