@@ -55,6 +55,8 @@ pub struct Server {
     settings: BTreeMap<String, String>,
     dir: TempDir,
     port: u16,
+    /// Of the native API; 0 before the first start, and with Kafka.
+    native_port: u16,
     child: Option<Child>,
     log: Log,
     past: Usage,
@@ -80,6 +82,7 @@ impl Server {
             settings,
             dir,
             port,
+            native_port: 0,
             child: None,
             log: Log::default(),
             past: Usage::default(),
@@ -92,6 +95,12 @@ impl Server {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `http://host:port` of the native API; the same after a restart.
+    #[must_use]
+    pub fn native(&self) -> String {
+        format!("http://127.0.0.1:{}", self.native_port)
     }
 
     /// Starts a killed or stopped broker again on its directory and port.
@@ -119,6 +128,16 @@ impl Server {
         self.port = ready
             .and_then(|port| port)
             .with_context(|| format!("the broker did not start:\n{}", self.log.tail(50)))?;
+        if kind() == Kind::Braid {
+            self.native_port = self
+                .log
+                .wait(mark, READY_TIMEOUT, |line| {
+                    let (_, port) = line.split_once("the native API is at http://127.0.0.1:")?;
+                    Some(port_of(port))
+                })
+                .and_then(|port| port)
+                .with_context(|| format!("no native API:\n{}", self.log.tail(50)))?;
+        }
         Ok(())
     }
 
@@ -214,11 +233,11 @@ impl Server {
     }
 
     fn braid(&self) -> Result<Command> {
-        let mut command = Command::new(braid_binary()?);
+        let mut command = Command::new(binary()?);
         command.current_dir(self.dir.path());
         let own = [
             ("listeners", format!("PLAINTEXT://127.0.0.1:{}", self.port)),
-            ("braid.native.listeners", "http://127.0.0.1:0".to_owned()),
+            ("braid.native.listeners", self.native()),
             ("log.dirs", self.dir.path().join("data").display().to_string()),
         ];
         for (key, value) in own
@@ -297,8 +316,11 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Builds the broker with the profile and the target directory of the running test.
-fn braid_binary() -> Result<PathBuf> {
+/// The program, built with the profile and in the target directory of the running test.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary() -> Result<PathBuf> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {
         if let Some(path) = std::env::var_os("BRAID_BIN") {

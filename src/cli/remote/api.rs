@@ -70,7 +70,7 @@ impl Api {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let hint = "is the broker running, and is native.listeners its address? Name another by \
+        let hint = "is the broker running, and is braid.native.listeners its address? Name another by \
                     --api http://HOST:PORT";
         Failure::new(format!("no answer from {}: {error}", self.base), hint)
     }

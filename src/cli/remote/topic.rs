@@ -119,7 +119,10 @@ pub(super) fn run(command: Command, api: &Api, printer: &mut Printer) -> Result<
             let set = settings.into_iter().map(|(key, value)| (key, Some(value)));
             let unset = unset.into_iter().map(|key| (key, None));
             let configs: BTreeMap<String, Option<String>> = set.chain(unset).collect();
-            show(&api.patch(&path(&topic), &json!({"configs": configs}))?, printer)
+            show(
+                &api.patch(&format!("{}/configs", path(&topic)), &json!({"configs": configs}))?,
+                printer,
+            )
         }
         Command::Delete { topic } => {
             api.delete(&path(&topic))?;
