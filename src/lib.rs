@@ -6,6 +6,8 @@ pub mod config;
 pub mod loggers;
 pub mod store;
 
+#[allow(dead_code, reason = "the floor above is built on it next")]
+mod delivery;
 pub mod group;
 #[allow(dead_code, reason = "the native API reaches it")]
 mod half;
