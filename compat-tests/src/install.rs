@@ -1,5 +1,6 @@
 //! Installs the pinned clients below `target/compat/` through the ordinary package managers. Each has a stamp made of
-//! everything that goes into it, so a second run does nothing. What is being installed, nobody else installs.
+//! everything that goes into it, so a second run does nothing. What is being installed, nobody else installs; what was not
+//! finished counts for nothing.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -350,7 +351,9 @@ pub fn librdkafka() -> Result<PathBuf> {
             run(Command::new("make").args(["-j2", "-C"]).arg(source.join(part)))?;
             run(Command::new("make").arg("-C").arg(source.join(part)).arg("install"))?;
         }
-        Ok(std::fs::write(home.join("made"), crate_of["version"].to_string())?)
+        // Who links to it has to know where it lies.
+        let made = format!("{} in {}", crate_of["version"], home.display());
+        Ok(std::fs::write(home.join("made"), made)?)
     })
 }
 
@@ -397,32 +400,53 @@ fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Runs `install` in an empty directory unless its stamp says that exactly these inputs are there already.
+/// Runs `install` in an empty directory unless one is there that was made of exactly these inputs.
 pub(crate) fn installed(
     name: &str,
     inputs: &[PathBuf],
     install: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
     let _one_at_a_time = lock(name)?;
-    let home = root()?.join(name);
-    let stamp = root()?.join(format!("{name}.stamp"));
     let mut hasher = DefaultHasher::new();
     for input in inputs {
         std::fs::read(input)
             .with_context(|| format!("read {}", input.display()))?
             .hash(&mut hasher);
     }
-    let wanted = format!("{:016x}", hasher.finish());
-    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return Ok(home);
+    installed_below(&root()?, name, &format!("{:016x}", hasher.finish()), install)
+}
+
+/// Every try has a directory of its own, which is never moved, as some programs know where they lie. The stamp names the one
+/// that came to its end. So whatever a killed run has left, or its package manager still writes, is in nobody's way.
+fn installed_below(
+    root: &Path,
+    name: &str,
+    wanted: &str,
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let stamp = root.join(format!("{name}.installed"));
+    let found = std::fs::read_to_string(&stamp).unwrap_or_default();
+    if let Some((of, dir)) = found.split_once(' ')
+        && of == wanted
+        && root.join(dir).is_dir()
+    {
+        return Ok(root.join(dir));
     }
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_string_lossy().starts_with(&format!("{name}."));
+        if is_ours && entry.file_type()?.is_dir() {
+            // What is still being written goes another time.
+            let _removed = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let home = tempfile::Builder::new().prefix(&format!("{name}.")).tempdir_in(root)?.keep();
     eprintln!("installing {name} into {}", home.display());
-    if home.exists() {
-        std::fs::remove_dir_all(&home)?;
-    }
-    std::fs::create_dir_all(&home)?;
     install(&home).with_context(|| format!("install {name}"))?;
-    std::fs::write(&stamp, wanted)?;
+    let dir = home.file_name().context("a directory has a name")?.to_string_lossy();
+    let written = root.join(format!("{name}.installed.new"));
+    std::fs::write(&written, format!("{wanted} {dir}"))?;
+    std::fs::rename(written, stamp)?;
     Ok(home)
 }
 
@@ -465,5 +489,52 @@ mod tests {
         let (newest, _lock_too) = begin_run(scratch.path()).unwrap();
         assert!(!dead.exists());
         assert!(living.exists() && newest.exists());
+    }
+    #[test]
+    fn what_is_installed_stays_until_other_inputs_are_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let install = |wanted: &str| {
+            let mut runs = 0;
+            let home = installed_below(root.path(), "client", wanted, |home| {
+                runs += 1;
+                Ok(std::fs::write(home.join("program"), wanted)?)
+            });
+            (home.unwrap(), runs)
+        };
+        let (first, runs) = install("a");
+        assert_eq!(runs, 1);
+        assert_eq!(install("a"), (first.clone(), 0));
+        let (second, runs) = install("b");
+        assert_eq!(runs, 1);
+        assert_eq!(std::fs::read_to_string(second.join("program")).unwrap(), "b");
+        assert!(!first.exists());
+        std::fs::remove_dir_all(second).unwrap();
+        assert_eq!(install("b").1, 1, "what is gone is installed again");
+    }
+
+    #[test]
+    fn what_was_not_finished_is_in_nobodys_way() {
+        let root = tempfile::tempdir().unwrap();
+        let try_it = |name: &str, ends_well: bool| {
+            let mut home = PathBuf::new();
+            let tried = installed_below(root.path(), name, "a", |dir| {
+                home = dir.to_owned();
+                assert_eq!(std::fs::read_dir(dir)?.count(), 0, "it begins with nothing");
+                std::fs::write(dir.join("half"), "")?;
+                ensure!(ends_well, "killed");
+                Ok(())
+            });
+            assert_eq!(tried.is_ok(), ends_well);
+            home
+        };
+        let other = try_it("client-2", true);
+        let left = try_it("client", false);
+        let good = try_it("client", true);
+        assert!(!left.exists() && good.exists() && other.exists());
+        // A program of the killed run goes on writing.
+        std::fs::create_dir_all(&left).unwrap();
+        std::fs::write(left.join("late"), "").unwrap();
+        assert_eq!(try_it("client", true), PathBuf::new(), "and nobody installs again");
+        assert!(!good.join("late").exists());
     }
 }
