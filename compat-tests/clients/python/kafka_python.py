@@ -152,6 +152,9 @@ def group(command):
         def on_partitions_revoked(self, revoked):
             event(id, "revoked", partitions=[[p.topic, p.partition] for p in revoked])
 
+    # The answer to the metadata request it begins with clears what a subscription made meanwhile asks for, and the topics
+    # would be asked for five minutes later. After a call that has waited for metadata none is under way.
+    client.topics()
     client.subscribe(topics=command["topics"], listener=Told())
     count = 0
     with open(command["output"], "wb", buffering=1 << 20) as output:
