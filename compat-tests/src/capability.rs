@@ -122,6 +122,12 @@ impl Capability {
                 | Capability::Idempotence,
                 Kind::Rskafka,
             ) => Some("not implemented in the client"),
+            (Capability::Headers, Kind::KafkaJavascript) => {
+                Some("takes a header without a value for an empty one")
+            }
+            (Capability::Configs | Capability::Cluster, Kind::KafkaJavascript) => {
+                Some("no such call in the client")
+            }
             (Capability::Headers, Kind::KafkaGo) => Some("takes what is empty for null"),
             (Capability::Headers, Kind::Rskafka) => Some("its headers are a map with values"),
             (Capability::AppendTime, Kind::Platformatic | Kind::KafkaGo | Kind::Rskafka) => {

@@ -287,6 +287,41 @@ pub fn node() -> Result<PathBuf> {
     })
 }
 
+/// The environment for Node of the client that is a binding of librdkafka: both are built from the sources in its package, as
+/// no registry has its binaries.
+///
+/// # Errors
+/// When the package manager or the compiler fails.
+pub fn node_binding() -> Result<PathBuf> {
+    let package = package_dir().join("clients/node/confluent/package.json");
+    let home = installed("node-binding", std::slice::from_ref(&package), |home| {
+        tool("npm", &["nodejs", "npm"])?;
+        tool("make", &["make"])?;
+        tool("g++", &["g++"])?;
+        header("zlib.h", "zlib1g-dev")?;
+        header("zstd.h", "libzstd-dev")?;
+        std::fs::copy(&package, home.join("package.json"))?;
+        let mut npm = Command::new("nice");
+        npm.args(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]);
+        npm.current_dir(home);
+        // The system's libraries instead of sources to download, and no more at once than the machine has time for.
+        npm.env("npm_config_build_from_source", "true").env("CKJS_LINKING", "dynamic");
+        npm.env("MAKEFLAGS", "-l4");
+        if let Some(prefix) = node_headers()? {
+            npm.env("npm_config_nodedir", prefix);
+        }
+        run(&mut npm).map(drop)
+    })?;
+    Ok(home.join("node_modules"))
+}
+
+/// Below which directory Node's headers lie, if they came with it.
+fn node_headers() -> Result<Option<PathBuf>> {
+    let node = run(Command::new("node").args(["-p", "process.execPath"]))?;
+    let prefix = Path::new(node.trim()).ancestors().nth(2).map(Path::to_owned);
+    Ok(prefix.filter(|prefix| prefix.join("include/node/node.h").is_file()))
+}
+
 /// The driver on the Go clients.
 ///
 /// # Errors
@@ -454,6 +489,16 @@ fn installed_below(
 pub(crate) fn tool(program: &str, packages: &[&str]) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = || std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    packaged(program, packages, is_there)
+}
+
+/// As [`tool`], for a header of a C library.
+fn header(name: &str, package: &str) -> Result<()> {
+    let dirs = [Path::new("/usr/include"), Path::new("/usr/local/include")];
+    packaged(name, &[package], || dirs.iter().any(|dir| dir.join(name).is_file()))
+}
+
+fn packaged(what: &str, packages: &[&str], is_there: impl Fn() -> bool) -> Result<()> {
     if is_there() {
         return Ok(());
     }
@@ -471,7 +516,7 @@ pub(crate) fn tool(program: &str, packages: &[&str]) -> Result<()> {
     if install().is_err() {
         apt(&["update"])?;
         install()
-            .with_context(|| format!("{program} is missing; install the packages {packages:?}"))?;
+            .with_context(|| format!("{what} is missing; install the packages {packages:?}"))?;
     }
     Ok(())
 }

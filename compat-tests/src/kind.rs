@@ -26,6 +26,8 @@ pub enum Kind {
     AioKafka,
     KafkaJs,
     Platformatic,
+    /// A binding of librdkafka.
+    KafkaJavascript,
     FranzGo,
     Sarama,
     KafkaGo,
@@ -34,7 +36,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the table's order.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Java,
         Kind::Java3,
         Kind::Java2,
@@ -45,6 +47,7 @@ impl Kind {
         Kind::AioKafka,
         Kind::KafkaJs,
         Kind::Platformatic,
+        Kind::KafkaJavascript,
         Kind::FranzGo,
         Kind::Sarama,
         Kind::KafkaGo,
@@ -65,6 +68,7 @@ impl Kind {
             Kind::AioKafka => "aiokafka",
             Kind::KafkaJs => "kafkajs",
             Kind::Platformatic => "platformatic",
+            Kind::KafkaJavascript => "kafka-javascript",
             Kind::FranzGo => "franz-go",
             Kind::Sarama => "sarama",
             Kind::KafkaGo => "kafka-go",
@@ -87,6 +91,7 @@ impl Kind {
             | Kind::Rdkafka
             | Kind::AioKafka
             | Kind::Platformatic
+            | Kind::KafkaJavascript
             | Kind::Sarama
             | Kind::KafkaGo
             | Kind::Rskafka => false,
@@ -110,8 +115,10 @@ impl Kind {
     pub fn carries(self, record: &Record) -> bool {
         match self {
             Kind::Kcat => kcat::carries(record),
-            // Its encoder fails on a header without a value.
-            Kind::KafkaJs => record.headers.iter().all(|(_, value)| value.is_some()),
+            // Their encoders fail on a header without a value.
+            Kind::KafkaJs | Kind::KafkaJavascript => {
+                record.headers.iter().all(|(_, value)| value.is_some())
+            }
             // It wants a key or a value, and a value in every header.
             Kind::KafkaPython => {
                 (record.key.is_some() || record.value.is_some())
@@ -163,6 +170,13 @@ impl Kind {
             Kind::AioKafka => python("aio_kafka.py")?,
             Kind::KafkaJs => node("kafkajs.js")?,
             Kind::Platformatic => node("platformatic.js")?,
+            Kind::KafkaJavascript => {
+                let mut command = Command::new("node");
+                command.arg(install::package_dir().join("clients/node/confluent.js"));
+                // A read that waits holds a thread.
+                command.env("NODE_PATH", install::node_binding()?).env("UV_THREADPOOL_SIZE", "32");
+                command
+            }
             Kind::FranzGo | Kind::Sarama | Kind::KafkaGo => go()?,
             Kind::Rdkafka | Kind::Rskafka => {
                 let mut command = Command::new(install::rust()?);

@@ -24,6 +24,8 @@ pub(crate) fn add(suite: &mut Suite) {
             suite.add(format!("admin::topics_come_and_go_with_{client}"), move |world| {
                 topics(world, client)
             });
+        }
+        if Capability::Configs.excuse(client).is_none() {
             suite.add(format!("admin::configs_are_told_to_{client}"), move |world| {
                 configs(world, client)
             });

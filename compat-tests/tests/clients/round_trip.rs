@@ -184,6 +184,12 @@ fn as_told_by(consumer: Kind, record: &Record) -> Record {
             value.truncate(value.iter().position(|b| *b == 0).unwrap_or(value.len()));
         }
     }
+    if consumer == Kind::KafkaJavascript {
+        // A header without a value comes as an empty one.
+        for (_, value) in &mut told.headers {
+            value.get_or_insert_default();
+        }
+    }
     if consumer == Kind::KafkaGo {
         // It takes what is empty for null.
         told.key = told.key.filter(|key| !key.is_empty());

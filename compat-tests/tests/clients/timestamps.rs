@@ -42,8 +42,8 @@ fn records(topic: &str, timestamps: &[i64]) -> Vec<Record> {
     timestamps.iter().enumerate().map(one).collect()
 }
 
-/// What `producer` can set: kcat sets none, to librdkafka, rdkafka and kafka-go 0 means now, and platformatic garbles times of one
-/// batch that lie far apart.
+/// What `producer` can set: kcat sets none, to librdkafka, its bindings and kafka-go 0 means now, and platformatic garbles times of
+/// one batch that lie far apart.
 fn offered(producer: Kind, topic: &str, timestamps: &[i64]) -> Vec<Record> {
     let mut records = records(topic, timestamps);
     if producer == Kind::Kcat {
@@ -52,7 +52,8 @@ fn offered(producer: Kind, topic: &str, timestamps: &[i64]) -> Vec<Record> {
     if producer == Kind::Platformatic {
         records.iter_mut().for_each(|record| record.timestamp = record.timestamp.max(BASE - 100));
     }
-    if matches!(producer, Kind::Librdkafka | Kind::Rdkafka | Kind::KafkaGo) {
+    if matches!(producer, Kind::Librdkafka | Kind::Rdkafka | Kind::KafkaJavascript | Kind::KafkaGo)
+    {
         records.iter_mut().for_each(|record| record.timestamp += i64::from(record.timestamp == 0));
     }
     records
