@@ -23,6 +23,7 @@ use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::http;
 use crate::loggers::Loggers;
 use crate::native::Native;
+use crate::native::ids::MessageIds;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
@@ -192,6 +193,8 @@ impl Node {
             groups: groups.clone(),
             topic_settings: Arc::clone(&topic_settings),
             config_changes: Arc::clone(&config_changes),
+            ids: MessageIds::start(&env, &partitions, message_id_window_ms(&config)),
+            turn: std::sync::atomic::AtomicUsize::new(0),
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {
@@ -441,6 +444,10 @@ fn limits(config: &Config) -> Limits {
         first_request_max: network.first_request_max,
         fetch_size_bytes_max: config.fetch.response_size_bytes_max,
     }
+}
+
+fn message_id_window_ms(config: &Config) -> i64 {
+    i64::try_from(config.native.message_id_window.as_millis()).unwrap_or(i64::MAX)
 }
 
 type Bound = (Arc<str>, Box<dyn Listener>, SocketAddr);

@@ -9,7 +9,9 @@
 #![allow(unused_qualifications, reason = "what utoipa writes for each route names types in full")]
 
 mod body;
+mod content;
 mod health;
+mod messages;
 mod metrics;
 mod problem;
 mod routes;

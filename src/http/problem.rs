@@ -117,6 +117,24 @@ codes! {
     /// Topics cannot be deleted.
     TopicDeletionDisabled "TOPIC_DELETION_DISABLED" FORBIDDEN
         "set delete.topic.enable=true in the broker's configuration";
+    /// No such partition.
+    PartitionNotFound "PARTITION_NOT_FOUND" NOT_FOUND
+        "GET /api/v1/topics/{topic} tells the partitions, which are numbered from 0";
+    /// No messages at that offset.
+    OffsetOutOfRange "OFFSET_OUT_OF_RANGE" BAD_REQUEST
+        "GET /api/v1/topics/{topic} tells where each partition begins and ends";
+    /// A message that cannot be.
+    MessageInvalid "MESSAGE_INVALID" UNPROCESSABLE_ENTITY
+        "nothing of the request was written; correct the message and send all of it again";
+    /// A message that its topic does not take.
+    MessageTypeMismatch "MESSAGE_TYPE_MISMATCH" CONFLICT
+        "send to a topic of the right type; a topic's message.type can be changed";
+    /// A message or a request that is too large to be stored.
+    MessageTooLarge "MESSAGE_TOO_LARGE" PAYLOAD_TOO_LARGE
+        "send less at once, or raise max.message.bytes of the topic";
+    /// What is stored cannot be read.
+    StorageUnreadable "STORAGE_UNREADABLE" SERVICE_UNAVAILABLE
+        "see the broker's log; braid log check examines the data of a stopped broker";
     /// Settings that cannot be.
     ConfigInvalid "CONFIG_INVALID" UNPROCESSABLE_ENTITY
         "docs/configuration.md lists the keys and their values";

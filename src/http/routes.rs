@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
-use super::{App, health, metrics, topics};
+use super::{App, health, messages, metrics, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +34,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(topics::list, topics::create))
         .routes(routes!(topics::show, topics::delete))
         .routes(routes!(topics::configure))
+        .routes(routes!(messages::send, messages::search))
+        .routes(routes!(messages::browse))
 }
 
 /// The document.

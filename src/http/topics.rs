@@ -202,7 +202,7 @@ pub(super) fn limit(given: Option<usize>, default: usize, max: usize) -> Result<
 }
 
 /// Lists topics, by name.
-#[utoipa::path(get, path = "/api/v1/topics", tag = "topics", params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/topics", tag = "topics", operation_id = "listTopics", params(ListQuery),
     responses((status = 200, description = "A page of topics.", body = TopicList), Problems))]
 pub(super) async fn list(
     State(app): State<App>,
@@ -218,7 +218,7 @@ pub(super) async fn list(
 }
 
 /// Creates a topic.
-#[utoipa::path(post, path = "/api/v1/topics", tag = "topics", request_body = CreateRequest,
+#[utoipa::path(post, path = "/api/v1/topics", tag = "topics", operation_id = "createTopic", request_body = CreateRequest,
     responses((status = 201, description = "It is there.", body = TopicDetail), Problems))]
 pub(super) async fn create(
     State(app): State<App>,
@@ -238,7 +238,7 @@ pub(super) async fn create(
 }
 
 /// Tells a topic, its partitions and its settings.
-#[utoipa::path(get, path = "/api/v1/topics/{topic}", tag = "topics",
+#[utoipa::path(get, path = "/api/v1/topics/{topic}", tag = "topics", operation_id = "showTopic",
     params(("topic" = String, Path, description = "Its name."), ShowQuery),
     responses((status = 200, description = "The topic.", body = TopicDetail), Problems))]
 pub(super) async fn show(
@@ -251,7 +251,7 @@ pub(super) async fn show(
 }
 
 /// Changes settings of a topic.
-#[utoipa::path(patch, path = "/api/v1/topics/{topic}/configs", tag = "topics",
+#[utoipa::path(patch, path = "/api/v1/topics/{topic}/configs", tag = "topics", operation_id = "configureTopic",
     params(("topic" = String, Path, description = "Its name.")),
     request_body = ConfigureRequest,
     responses((status = 200, description = "The topic with its new settings.", body = TopicDetail),
@@ -266,7 +266,7 @@ pub(super) async fn configure(
 }
 
 /// Deletes a topic with all its messages.
-#[utoipa::path(delete, path = "/api/v1/topics/{topic}", tag = "topics",
+#[utoipa::path(delete, path = "/api/v1/topics/{topic}", tag = "topics", operation_id = "deleteTopic",
     params(("topic" = String, Path, description = "Its name.")),
     responses((status = 204, description = "It is gone."), Problems))]
 pub(super) async fn delete(

@@ -5,6 +5,7 @@
 //! [`Native`] is what all calls work with: cheap handles, built once by `node`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use braid_raft::MetadataNode;
 use tokio::sync::{Semaphore, watch};
@@ -14,8 +15,14 @@ use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::partition::{Partitions, TopicSettingsCache};
 
+pub(crate) mod browse;
 pub(crate) mod health;
+pub(crate) mod ids;
+pub(crate) mod message;
 pub(crate) mod metrics;
+mod partitioner;
+pub(crate) mod property;
+pub(crate) mod send;
 pub(crate) mod topic;
 
 /// What the calls work with.
@@ -31,6 +38,9 @@ pub(crate) struct Native {
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
     /// One permit: settings are worked out from those that stand, so one change at a time.
     pub(crate) config_changes: Arc<Semaphore>,
+    pub(crate) ids: ids::MessageIds,
+    /// Where the next messages go that neither key nor group places.
+    pub(crate) turn: AtomicUsize,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
 }

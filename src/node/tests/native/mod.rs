@@ -2,4 +2,5 @@
 
 mod errors;
 mod http;
+mod messages;
 mod topics;
