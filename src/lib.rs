@@ -12,6 +12,8 @@ pub mod group;
 #[allow(dead_code, reason = "the native API reaches it")]
 mod half;
 mod partition;
+#[allow(dead_code, unused_imports, reason = "the interfaces that use all of it come one by one")]
+mod timer;
 
 mod api;
 mod native;

@@ -1,0 +1,6 @@
+//! The engine over a real store on a simulated machine.
+
+mod burst;
+mod cuts;
+mod engine;
+mod world;
