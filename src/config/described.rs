@@ -21,7 +21,17 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Kafka sets it for all brokers when it forms a cluster with ELR, which one node has no use of.
 const ELR: &str = "min.insync.replicas";
 /// Keys of our own that have no prefix.
-const OURS: &[&str] = &["message.type"];
+const OURS: &[&str] = &[
+    "delivery.backoff.initial.ms",
+    "delivery.backoff.max.ms",
+    "delivery.backoff.multiplier",
+    "delivery.backoff.policy",
+    "delivery.in.flight.max",
+    "delivery.order",
+    "delivery.retry.max",
+    "delivery.start",
+    "message.type",
+];
 /// Keys of a Kafka newer than 4.3, those that it sets at run time only, and one it has removed.
 const NEWER: &[&str] = &[
     "allow.everyone.if.no.acl.found",

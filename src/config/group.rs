@@ -1,9 +1,10 @@
 //! The keys of a group, and the checks of a change to them.
 //!
-//! They govern groups of the newer protocols, which are not served yet: what is set is checked,
-//! kept and told as Kafka does, and takes effect with them.
+//! Those that begin with `delivery.` are Braid's and say how messages are delivered to a group of
+//! the native API. Kafka's govern groups of the newer protocols, which are not served yet: what is
+//! set is checked, kept and told as Kafka does, and takes effect with them.
 
-use super::key::{Check, Key, Synonym, keys};
+use super::key::{Check, Effect, Key, Synonym, keys};
 use super::keys_by_name::broker_key;
 use super::live::Settings;
 use super::topic::value_in_force;
@@ -31,6 +32,27 @@ keys! {
     /// After how many milliseconds of silence a member leaves a consumer group.
     CONSUMER_SESSION_TIMEOUT_MS = Key::int("consumer.session.timeout.ms", "45000").at_least(1)
         .synonyms(of!("group.consumer.session.timeout.ms")).nothing(NEW_GROUPS);
+    /// Of delivery.backoff.policy exponential: how many milliseconds a message rests after its first
+    /// failed attempt.
+    DELIVERY_BACKOFF_INITIAL_MS = Key::long("delivery.backoff.initial.ms", "5000").between(0, 604_800_000);
+    /// Of delivery.backoff.policy exponential: how many milliseconds a message rests at most.
+    DELIVERY_BACKOFF_MAX_MS = Key::long("delivery.backoff.max.ms", "7200000").between(0, 604_800_000);
+    /// Of delivery.backoff.policy exponential: how many times as long a message rests after each
+    /// further attempt.
+    DELIVERY_BACKOFF_MULTIPLIER = Key::double("delivery.backoff.multiplier", "2.0").between(1, 100);
+    /// How long a message rests after a failed attempt: `table` is RocketMQ's 10 s, 30 s, 1 min to
+    /// 10 min by the minute, 20 min, 30 min, 1 h, then 2 h; `exponential` is as the keys
+    /// delivery.backoff.initial.ms, max.ms and multiplier say.
+    DELIVERY_BACKOFF_POLICY = Key::string("delivery.backoff.policy", "table").check(Check::OneOf(&["table", "exponential"]));
+    /// How many messages of a partition may be delivered and not done at a time.
+    DELIVERY_IN_FLIGHT_MAX = Key::int("delivery.in.flight.max", "100000").between(1, 10_000_000);
+    /// In which order messages are delivered: `message-group` delivers those of a message group one
+    /// after the other, so that one that fails holds back its own group alone.
+    DELIVERY_ORDER = Key::string("delivery.order", "none").check(Check::OneOf(&["none", "message-group"]));
+    /// How often a message is delivered again before it becomes a dead letter.
+    DELIVERY_RETRY_MAX = Key::int("delivery.retry.max", "16").between(0, 10_000);
+    /// Where the group begins in a topic it has not read before.
+    DELIVERY_START = Key::string("delivery.start", "earliest").check(Check::OneOf(&["earliest", "latest"]));
     /// How many milliseconds lie at least between two assignments of a share group.
     SHARE_ASSIGNMENT_INTERVAL_MS = Key::int("share.assignment.interval.ms", "1000").at_least(0)
         .synonyms(of!("group.share.assignment.interval.ms")).nothing(NEW_GROUPS);
@@ -72,6 +94,93 @@ keys! {
     /// After how many milliseconds of silence a member leaves a streams group.
     STREAMS_SESSION_TIMEOUT_MS = Key::int("streams.session.timeout.ms", "45000").at_least(1)
         .synonyms(of!("group.streams.session.timeout.ms")).nothing(NEW_GROUPS);
+}
+
+/// How messages are delivered to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// Deliveries after the first before a message becomes a dead letter.
+    pub retries_max: u16,
+    /// How long a message rests after a failed attempt.
+    pub backoff: BackoffConfig,
+    /// Whether the messages of a message group come one after the other.
+    pub ordered: bool,
+    /// Whether the group begins in a topic behind what is there.
+    pub starts_latest: bool,
+    /// Messages of a partition that may be delivered and not done.
+    pub in_flight_max: usize,
+}
+
+/// How long a message rests after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackoffConfig {
+    /// RocketMQ's table.
+    Table,
+    /// Each time so much longer.
+    Exponential {
+        /// After the first attempt.
+        initial_ms: i64,
+        /// At most.
+        max_ms: i64,
+        /// How many hundredths of the rest before.
+        multiplier_percent: u32,
+    },
+}
+
+/// How messages are delivered to a group with these settings of its own.
+pub(super) fn delivery(own: &Settings, broker: &Values) -> DeliveryConfig {
+    let value = |key: &'static Key| value_in_force(key, own, broker);
+    let int = |key: &'static Key| match value(key) {
+        Value::Int(n) => n,
+        other => unreachable!("{} is no int: {other:?}", key.name),
+    };
+    let ms = |key: &'static Key| match value(key) {
+        Value::Long(ms) => ms,
+        other => unreachable!("{} is no long: {other:?}", key.name),
+    };
+    let is = |key: &'static Key, word: &str| value(key) == Value::Text(word.to_owned());
+    let backoff = if is(&DELIVERY_BACKOFF_POLICY, "exponential") {
+        BackoffConfig::Exponential {
+            initial_ms: ms(&DELIVERY_BACKOFF_INITIAL_MS),
+            max_ms: ms(&DELIVERY_BACKOFF_MAX_MS),
+            multiplier_percent: percent(&value(&DELIVERY_BACKOFF_MULTIPLIER)),
+        }
+    } else {
+        BackoffConfig::Table
+    };
+    DeliveryConfig {
+        retries_max: u16::try_from(int(&DELIVERY_RETRY_MAX)).unwrap_or(u16::MAX),
+        backoff,
+        ordered: is(&DELIVERY_ORDER, "message-group"),
+        starts_latest: is(&DELIVERY_START, "latest"),
+        in_flight_max: usize::try_from(int(&DELIVERY_IN_FLIGHT_MAX)).unwrap_or(usize::MAX),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the key's bounds keep it from 100 to 10,000"
+)]
+fn percent(multiplier: &Value) -> u32 {
+    match multiplier {
+        Value::Double(multiplier) => (multiplier * 100.0).round().clamp(100.0, 10_000.0) as u32,
+        other => unreachable!("delivery.backoff.multiplier is no double: {other:?}"),
+    }
+}
+
+/// Those of a group's settings that do nothing here, and why; the text completes "has no effect
+/// because …".
+pub fn group_settings_without_effect<'a>(
+    names: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = (&'static Key, &'static str)> {
+    names.filter_map(|name| {
+        let key = group_key(name)?;
+        match key.effect {
+            Effect::Nothing(because) => Some((key, because)),
+            Effect::Full | Effect::Partial(_) | Effect::Refused(_) => None,
+        }
+    })
 }
 
 /// Why a group's settings are refused (INVALID_CONFIG). Prints as Kafka does.
@@ -242,6 +351,53 @@ mod tests {
             let told =
                 config.validate_group(&settings).map_or_else(|e| e.to_string(), |()| String::new());
             assert_eq!(told, expected, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_how_is_rocketmqs_until_a_group_sets_it() {
+        let config = Config::of(&[]).unwrap();
+        let of = |pairs: &[(&str, &str)]| {
+            let own: Settings =
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            config.validate_group(&own).map(|()| config.delivery(&own))
+        };
+        let defaults = DeliveryConfig {
+            retries_max: 16,
+            backoff: BackoffConfig::Table,
+            ordered: false,
+            starts_latest: false,
+            in_flight_max: 100_000,
+        };
+        assert_eq!(of(&[]), Ok(defaults));
+        let set = of(&[
+            ("delivery.retry.max", "0"),
+            ("delivery.backoff.policy", "exponential"),
+            ("delivery.backoff.initial.ms", "10"),
+            ("delivery.backoff.max.ms", "20"),
+            ("delivery.backoff.multiplier", "1.5"),
+            ("delivery.order", "message-group"),
+            ("delivery.start", "latest"),
+            ("delivery.in.flight.max", "7"),
+        ]);
+        let backoff =
+            BackoffConfig::Exponential { initial_ms: 10, max_ms: 20, multiplier_percent: 150 };
+        let expected = DeliveryConfig {
+            retries_max: 0,
+            backoff,
+            ordered: true,
+            starts_latest: true,
+            in_flight_max: 7,
+        };
+        assert_eq!(set, Ok(expected));
+        for (key, value) in [
+            ("delivery.retry.max", "-1"),
+            ("delivery.backoff.policy", "linear"),
+            ("delivery.backoff.multiplier", "0.5"),
+            ("delivery.order", "fifo"),
+            ("delivery.in.flight.max", "0"),
+        ] {
+            assert!(of(&[(key, value)]).is_err(), "{key}={value}");
         }
     }
 

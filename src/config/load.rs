@@ -9,7 +9,7 @@ use braid_base::model::BrokerId;
 use super::broker as keys;
 use super::environment;
 use super::fault::{Fault, LoadError, Located, Warning};
-use super::group::{self, GroupConfigError};
+use super::group::{self, DeliveryConfig, GroupConfigError};
 use super::key::{Effect, Key};
 use super::keys_by_name::{broker_key, family, perhaps};
 use super::listener::{self, ListenerConfig, ListenerKeys};
@@ -104,6 +104,12 @@ impl Config {
         settings: &BTreeMap<String, String>,
     ) -> Result<(), GroupConfigError> {
         group::validate(settings, &self.values)
+    }
+
+    /// How messages are delivered to a group with these settings of its own.
+    #[must_use]
+    pub fn delivery(&self, own: &BTreeMap<String, String>) -> DeliveryConfig {
+        group::delivery(own, &self.values)
     }
 
     /// What is in force for a topic with these settings of its own. Meant to be worked out once

@@ -41,7 +41,9 @@ pub use client_metrics::{ClientMetricsError, validate_client_metrics};
 pub use describe::{ConfigSource, ConfigSynonym, Described, describe_client_metrics};
 pub use dynamic::{BrokerConfigError, BrokerScope, NotAList};
 pub use fault::{Fault, LoadError, Located, Warning};
-pub use group::{GroupConfigError, group_key};
+pub use group::{
+    BackoffConfig, DeliveryConfig, GroupConfigError, group_key, group_settings_without_effect,
+};
 pub use key::{Check, Effect, Key, Kind, Synonym, Update};
 pub use keys_by_name::{broker_key, broker_keys, group_keys, nearest_topic_key, topic_keys};
 pub use listener::{ListenerConfig, ListenerError};

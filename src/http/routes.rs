@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
-use super::{App, health, messages, metrics, topics};
+use super::{App, cluster, health, messages, metrics, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(cluster::show))
         .routes(routes!(topics::list, topics::create))
         .routes(routes!(topics::show, topics::delete))
         .routes(routes!(topics::configure))

@@ -16,6 +16,7 @@ use crate::group::GroupCoordinator;
 use crate::partition::{Partitions, TopicSettingsCache};
 
 pub(crate) mod browse;
+pub(crate) mod cluster;
 pub(crate) mod health;
 pub(crate) mod ids;
 pub(crate) mod message;

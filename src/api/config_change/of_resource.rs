@@ -7,7 +7,10 @@ use super::{
     Broker, Entry, Mode, Refusal, Resource, Settings, difference, invalid_config, invalid_request,
     of_type_list, settings_after,
 };
-use crate::config::{ClientMetricsError, GroupConfigError, group_key, validate_client_metrics};
+use crate::config::{
+    ClientMetricsError, GroupConfigError, group_key, group_settings_without_effect,
+    validate_client_metrics,
+};
 
 pub(super) async fn alter_group(
     broker: &Broker,
@@ -35,9 +38,10 @@ pub(super) async fn alter_group(
     let changed = change(broker, group, resource, mode, list, check, validate_only).await?;
     if changed {
         let group = &resource.name;
-        tracing::warn!(
-            "settings of group {group} are kept, but govern groups that are not served yet"
-        );
+        let names = resource.entries.iter().map(|entry| entry.key.as_str());
+        for (key, because) in group_settings_without_effect(names) {
+            tracing::warn!(%group, "{} has no effect because {because}", key.name);
+        }
     }
     Ok(())
 }

@@ -49,6 +49,18 @@ async fn a_topic_is_made_shown_changed_and_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cluster_is_told() {
+    let world = World::start_with(&[("broker.rack", "r1")]).await;
+    let mut http = Http::connect(&world).await;
+    http.post("/api/v1/topics", json!({"name": "t", "partitions": 3})).await.of(201);
+    let told = http.get("/api/v1/cluster").await.of(200);
+    assert_eq!((&told["broker"], &told["state"]), (&json!(1), &json!("running")));
+    assert_eq!((&told["topics"], &told["partitions"]), (&json!(1), &json!(3)));
+    assert_eq!(told["brokers"][0]["rack"], "r1");
+    assert_eq!(told["brokers"][0]["listeners"][0]["port"], world.node.addresses()[0].port());
+}
+
+#[tokio::test(start_paused = true)]
 async fn topics_that_cannot_be_are_refused() {
     let world = World::start().await;
     let mut http = Http::connect(&world).await;

@@ -1,0 +1,69 @@
+//! `/api/v1/cluster`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::problem::Problems;
+
+/// The cluster in short.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClusterShown {
+    cluster_id: Option<String>,
+    /// The broker that answers.
+    broker: i32,
+    version: &'static str,
+    /// `running` or `stopping`.
+    state: &'static str,
+    brokers: Vec<BrokerShown>,
+    topics: usize,
+    partitions: u64,
+}
+
+/// A broker.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BrokerShown {
+    id: i32,
+    rack: Option<String>,
+    /// When it was last started, in milliseconds since 1970.
+    registered_ms: i64,
+    listeners: Vec<ListenerShown>,
+}
+
+/// Where Kafka's clients reach a broker.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListenerShown {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+/// Tells the cluster and its brokers.
+#[utoipa::path(get, path = "/api/v1/cluster", tag = "cluster", operation_id = "showCluster",
+    responses((status = 200, description = "The cluster.", body = ClusterShown), Problems))]
+pub(super) async fn show(State(app): State<App>) -> Json<ClusterShown> {
+    let cluster = app.native.cluster();
+    let brokers = cluster.brokers.iter().map(|broker| BrokerShown {
+        id: broker.id.0,
+        rack: broker.rack.clone(),
+        registered_ms: broker.registered_ms,
+        listeners: broker
+            .endpoints
+            .iter()
+            .map(|e| ListenerShown { name: e.listener.clone(), host: e.host.clone(), port: e.port })
+            .collect(),
+    });
+    Json(ClusterShown {
+        cluster_id: cluster.id,
+        broker: cluster.this.0,
+        version: env!("CARGO_PKG_VERSION"),
+        state: if cluster.stopping { "stopping" } else { "running" },
+        brokers: brokers.collect(),
+        topics: cluster.topics,
+        partitions: cluster.partitions,
+    })
+}
