@@ -20,5 +20,6 @@ mod produce;
 mod real;
 mod sessions;
 mod topics;
+mod vanished;
 mod wire;
 mod world;

@@ -153,3 +153,67 @@ fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() 
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains("panicked"), "{log}");
 }
+
+/// How a connection of the many ends.
+fn come_and_go(address: &str, number: usize) -> std::io::Result<()> {
+    let stream = TcpStream::connect(address)?;
+    let mut sending = &stream;
+    match number % 5 {
+        // Without a word.
+        0 => {}
+        // In the midst of a request.
+        1 => drop(sending.write(&harm(number)[..30])?),
+        // With an answer that nobody takes.
+        2 => drop(sending.write(&frame(0, &ApiVersionsRequest::default()))?),
+        // With much asked for.
+        3 => drop(sending.write(&fetch("t", 0, 1).repeat(3))?),
+        // As rubbish.
+        _ => drop(sending.write(&[0xff; 100])?),
+    }
+    if number.is_multiple_of(2) {
+        // A reset instead of an end.
+        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_that_come_and_go_leave_no_descriptor_and_no_memory_behind() {
+    const EACH: usize = 1_000;
+    const ROUNDS: usize = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(command(dir.path(), &["braid.commitlog.segment.bytes=16777216"]));
+    let mut client = broker.connect();
+    create(&mut client, "t");
+    for _ in 0..10 {
+        client.write_all(&produce("t", &vec![b'x'; VALUE_BYTES])).unwrap();
+        answer(&mut client).unwrap();
+    }
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", broker.id())).unwrap().count();
+    let before = descriptors();
+    let mut memory = Vec::new();
+    for _ in 0..ROUNDS {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let address = &broker.address;
+                scope.spawn(move || {
+                    for number in (thread..EACH).step_by(4) {
+                        come_and_go(address, number).unwrap();
+                    }
+                });
+            }
+        });
+        while descriptors() > before {
+            answer_of(&mut client);
+        }
+        memory.push(broker.memory_bytes("VmRSS"));
+    }
+    println!("{} connections in turn: {memory:?}", EACH * ROUNDS);
+    // What the first rounds took serves the later ones.
+    let (settled, last) = (memory[ROUNDS / 4], memory[ROUNDS - 1]);
+    assert!(last < settled + (4 << 20), "{memory:?}");
+    broker.signal(Signal::TERM);
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
