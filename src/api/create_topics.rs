@@ -238,9 +238,17 @@ pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
 /// The topic of group offsets and memberships.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// The least that `segment.bytes` of a topic may be.
+const SEGMENT_BYTES_MIN: i32 = 1 << 20;
+
 fn offsets_topic_shape(broker: &Broker) -> ((i32, i16), BTreeMap<String, String>) {
     let group = &broker.config.group;
-    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let segment_bytes = group.offsets_segment_bytes.max(SEGMENT_BYTES_MIN).to_string();
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", &segment_bytes),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()));
     ((group.offsets_partitions, group.offsets_replication_factor), configs.into())
 }

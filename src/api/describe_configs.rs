@@ -1,7 +1,8 @@
 //! DescribeConfigs v1–4 for topics (2), brokers (4), loggers (8), subscriptions to clients' metrics
 //! (16) and groups (32). v3 adds types and documentation.
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION; INVALID_REQUEST for another
-//! broker's number, an empty name or another kind of resource.
+//! broker's number, an empty name or another kind of resource, which
+//! refuses the whole request.
 
 use braid_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use braid_protocol::messages::describe_configs_response::{
@@ -21,6 +22,13 @@ const BROKER_LOGGER_SOURCE: i8 = 6;
 
 pub(crate) fn handle(broker: &Broker, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+    // Kafka refuses the whole of a request that asks for a kind it does not know.
+    let unknown = request.resources.iter().map(|asked| asked.resource_type).find(|kind| {
+        !matches!(
+            *kind,
+            kind::TOPIC | kind::BROKER | kind::BROKER_LOGGER | kind::CLIENT_METRICS | kind::GROUP
+        )
+    });
     let results = request
         .resources
         .into_iter()
@@ -28,7 +36,11 @@ pub(crate) fn handle(broker: &Broker, request: DescribeConfigsRequest) -> Descri
             let result = DescribeConfigsResult::default()
                 .with_resource_type(asked.resource_type)
                 .with_resource_name(asked.resource_name.clone());
-            match describe(broker, &asked, synonyms, documentation) {
+            let described = match unknown {
+                Some(kind) => Err(unsupported(kind)),
+                None => describe(broker, &asked, synonyms, documentation),
+            };
+            match described {
                 Ok(all) => result.with_configs(all),
                 Err((code, why)) => result
                     .with_error_code(code.0)
@@ -74,10 +86,8 @@ fn settings(broker: &Broker, asked: &DescribeConfigsResource) -> Result<Vec<Desc
                 return Ok(config.describe_topic(&topic.configs));
             }
             match braid_raft::plan::names::check(name) {
-                Ok(()) => Err((
-                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                    "This server does not host this topic-partition.".into(),
-                )),
+                // Kafka says nothing more.
+                Ok(()) => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, String::new())),
                 Err(error) => Err((ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string())),
             }
         }
@@ -98,8 +108,12 @@ fn settings(broker: &Broker, asked: &DescribeConfigsResource) -> Result<Vec<Desc
             let metrics = ConfigResource::ClientMetrics(name.to_owned());
             Ok(describe_client_metrics(image.resource_configs(&metrics).unwrap_or(&none)))
         }
-        other => invalid(&format!("Unsupported resource type: {other}")),
+        other => Err(unsupported(other)),
     }
+}
+
+fn unsupported(kind: i8) -> Refusal {
+    (ErrorCode::INVALID_REQUEST, format!("Unsupported resource type: {kind}"))
 }
 
 /// Another broker knows its own settings only.

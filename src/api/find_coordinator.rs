@@ -14,6 +14,7 @@ use super::respond::{text, this_broker};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -32,8 +33,9 @@ pub(crate) async fn handle(
     FindCoordinatorResponse::default().with_coordinators(coordinators)
 }
 
-fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> Coordinator {
-    let refused = match key_type {
+/// Why there is no coordinator to be told, if so.
+fn refused(broker: &Broker, key_type: i8, key: &str) -> Option<(ErrorCode, &'static str)> {
+    match key_type {
         // The empty group id is one: simple consumers of old commit offsets under it.
         GROUP if broker.metadata.image().topic(OFFSETS_TOPIC).is_none() => Some((
             ErrorCode::COORDINATOR_NOT_AVAILABLE,
@@ -44,11 +46,32 @@ fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> 
             ErrorCode::UNSUPPORTED_VERSION,
             "Transactions are not served by this version of Braid: leave transactional.id unset.",
         )),
-        _ => Some((
+        SHARE if is_share_key(key) => Some((
             ErrorCode::UNSUPPORTED_VERSION,
-            "This key type is not served by this version of Braid: only groups (0) are.",
+            "Share groups are not served by this version of Braid.",
         )),
-    };
+        SHARE => Some((
+            ErrorCode::INVALID_REQUEST,
+            "The key of a share partition is GROUP:TOPIC_ID:PARTITION.",
+        )),
+        _ => Some((
+            ErrorCode::INVALID_REQUEST,
+            "Key types are groups (0), transactions (1) and share partitions (2).",
+        )),
+    }
+}
+
+/// A group's name, a topic's id in Kafka's writing, and a partition.
+fn is_share_key(key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().is_some_and(|part| part.parse::<i32>().is_ok());
+    let is_digit = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    let topic = parts.next().is_some_and(|id| id.len() == 22 && id.bytes().all(is_digit));
+    partition && topic && parts.next().is_some_and(|group| !group.trim().is_empty())
+}
+
+fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> Coordinator {
+    let refused = refused(broker, key_type, &key);
     let answer = Coordinator::default().with_key(key);
     match (refused, this_broker(broker, listener)) {
         (Some((code, why)), _) => answer
@@ -64,5 +87,28 @@ fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> 
             .with_error_message(Some(text("This broker has no address on the asked listener.")))
             .with_node_id(BrokerId(-1))
             .with_port(-1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_share_key;
+
+    #[test]
+    fn a_share_partition_is_named_by_group_topic_and_number() {
+        for good in ["g:AAAAAAAAAAAAAAAAAAAAAA:0", "a:b:5L6g3nShT-eMCtK--X86sw:12"] {
+            assert!(is_share_key(good), "{good}");
+        }
+        for bad in [
+            "",
+            "nonsense",
+            "g:x:1",
+            "g:AAAAAAAAAAAAAAAAAAAAAA",
+            "g:AAAAAAAAAAAAAAAAAAAAAA:x",
+            " :AAAAAAAAAAAAAAAAAAAAAA:0",
+            "AAAAAAAAAAAAAAAAAAAAAA:0",
+        ] {
+            assert!(!is_share_key(bad), "{bad}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::broker as keys;
+use super::inert;
 use super::key::{Key, Kind, Update};
 use super::keys_by_name::broker_key;
 use super::live::Settings;
@@ -60,6 +61,9 @@ pub enum BrokerConfigError {
         /// Which rule it breaks.
         bound: &'static str,
     },
+    /// The same of the threads that clean, for which Kafka has words of its own.
+    #[error("Log cleaner threads {0}")]
+    CleanerThreads(String),
     /// Nobody could connect.
     #[error("Invalid max.connections 0")]
     NoConnections,
@@ -105,10 +109,9 @@ const LISTENERS_OWN: &[&str] = &[
     "ssl.truststore.password",
     "ssl.truststore.type",
 ];
-/// Numbers of threads, which Kafka lets at most double or halve.
+/// Numbers of threads, which Kafka lets at most double or halve; those of the cleaner too.
 const THREADS: &[&str] = &[
     "background.threads",
-    "log.cleaner.threads",
     "num.io.threads",
     "num.network.threads",
     "num.recovery.threads.per.data.dir",
@@ -167,6 +170,24 @@ impl Config {
             return Ok(());
         }
         match (value, current) {
+            (Value::Int(given), Some(Value::Int(current)))
+                if name == inert::LOG_CLEANER_THREADS.name =>
+            {
+                let refused = |why| Err(BrokerConfigError::CleanerThreads(why));
+                if *given < 1 {
+                    refused("should be at least 1".to_owned())
+                } else if *given > current.saturating_mul(2) {
+                    refused(format!(
+                        "cannot be increased to more than double the current value {current}"
+                    ))
+                } else if *given < current / 2 {
+                    refused(format!(
+                        "cannot be reduced to less than half the current value {current}"
+                    ))
+                } else {
+                    Ok(())
+                }
+            }
             (Value::Int(given), Some(Value::Int(current))) if THREADS.contains(&name) => {
                 let (given, current) = (*given, current);
                 let refused =
@@ -322,6 +343,14 @@ mod tests {
                 "0",
                 "Invalid value 0 for configuration num.io.threads: Value must be at least 1",
             ),
+            (One, "log.cleaner.threads", "2", ""),
+            (
+                One,
+                "log.cleaner.threads",
+                "3",
+                "Log cleaner threads cannot be increased to more than double the current value 1",
+            ),
+            (All, "log.cleaner.threads", "0", "Log cleaner threads should be at least 1"),
             (One, "foo.bar", "1", ""),
             (All, "retention.ms", "5", ""),
             (

@@ -10,6 +10,7 @@ use std::time::Duration;
 use braid_base::model::BrokerId;
 
 use super::broker as keys;
+use super::inert;
 use super::listener::ListenerConfig;
 use super::native::NativeListenerConfig;
 use super::value::{address_and_count, parts as parts_of_text};
@@ -134,6 +135,8 @@ pub struct GroupConfig {
     pub members_max: usize,
     /// Partitions of `__consumer_offsets`.
     pub offsets_partitions: i32,
+    /// What `__consumer_offsets` is told to have as `segment.bytes`.
+    pub offsets_segment_bytes: i32,
     /// Replicas of `__consumer_offsets`.
     pub offsets_replication_factor: i16,
     /// How long the offsets of a group without members are kept.
@@ -247,6 +250,7 @@ fn group(values: &Values) -> GroupConfig {
         session_timeout_max: ms(values.int(&keys::GROUP_MAX_SESSION_TIMEOUT_MS)),
         members_max: count(values.int(&keys::GROUP_MAX_SIZE)),
         offsets_partitions: values.int(&keys::OFFSETS_TOPIC_NUM_PARTITIONS),
+        offsets_segment_bytes: values.int(&inert::OFFSETS_TOPIC_SEGMENT_BYTES),
         offsets_replication_factor: values.short(&keys::OFFSETS_TOPIC_REPLICATION_FACTOR),
         offsets_retention: ms(i64::from(retention_minutes) * 60_000),
         offsets_retention_check_interval: ms(

@@ -101,7 +101,8 @@ pub enum PlacementError {
     /// More replicas than brokers.
     #[error(
         "Unable to replicate the partition {factor} time(s): The target replication factor of \
-         {factor} cannot be reached because only {brokers} broker(s) are registered."
+         {factor} cannot be reached because only {brokers} broker(s) are registered or some \
+         brokers have all their log directories cordoned."
     )]
     TooFewBrokers {
         /// The replication factor.

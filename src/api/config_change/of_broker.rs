@@ -73,6 +73,7 @@ fn hinted(error: &BrokerConfigError) -> String {
         | BrokerConfigError::PerBroker(_)
         | BrokerConfigError::Invalid(_)
         | BrokerConfigError::Threads { .. }
+        | BrokerConfigError::CleanerThreads(_)
         | BrokerConfigError::NoConnections
         | BrokerConfigError::NoRetention
         | BrokerConfigError::Class { .. }

@@ -17,6 +17,7 @@ pub(super) fn config() -> GroupConfig {
         session_timeout_max: Duration::from_secs(1_800),
         members_max: 100,
         offsets_partitions: 50,
+        offsets_segment_bytes: 104_857_600,
         offsets_replication_factor: 1,
         offsets_retention: Duration::from_secs(7 * 24 * 3_600),
         offsets_retention_check_interval: Duration::from_secs(600),

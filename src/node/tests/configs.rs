@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 
 use super::ask::text;
 use super::client::Client;
+use super::groups::find;
 use super::world::World;
 
 const TOPIC: i8 = 2;
@@ -103,8 +104,36 @@ async fn the_broker_describes_itself_and_nobody_else() {
     ] {
         let refused = describe(&mut client, 4, kind, name, None).await;
         assert_eq!(refused.error_code, code, "{kind} {name}");
-        assert!(refused.error_message.is_some() && refused.configs.is_empty());
+        // Kafka finds no words for a topic that is not there.
+        let is_told = refused.error_message.is_some_and(|why| !why.is_empty());
+        assert!(is_told != (code == 3) && refused.configs.is_empty(), "{kind} {name}");
     }
+    // A kind that it does not know takes all others with it.
+    let asked = |kind, name| {
+        DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(text(name))
+    };
+    let both = vec![asked(BROKER, "1"), asked(99, "x")];
+    let request = DescribeConfigsRequest::default().with_resources(both);
+    let codes: Vec<i16> =
+        client.call(4, &request).await.results.iter().map(|result| result.error_code).collect();
+    assert_eq!(codes, [42, 42]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_offsets_topic_has_the_settings_that_kafka_gives_it() {
+    let world = World::start_with(&[("offsets.topic.segment.bytes", "7000000")]).await;
+    let mut client = world.client().await;
+    find(&mut client).await;
+    let told = describe(&mut client, 4, TOPIC, "__consumer_offsets", None).await;
+    let own: Vec<_> = told.configs.iter().filter(|config| config.config_source == 1).collect();
+    let own: Vec<_> =
+        own.iter().map(|config| (config.name.as_str(), config.value.as_deref().unwrap())).collect();
+    let expected = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", "7000000"),
+    ];
+    assert_eq!(own, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,15 +211,18 @@ async fn every_version_finds_the_coordinator_of_a_group() {
             }
         }
     }
-    for (kind, version) in [(1, 4), (2, 6), (9, 4), (-1, 3)] {
+    let share = "g:AAAAAAAAAAAAAAAAAAAAAA:0";
+    for (kind, version, key, expected) in
+        [(1, 4, "k", 35), (2, 6, share, 35), (2, 6, "k", 42), (9, 4, "k", 42), (-1, 3, "k", 42)]
+    {
         let mut request = FindCoordinatorRequest::default().with_key_type(kind);
         if version < 4 {
-            request.key = text("k");
+            request.key = text(key);
         } else {
-            request.coordinator_keys = vec![text("k")];
+            request.coordinator_keys = vec![text(key)];
         }
         let answer = client.call(version, &request).await;
         let code = if version < 4 { answer.error_code } else { answer.coordinators[0].error_code };
-        assert_eq!(code, 35, "key type {kind}");
+        assert_eq!(code, expected, "key type {kind}");
     }
 }

@@ -83,7 +83,8 @@ fn what_cannot_be_placed_is_refused_in_kafkas_words() {
         (
             request(1, 3),
             "Unable to replicate the partition 3 time(s): The target replication factor of 3 \
-             cannot be reached because only 2 broker(s) are registered.",
+             cannot be reached because only 2 broker(s) are registered or some brokers have all \
+             their log directories cordoned.",
         ),
         (request(101, 1), "Excessively large number of partitions per request."),
         (named("there"), "Topic 'there' already exists."),
