@@ -148,9 +148,9 @@ pub static SUPPORTED: [Api; 42] = [
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
         advertised_min: 0,
+        stages: Stages::Two,
         ..row(ApiKey::Produce, "Produce", 3, 13, 9, "Write on the topic")
-    }
-    .two_stages(),
+    },
     row(ApiKey::Fetch, "Fetch", 4, 18, 12, "Read on the topic"),
     Api {
         // Version 11 only adds a special timestamp.
@@ -170,8 +170,7 @@ pub static SUPPORTED: [Api; 42] = [
         // Version 10 is decoded by hand.
         generated_request_max: 9,
         ..row(ApiKey::OffsetCommit, "OffsetCommit", 2, 10, 8, "Read on the group and the topic")
-    }
-    .two_stages(),
+    },
     Api {
         // Version 10 is decoded by hand.
         generated_request_max: 9,
@@ -185,10 +184,10 @@ pub static SUPPORTED: [Api; 42] = [
         3,
         "Describe on the group or transactional id",
     ),
-    row(ApiKey::JoinGroup, "JoinGroup", 0, 9, 6, "Read on the group").two_stages(),
+    row(ApiKey::JoinGroup, "JoinGroup", 0, 9, 6, "Read on the group"),
     row(ApiKey::Heartbeat, "Heartbeat", 0, 4, 4, "Read on the group"),
     row(ApiKey::LeaveGroup, "LeaveGroup", 0, 5, 4, "Read on the group"),
-    row(ApiKey::SyncGroup, "SyncGroup", 0, 5, 4, "Read on the group").two_stages(),
+    row(ApiKey::SyncGroup, "SyncGroup", 0, 5, 4, "Read on the group"),
     row(ApiKey::DescribeGroups, "DescribeGroups", 0, 6, 5, "Describe on the group"),
     row(ApiKey::ListGroups, "ListGroups", 0, 5, 3, "Describe on the cluster or the group"),
     Api {
@@ -333,12 +332,6 @@ const fn row(
         generated_response_max: max,
         stages: Stages::One,
         authorization,
-    }
-}
-
-impl Api {
-    const fn two_stages(self) -> Self {
-        Self { stages: Stages::Two, ..self }
     }
 }
 

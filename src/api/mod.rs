@@ -286,3 +286,19 @@ pub(crate) fn accept(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use braid_protocol::api::{SUPPORTED, Stages};
+
+    use super::appends;
+
+    #[test]
+    fn what_overlaps_on_a_connection_is_what_the_table_says() {
+        // Whatever does not append is waited for before the next request is taken.
+        for api in &SUPPORTED {
+            let frame = [&api.key.code().to_be_bytes()[..], &[0; 20]].concat();
+            assert_eq!(appends(&frame), api.stages == Stages::Two, "{}", api.name);
+        }
+    }
+}
