@@ -24,6 +24,7 @@ use crate::http;
 use crate::loggers::Loggers;
 use crate::native::Native;
 use crate::native::ids::MessageIds;
+use crate::native::made::Maker;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
@@ -195,6 +196,11 @@ impl Node {
             config_changes: Arc::clone(&config_changes),
             ids: MessageIds::start(&env, &partitions, message_id_window_ms(&config)),
             turn: std::sync::atomic::AtomicUsize::new(0),
+            maker: Maker {
+                env: env.clone(),
+                config: Arc::clone(&config),
+                metadata: metadata.clone(),
+            },
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {

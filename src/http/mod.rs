@@ -11,6 +11,7 @@
 mod body;
 mod cluster;
 mod content;
+mod groups;
 mod health;
 mod messages;
 mod metrics;

@@ -39,7 +39,7 @@ struct ErrorContent {
 
 /// Declares the codes with their status and hint.
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $status:ident $hint:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:tt $status:ident $hint:tt;)+) => {
         /// Which error it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub(super) enum Code {
@@ -135,6 +135,15 @@ codes! {
     /// What is stored cannot be read.
     StorageUnreadable "STORAGE_UNREADABLE" SERVICE_UNAVAILABLE
         "see the broker's log; braid log check examines the data of a stopped broker";
+    /// No such group.
+    GroupNotFound "GROUP_NOT_FOUND" NOT_FOUND
+        "GET /api/v1/groups lists those there are";
+    /// The group is used in another way.
+    GroupInUse "GROUP_IN_USE" CONFLICT
+        "stop the group's members first, or choose another group";
+    /// A group that cannot be.
+    GroupInvalid "GROUP_INVALID" UNPROCESSABLE_ENTITY
+        "a group's name has 1 to 255 bytes";
     /// Settings that cannot be.
     ConfigInvalid "CONFIG_INVALID" UNPROCESSABLE_ENTITY
         "docs/configuration.md lists the keys and their values";

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
-use super::{App, cluster, health, messages, metrics, topics};
+use super::{App, cluster, groups, health, messages, metrics, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +37,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(topics::configure))
         .routes(routes!(messages::send, messages::search))
         .routes(routes!(messages::browse))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::show, groups::configure, groups::delete))
+        .routes(routes!(groups::reset))
 }
 
 /// The document.

@@ -15,7 +15,7 @@ use super::problem::{Code, Problem, Problems};
 use crate::config::TopicConfigError;
 use crate::native::Native;
 use crate::native::topic::{
-    ConfigureError, CreateError, DeleteError, NewTopic, Topic, UnknownTopic,
+    ConfigureError, CreateError, DeleteError, NewTopic, Setting, Topic, UnknownTopic,
 };
 
 /// Which topics are listed.
@@ -123,6 +123,12 @@ pub(super) struct ConfigEntry {
     own: bool,
 }
 
+impl From<Setting> for ConfigEntry {
+    fn from(setting: Setting) -> Self {
+        Self { name: setting.name, value: setting.value, own: setting.own }
+    }
+}
+
 /// A topic to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,10 +189,7 @@ fn detail(native: &Native, topic: &Topic, all_configs: bool) -> TopicDetail {
                 size_bytes,
             })
             .collect(),
-        configs: configs
-            .into_iter()
-            .map(|s| ConfigEntry { name: s.name, value: s.value, own: s.own })
-            .collect(),
+        configs: configs.into_iter().map(ConfigEntry::from).collect(),
     }
 }
 

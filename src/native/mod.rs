@@ -17,8 +17,10 @@ use crate::partition::{Partitions, TopicSettingsCache};
 
 pub(crate) mod browse;
 pub(crate) mod cluster;
+pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod ids;
+pub(crate) mod made;
 pub(crate) mod message;
 pub(crate) mod metrics;
 mod partitioner;
@@ -42,6 +44,8 @@ pub(crate) struct Native {
     pub(crate) ids: ids::MessageIds,
     /// Where the next messages go that neither key nor group places.
     pub(crate) turn: AtomicUsize,
+    /// Makes the topics that the broker needs.
+    pub(crate) maker: made::Maker,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
 }

@@ -136,6 +136,8 @@ async fn the_document_describes_every_route_and_refers_to_nothing_that_is_missin
         let pointer = reference.strip_prefix('#').unwrap();
         assert!(document.pointer(pointer).is_some(), "{reference} is not defined");
     }
+    let codes = document["components"]["schemas"]["Code"].to_string();
+    assert!(codes.contains("\"TOPIC_NOT_FOUND\"") && !codes.contains("TopicNotFound"), "{codes}");
     let mut names = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

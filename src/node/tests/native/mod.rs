@@ -1,6 +1,7 @@
 //! The native API from outside: a broker on a simulated machine, spoken to in HTTP.
 
 mod errors;
+mod groups;
 mod http;
 mod messages;
 mod topics;

@@ -1,0 +1,380 @@
+//! Groups: Kafka's consumer groups, and the groups that messages are delivered to.
+//!
+//! A group's settings are in the metadata, where Kafka's tools find them too. Offsets of Kafka's
+//! groups belong to the group coordinator; they are moved only while a group has no members.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use braid_raft::ProposeError;
+use braid_raft::command::{ConfigChange, ConfigResource, SetResourceConfigs};
+use braid_raft::image::TopicImage;
+
+use super::Native;
+use super::made::MakeError;
+use super::topic::{Setting, UnknownTopic};
+use crate::config::{ConfigSource, GroupConfigError, Settings};
+use crate::group::{
+    CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupError, ListFilter,
+};
+use crate::partition::LookupError;
+
+/// Longest name of a group, in bytes.
+const NAME_SIZE_BYTES_MAX: usize = 255;
+
+/// How a group gets its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By Kafka's protocol: each partition belongs to one member.
+    Kafka,
+    /// By the native API: each message is delivered by itself.
+    Delivery,
+}
+
+/// A group in short.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupSummary {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Kafka's name of the state.
+    pub(crate) state: &'static str,
+    pub(crate) members: usize,
+}
+
+/// How far a group is in a partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    /// Everything before it is done.
+    pub(crate) committed: i64,
+    pub(crate) end: i64,
+    /// Messages that are not done.
+    pub(crate) lag: i64,
+    /// Since when the oldest of them is there; none if that is not known.
+    pub(crate) lag_ms: Option<i64>,
+    /// Delivered and not done.
+    pub(crate) in_flight: usize,
+    /// May be delivered now.
+    pub(crate) ready: i64,
+}
+
+/// A group with everything.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) summary: GroupSummary,
+    pub(crate) progress: Vec<Progress>,
+    pub(crate) settings: Vec<Setting>,
+}
+
+/// Where a group goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResetTo {
+    Earliest,
+    /// Skips what is there.
+    Latest,
+    /// At the first message of at least this time.
+    TimeMs(i64),
+    /// At this offset, as near as the partition allows.
+    Offset(i64),
+}
+
+/// Why a group is not shown or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupsError {
+    #[error("a group's name has 1 to {NAME_SIZE_BYTES_MAX} bytes")]
+    Name,
+    #[error("there is no group {0}")]
+    Unknown(String),
+    #[error("group {0} has members, which would go on where they are")]
+    Members(String),
+    #[error(transparent)]
+    Topic(#[from] UnknownTopic),
+    #[error("topic {topic} has no partition {partition}")]
+    Partition { topic: String, partition: i32 },
+    #[error(transparent)]
+    Config(#[from] GroupConfigError),
+    #[error("the time cannot be looked up: {0}")]
+    Lookup(#[from] LookupError),
+    #[error(transparent)]
+    Metadata(#[from] ProposeError),
+    #[error("the topic of group offsets cannot be had: {0}")]
+    OffsetsTopic(#[from] MakeError),
+    #[error(transparent)]
+    Coordinator(GroupError),
+}
+
+/// A name that a group can have.
+pub(crate) fn check_name(name: &str) -> Result<(), GroupsError> {
+    let fits = (1..=NAME_SIZE_BYTES_MAX).contains(&name.len());
+    if fits { Ok(()) } else { Err(GroupsError::Name) }
+}
+
+impl Native {
+    /// Up to `limit` groups whose names come after `after`, by name.
+    pub(crate) async fn groups_after(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<GroupSummary>, GroupsError> {
+        let mut found: BTreeMap<String, GroupSummary> = BTreeMap::new();
+        let listed = self.groups.list(ListFilter::default()).await;
+        for group in listed.map_err(GroupsError::Coordinator)? {
+            let name = group.group_id.to_string();
+            let summary = GroupSummary {
+                name: name.clone(),
+                kind: Kind::Kafka,
+                state: group.state.name(),
+                members: 0,
+            };
+            found.insert(name, summary);
+        }
+        let mut page: Vec<GroupSummary> = found
+            .into_values()
+            .filter(|group| after.is_none_or(|after| group.name.as_str() > after))
+            .take(limit)
+            .collect();
+        for group in page.iter_mut().filter(|group| group.kind == Kind::Kafka) {
+            let described = self.groups.describe(group.name.clone()).await;
+            group.members = described.map_or(0, |described| described.members.len());
+        }
+        Ok(page)
+    }
+
+    /// A group, how far it is, and its settings.
+    pub(crate) async fn group(&self, name: &str, all: bool) -> Result<Group, GroupsError> {
+        check_name(name)?;
+        let summary = match self.groups.describe(name.to_owned()).await {
+            Ok(group) => GroupSummary {
+                name: name.to_owned(),
+                kind: Kind::Kafka,
+                state: group.state.name(),
+                members: group.members.len(),
+            },
+            Err(GroupError::GroupIdNotFound) if self.group_configs(name).is_some() => {
+                GroupSummary {
+                    name: name.to_owned(),
+                    kind: Kind::Delivery,
+                    state: "Empty",
+                    members: 0,
+                }
+            }
+            Err(GroupError::GroupIdNotFound) => {
+                return Err(GroupsError::Unknown(name.to_owned()));
+            }
+            Err(error) => return Err(GroupsError::Coordinator(error)),
+        };
+        let progress = self.kafka_progress(name).await?;
+        Ok(Group { summary, progress, settings: self.group_settings(name, all) })
+    }
+
+    /// How far a group is by the offsets it has committed.
+    async fn kafka_progress(&self, name: &str) -> Result<Vec<Progress>, GroupsError> {
+        let request =
+            FetchRequest { group_id: name.to_owned(), topics: None, require_stable: false };
+        let fetched = self.groups.fetch(request).await.map_err(GroupsError::Coordinator)?;
+        let image = self.metadata.image();
+        let mut all = Vec::new();
+        for topic in fetched {
+            let Some(known) = image.topic(&topic.name) else { continue };
+            for fetched in topic.partitions {
+                let (Ok(Some(committed)), Some(partition)) =
+                    (fetched.result, known.partition(fetched.partition))
+                else {
+                    continue;
+                };
+                let marks = self.partitions.offsets(partition.queue);
+                let lag = (marks.high_watermark.0 - committed.offset).max(0);
+                all.push(Progress {
+                    topic: Arc::clone(&known.name),
+                    partition: fetched.partition,
+                    committed: committed.offset,
+                    end: marks.high_watermark.0,
+                    lag,
+                    lag_ms: self.age_ms(known, fetched.partition, committed.offset, lag).await,
+                    in_flight: 0,
+                    ready: lag,
+                });
+            }
+        }
+        all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(all)
+    }
+
+    /// For how long the message at an offset has been there.
+    async fn age_ms(
+        &self,
+        topic: &TopicImage,
+        partition: i32,
+        offset: i64,
+        lag: i64,
+    ) -> Option<i64> {
+        if lag == 0 {
+            return Some(0);
+        }
+        let page = self.browse(&topic.name, partition, Some(offset), 1).await.ok()?;
+        let oldest = page.messages.first()?.timestamp_ms;
+        Some((self.env.clock.wall_ms() - oldest).max(0))
+    }
+
+    /// What a group has set itself.
+    fn group_configs(&self, name: &str) -> Option<Settings> {
+        let image = self.metadata.image();
+        image.resource_configs(&ConfigResource::Group(name.to_owned())).cloned()
+    }
+
+    fn group_settings(&self, name: &str, all: bool) -> Vec<Setting> {
+        let own = self.group_configs(name).unwrap_or_default();
+        let described = self.live.load().describe_group(&own);
+        // Kafka's keys of groups say nothing of how messages are delivered here.
+        let shown = described.into_iter().filter(|d| {
+            all || d.source != ConfigSource::Default || d.name.starts_with("delivery.")
+        });
+        shown
+            .map(|d| Setting { own: own.contains_key(&d.name), name: d.name, value: d.value })
+            .collect()
+    }
+
+    /// Sets keys of a group, or with no value takes them away; the others stay. The group need not
+    /// be there yet.
+    pub(crate) async fn configure_group(
+        &self,
+        name: &str,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<Group, GroupsError> {
+        check_name(name)?;
+        let Ok(alone) = self.config_changes.acquire().await else {
+            unreachable!("the semaphore is never closed")
+        };
+        let mut after = self.group_configs(name).unwrap_or_default();
+        for (key, value) in &changes {
+            match value {
+                Some(value) => after.insert(key.clone(), value.clone()),
+                None => after.remove(key),
+            };
+        }
+        self.live.load().validate_group(&after)?;
+        let changes = changes.into_iter().map(|(key, value)| ConfigChange { key, value });
+        let resource = ConfigResource::Group(name.to_owned());
+        let command = SetResourceConfigs { resource, changes: changes.collect() };
+        self.metadata.propose(command).await?;
+        drop(alone);
+        match self.group(name, false).await {
+            // All of its settings were taken away, and nothing else is known of it.
+            Err(GroupsError::Unknown(_)) => Ok(Group {
+                summary: GroupSummary {
+                    name: name.to_owned(),
+                    kind: Kind::Delivery,
+                    state: "Empty",
+                    members: 0,
+                },
+                progress: Vec::new(),
+                settings: self.group_settings(name, false),
+            }),
+            outcome => outcome,
+        }
+    }
+
+    /// Moves a group in a topic, or in one partition of it. Kafka's groups must have no members.
+    pub(crate) async fn reset_group(
+        &self,
+        name: &str,
+        topic: &str,
+        partition: Option<i32>,
+        to: ResetTo,
+    ) -> Result<Vec<Progress>, GroupsError> {
+        check_name(name)?;
+        let topic = self.topic(topic)?;
+        let places = self.places(&topic, partition, to).await?;
+        self.maker.offsets_topic().await?;
+        let partitions = places.iter().map(|(partition, offset)| CommitPartition {
+            partition: *partition,
+            offset: *offset,
+            leader_epoch: -1,
+            metadata: None,
+        });
+        let request = CommitRequest {
+            group_id: name.to_owned(),
+            generation: -1,
+            member_id: String::new(),
+            group_instance_id: None,
+            retention_ms: -1,
+            topics: vec![CommitTopic {
+                name: topic.name.to_string(),
+                topic_id: topic.id,
+                partitions: partitions.collect(),
+            }],
+        };
+        let refused = |error| match error {
+            GroupError::UnknownMemberId
+            | GroupError::IllegalGeneration
+            | GroupError::RebalanceInProgress => GroupsError::Members(name.to_owned()),
+            other => GroupsError::Coordinator(other),
+        };
+        for topic in self.groups.commit(request).await.map_err(refused)? {
+            for (_, outcome) in topic.partitions {
+                outcome.map_err(refused)?;
+            }
+        }
+        let progress = self.kafka_progress(name).await?;
+        let moved =
+            |p: &Progress| p.topic == topic.name && partition.is_none_or(|n| n == p.partition);
+        Ok(progress.into_iter().filter(moved).collect())
+    }
+
+    /// The offsets that a reset means, by partition.
+    pub(super) async fn places(
+        &self,
+        topic: &TopicImage,
+        partition: Option<i32>,
+        to: ResetTo,
+    ) -> Result<Vec<(i32, i64)>, GroupsError> {
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let numbers = match partition {
+            Some(number) => number..number.saturating_add(1),
+            None => 0..count,
+        };
+        let mut places = Vec::new();
+        for number in numbers {
+            let Some(found) = topic.partition(number) else {
+                let topic = topic.name.to_string();
+                return Err(GroupsError::Partition { topic, partition: number });
+            };
+            let marks = self.partitions.offsets(found.queue);
+            let (start, end) = (marks.log_start.0, marks.high_watermark.0);
+            let offset = match to {
+                ResetTo::Earliest => start,
+                ResetTo::Latest => end,
+                ResetTo::Offset(offset) => offset.clamp(start, end),
+                ResetTo::TimeMs(time_ms) => {
+                    let found = self.partitions.at_or_after(found.queue, time_ms).await?;
+                    if found.offset < 0 { end } else { found.offset }
+                }
+            };
+            places.push((number, offset));
+        }
+        Ok(places)
+    }
+
+    /// Forgets a group and its settings. Kafka's groups must have no members.
+    pub(crate) async fn delete_group(&self, name: &str) -> Result<(), GroupsError> {
+        check_name(name)?;
+        let mut known = match self.groups.delete(name.to_owned()).await {
+            Ok(()) => true,
+            Err(GroupError::GroupIdNotFound) => false,
+            Err(GroupError::NonEmptyGroup) => return Err(GroupsError::Members(name.to_owned())),
+            Err(error) => return Err(GroupsError::Coordinator(error)),
+        };
+        let Ok(_alone) = self.config_changes.acquire().await else {
+            unreachable!("the semaphore is never closed")
+        };
+        if let Some(own) = self.group_configs(name) {
+            known = true;
+            let gone = own.into_keys().map(|key| ConfigChange { key, value: None });
+            let resource = ConfigResource::Group(name.to_owned());
+            let command = SetResourceConfigs { resource, changes: gone.collect() };
+            self.metadata.propose(command).await?;
+        }
+        if known { Ok(()) } else { Err(GroupsError::Unknown(name.to_owned())) }
+    }
+}

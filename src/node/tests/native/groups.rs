@@ -1,0 +1,111 @@
+//! Groups by HTTP, beside Kafka's own clients.
+
+use serde_json::{Value, json};
+
+use super::super::ask::NOW_MS;
+use super::super::groups::{commit, committed, find, join_as};
+use super::super::world::World;
+use super::http::Http;
+
+async fn world() -> (World, Http) {
+    let world = World::start().await;
+    let mut http = Http::connect(&world).await;
+    http.post("/api/v1/topics", json!({"name": "t", "partitions": 2})).await.of(201);
+    let messages: Vec<_> = (0..10)
+        .map(|n| json!({"payload": "x", "partition": 0, "timestampMs": NOW_MS - 10_000 + n * 1000}))
+        .collect();
+    http.post("/api/v1/topics/t/messages", json!({"messages": messages})).await.of(200);
+    (world, http)
+}
+
+fn of_partition(answer: &Value, partition: i64) -> Value {
+    let all = answer["partitions"].as_array().unwrap();
+    all.iter().find(|p| p["partition"] == partition).unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_kafkas_is_listed_shown_reset_and_deleted() {
+    let (world, mut http) = world().await;
+    let mut client = world.client().await;
+    find(&mut client).await;
+    assert_eq!(client.call(8, &commit("g", None, 4)).await.topics[0].partitions[0].error_code, 0);
+    let listed = http.get("/api/v1/groups").await.of(200);
+    assert_eq!(
+        listed,
+        json!({"groups": [{"group": "g", "kind": "kafka", "state": "Empty", "members": 0}]})
+    );
+    let shown = http.get("/api/v1/groups/g").await.of(200);
+    let progress = of_partition(&shown, 0);
+    assert_eq!((&progress["committedOffset"], &progress["lag"]), (&json!(4), &json!(6)));
+    assert_eq!(progress["lagMs"], 6000);
+    assert_eq!(shown["lag"], 6);
+
+    for (to, partition, expected) in [
+        (json!({"to": "earliest"}), 0, 0),
+        (json!({"to": "latest"}), 0, 10),
+        (json!({"offset": 7, "partition": 0}), 0, 7),
+        (json!({"offset": 99}), 0, 10),
+        (json!({"timestampMs": NOW_MS - 8_000}), 0, 2),
+        (json!({"timestampMs": NOW_MS + 1}), 0, 10),
+    ] {
+        let mut request = to.clone();
+        request["topic"] = json!("t");
+        let moved = http.post("/api/v1/groups/g/reset", request).await.of(200);
+        assert_eq!(of_partition(&moved, partition)["committedOffset"], expected, "{to}");
+        assert_eq!(committed(&mut client, "g").await, expected, "{to}");
+    }
+
+    // One with members is let alone.
+    let joined = client.call(3, &join_as(3, "g", "")).await;
+    assert_eq!(joined.error_code, 0);
+    let request = json!({"topic": "t", "to": "earliest"});
+    let refused = http.post("/api/v1/groups/g/reset", request).await;
+    assert_eq!(refused.error(409), "GROUP_IN_USE");
+    assert_eq!(http.call("DELETE", "/api/v1/groups/g", None).await.error(409), "GROUP_IN_USE");
+
+    let request = json!({"topic": "t", "to": "latest"});
+    http.post("/api/v1/groups/other/reset", request).await.of(200);
+    assert_eq!(http.call("DELETE", "/api/v1/groups/other", None).await.status, 204);
+    assert_eq!(http.get("/api/v1/groups/other").await.error(404), "GROUP_NOT_FOUND");
+    let again = http.call("DELETE", "/api/v1/groups/other", None).await;
+    assert_eq!(again.error(404), "GROUP_NOT_FOUND");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_keeps_its_settings_from_before_it_reads_anything() {
+    let (_world, mut http) = world().await;
+    let change = json!({"configs": {"delivery.retry.max": "3", "delivery.order": "message-group"}});
+    let set = http.call("PATCH", "/api/v1/groups/g", Some(change)).await.of(200);
+    let config = |group: &Value, name: &str| {
+        let configs = group["configs"].as_array().unwrap();
+        configs.iter().find(|config| config["name"] == name).cloned()
+    };
+    let expected = json!({"name": "delivery.retry.max", "value": "3", "own": true});
+    assert_eq!(config(&set, "delivery.retry.max"), Some(expected));
+    assert_eq!(set["kind"], "delivery");
+    assert_eq!(config(&set, "share.heartbeat.interval.ms"), None);
+    let all = http.get("/api/v1/groups/g?allConfigs=true").await.of(200);
+    assert!(config(&all, "share.heartbeat.interval.ms").is_some());
+    let back = json!({"configs": {"delivery.retry.max": null}});
+    let set = http.call("PATCH", "/api/v1/groups/g", Some(back)).await.of(200);
+    assert_eq!(config(&set, "delivery.retry.max").unwrap()["value"], "16");
+    for (configs, code) in [
+        (json!({"delivery.retry.max": "-1"}), "CONFIG_INVALID"),
+        (json!({"nothing": "1"}), "CONFIG_INVALID"),
+    ] {
+        let change = json!({"configs": configs});
+        let refused = http.call("PATCH", "/api/v1/groups/g", Some(change)).await;
+        assert_eq!(refused.error(422), code, "{configs}");
+    }
+    for (body, status, code) in [
+        (json!({"topic": "t"}), 422, "INVALID_BODY"),
+        (json!({"topic": "t", "to": "latest", "offset": 1}), 422, "INVALID_BODY"),
+        (json!({"topic": "u", "to": "latest"}), 404, "TOPIC_NOT_FOUND"),
+        (json!({"topic": "t", "to": "latest", "partition": 2}), 404, "PARTITION_NOT_FOUND"),
+    ] {
+        let refused = http.post("/api/v1/groups/g/reset", body.clone()).await;
+        assert_eq!(refused.error(status), code, "{body}");
+    }
+    let long = "g".repeat(256);
+    assert_eq!(http.get(&format!("/api/v1/groups/{long}")).await.error(422), "GROUP_INVALID");
+}
