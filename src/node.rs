@@ -226,6 +226,14 @@ impl Node {
         });
         reconciler.spawn(stopped.clone());
         let (open, all_closed) = mpsc::channel(1);
+        let mut native_addresses = Vec::new();
+        let common = http::Common::new(native);
+        for (listener, address) in native_listeners {
+            native_addresses.push(address);
+            let served = http::serve(listener, common.clone(), stopped.clone(), open.clone());
+            env.spawner.critical("native listener", served);
+            tracing::info!("the native API is at http://{address}");
+        }
         let census = Arc::new(Census::default());
         let common = Common { broker, census: Arc::clone(&census), memory: Arc::clone(&memory) };
         let mut addresses = Vec::new();
@@ -236,14 +244,6 @@ impl Node {
                 listener::serve(listener, name, common.clone(), stopped.clone(), open.clone()),
             );
             tracing::info!("listening on {address}");
-        }
-        let mut native_addresses = Vec::new();
-        let common = http::Common::new(native);
-        for (listener, address) in native_listeners {
-            native_addresses.push(address);
-            let served = http::serve(listener, common.clone(), stopped.clone(), open.clone());
-            env.spawner.critical("native listener", served);
-            tracing::info!("the native API is at http://{address}");
         }
         let open = all_closed;
         Ok(Self {

@@ -11,6 +11,8 @@
 mod body;
 mod cluster;
 mod content;
+#[cfg(test)]
+mod docs;
 mod groups;
 mod health;
 mod messages;
