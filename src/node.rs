@@ -23,6 +23,7 @@ use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::http;
 use crate::loggers::Loggers;
 use crate::native::Native;
+use crate::native::destinations::TopicDestinations;
 use crate::native::ids::MessageIds;
 use crate::native::made::Maker;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
@@ -30,6 +31,7 @@ use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
 use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
+use crate::timer::{self, Timers};
 
 /// A session unused for this long may give way to a new one
 /// (`min.incremental.fetch.session.eviction.ms`).
@@ -87,6 +89,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What the log says of scheduled messages.
+    #[error("cannot read what the log says of scheduled messages: {0}")]
+    Timers(Box<dyn std::error::Error + Send + Sync>),
     /// A thread.
     #[error("cannot start the group coordinator: {0}")]
     Groups(io::Error),
@@ -183,6 +188,17 @@ impl Node {
             offsets_topic: OFFSETS_TOPIC,
         };
         let (stopping, stopped) = watch::channel(false);
+        let destinations = TopicDestinations {
+            env: env.clone(),
+            config: Arc::clone(&config),
+            metadata: metadata.clone(),
+            topic_settings: Arc::clone(&topic_settings),
+        };
+        let destinations = Arc::new(destinations);
+        let bounds = timer_limits(&config);
+        let timers = Timers::start(&env, partitions.clone(), destinations, bounds, stopped.clone())
+            .await
+            .map_err(|error| StartError::Timers(Box::new(error)))?;
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
         let config_changes = Arc::new(tokio::sync::Semaphore::new(1));
         let native = Arc::new(Native {
@@ -220,6 +236,7 @@ impl Node {
             topic_settings: Arc::clone(&topic_settings),
             refusals: Refusals::default(),
             heavy_turns: tokio::sync::Semaphore::new(env.spawner.parallelism().div_ceil(2)),
+            timers,
             config,
             live,
             loggers,
@@ -449,6 +466,16 @@ fn limits(config: &Config) -> Limits {
         idle_max: network.idle_max,
         first_request_max: network.first_request_max,
         fetch_size_bytes_max: config.fetch.response_size_bytes_max,
+    }
+}
+
+/// Messages that are scheduled or delivered as one lie in one segment, and leave room for others.
+fn timer_limits(config: &Config) -> timer::Limits {
+    let segment = usize::try_from(config.storage.segment_size_bytes).unwrap_or(usize::MAX);
+    timer::Limits {
+        delay_max_ms: config.producer.delay_max_ms,
+        scheduled_size_bytes_max: (segment / 4).min(16 << 20),
+        delivered_size_bytes_max: (segment / 16).min(1 << 20),
     }
 }
 

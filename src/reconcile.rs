@@ -2,7 +2,7 @@
 //! was kept beside them, puts changed settings of brokers in force, moves log starts by retention,
 //! has the log cleaned, and gives space back.
 //!
-//! The only place that drops queues. Queues need no creating: a queue that the image names comes
+//! The only place that drops queues of topics. Queues need no creating: a queue that the image names comes
 //! into being with its first append. A queue that the image does not name is dropped only if its
 //! number was handed out before, so that metadata lost or behind never deletes data.
 
@@ -59,7 +59,10 @@ pub(crate) fn adopt(image: &MetadataImage, partitions: &Partitions) -> Result<()
 /// drop was refused, or when a request that still knew the topic came too late.
 fn drop_unnamed(image: &MetadataImage, partitions: &Partitions) {
     let next = image.next_queue_id();
-    let unnamed = |queue: &QueueId| *queue < next && image.queue(*queue).is_none();
+    let unnamed = |queue: &QueueId| {
+        let partition = system::receipts_of(*queue).unwrap_or(*queue);
+        partition < next && image.queue(partition).is_none()
+    };
     let gone: Vec<QueueId> = partitions.queues().into_iter().filter(unnamed).collect();
     for queue in gone {
         drop_queue(partitions, queue);
@@ -130,6 +133,7 @@ async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receive
             this.topic_settings.forget(topic.id);
             for partition in &topic.partitions {
                 drop_queue(&this.partitions, partition.queue);
+                drop_queue(&this.partitions, system::receipts(partition.queue));
             }
             this.groups.topic_deleted(&topic.name, topic.id).await;
         }

@@ -26,6 +26,7 @@ use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::loggers::Loggers;
 use crate::partition::{Partitions, TopicSettingsCache};
+use crate::timer::Timers;
 
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -36,6 +37,7 @@ mod config_change;
 mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delayed_produce;
 mod delete_acls;
 mod delete_groups;
 mod delete_records;
@@ -120,6 +122,8 @@ pub(crate) struct Broker {
     pub(crate) refusals: Refusals,
     /// How many heavy produces are carried out at once.
     pub(crate) heavy_turns: tokio::sync::Semaphore,
+    /// Takes the records of topics of type DELAY.
+    pub(crate) timers: Timers,
 }
 
 impl Broker {

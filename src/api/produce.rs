@@ -1,6 +1,7 @@
 //! Produce v3–13, in two stages: [`submit`] validates and appends, so that the order of a
 //! connection's requests is the order in the log; the answer follows when the bytes are on disk.
 //!
+//! On a topic of type DELAY records are scheduled instead ([`delayed_produce`]).
 //! v7 allows zstd; v8 lists the records that were refused; v13 names topics by id. acks=1 and
 //! acks=all both wait for the disk; as in Kafka, min.insync.replicas asks for no more replicas than
 //! a partition has. acks=0 is never answered, and an error closes the connection.
@@ -18,11 +19,13 @@ use braid_protocol::{ApiKey, ErrorCode, feature};
 use braid_raft::MetadataImage;
 use braid_raft::image::TopicImage;
 
+use super::delayed_produce::{self, DelayedPlace};
 use super::error::{append_code, batch_code};
 use super::heavy_produce::Found;
 use super::refusal::tell_produce;
 use super::respond::internal_write_refused;
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
+use crate::config::MessageType;
 use crate::model::{Position, ShardId, TopicId};
 use crate::partition::TopicSettings;
 
@@ -188,6 +191,12 @@ impl<'a> Appending<'a> {
             let why = "Transactions are not served by this version of Braid.";
             return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
         }
+        if settings.config.message_type == MessageType::Delay {
+            let place = DelayedPlace { topic, index, queue: partition.queue };
+            let (stored, end) = delayed_produce::schedule(self.broker, self.now, place, &batch)?;
+            self.end = self.end.max(end);
+            return Ok(stored);
+        }
         let appended = self
             .broker
             .partitions
@@ -220,11 +229,11 @@ fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {
     }
 }
 
-fn refused(code: ErrorCode, why: Option<&'static str>) -> Box<Refusal> {
+pub(super) fn refused(code: ErrorCode, why: Option<&'static str>) -> Box<Refusal> {
     Box::new(Refusal { code, message: why.map(Into::into), record_errors: Vec::new() })
 }
 
-fn refused_because(code: ErrorCode, why: String) -> Box<Refusal> {
+pub(super) fn refused_because(code: ErrorCode, why: String) -> Box<Refusal> {
     Box::new(Refusal { code, message: Some(why.into()), record_errors: Vec::new() })
 }
 

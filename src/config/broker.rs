@@ -203,6 +203,8 @@ keys! {
     /// After how many milliseconds without a batch an idempotent producer's state in a partition is
     /// dropped.
     PRODUCER_ID_EXPIRATION_MS = Key::int("producer.id.expiration.ms", "86400000").at_least(1).cluster_wide();
+    /// How many milliseconds ahead a message may be due that is to be delivered later; ten years.
+    TIMER_DELAY_MAX_MS = Key::long("braid.timer.delay.max.ms", "315360000000").at_least(0);
 }
 
 keys! {

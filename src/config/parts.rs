@@ -120,6 +120,8 @@ pub struct FetchConfig {
 pub struct ProducerConfig {
     /// Idle time after which a producer's state in a partition is dropped.
     pub expiration: Duration,
+    /// How far ahead a message may be due, in ms.
+    pub delay_max_ms: i64,
 }
 
 /// Consumer groups and their offsets.
@@ -203,6 +205,7 @@ impl Parts {
             },
             producer: ProducerConfig {
                 expiration: ms(values.int(&keys::PRODUCER_ID_EXPIRATION_MS)),
+                delay_max_ms: values.long(&keys::TIMER_DELAY_MAX_MS),
             },
             group: group(values),
         }

@@ -85,8 +85,8 @@ keys! {
     /// Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).
     MESSAGE_TIMESTAMP_TYPE = Key::string("message.timestamp.type", "CreateTime").check(Check::OneOf(TIMESTAMP_TYPES))
         .synonyms(synonyms![Synonym::same("log.message.timestamp.type")]);
-    /// Which messages the topic takes. DELAY: a record with the header TIMER_DELIVER_MS or
-    /// TIMER_DELAY_MS is kept back and appears when it is due. The native API holds all four apart:
+    /// Which messages the topic takes. DELAY: every record needs a header TIMER_DELIVER_MS or
+    /// TIMER_DELAY_MS, and appears when it is due. The native API holds all four apart:
     /// FIFO messages name a message group, DELAY messages a time, and only half messages that are
     /// committed get into a TRANSACTION topic.
     MESSAGE_TYPE = Key::string("message.type", "NORMAL").check(Check::OneOf(MessageType::NAMES));

@@ -90,6 +90,11 @@ impl Timers {
         Ok(Self { shared })
     }
 
+    /// What bounds requests.
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
     /// Appends messages that are due later; their places are fixed on return, and they are
     /// scheduled once the log is durable up to the end that is returned. All or none. With the
     /// receipt of the batch they came in, of an idempotent producer, they are scheduled only if

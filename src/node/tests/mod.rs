@@ -8,6 +8,7 @@ mod ask;
 mod client;
 mod configs;
 mod crash;
+mod delayed;
 mod disk;
 mod fetch;
 mod groups;
