@@ -17,8 +17,8 @@ use crate::partition::{Partitions, TopicSettingsCache};
 
 pub(crate) mod browse;
 pub(crate) mod cluster;
-pub(crate) mod group;
 pub(crate) mod destinations;
+pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod ids;
 pub(crate) mod made;
