@@ -81,15 +81,14 @@ pub(super) fn deliverable(
     due.map(|(offset, _)| offset).take(max).collect()
 }
 
-/// Marks the messages whose last attempt is over, so many at a time.
-pub(super) fn exhausted(
-    part: &Part,
-    now_ms: i64,
+/// Marks those of some entries whose last attempt is over.
+pub(super) fn exhausted<'a>(
+    due: impl Iterator<Item = (i64, &'a Entry)>,
     settings: &GroupSettings,
     max: usize,
 ) -> Option<Change> {
     let is_over = |entry: &Entry| entry.attempts >= settings.attempts_max.max(1);
-    let over = part.due(now_ms).filter(|(_, entry)| is_over(entry));
+    let over = due.filter(|(_, entry)| is_over(entry));
     let mut offsets: Vec<i64> = over.map(|(offset, _)| offset).take(max).collect();
     offsets.sort_unstable();
     (!offsets.is_empty()).then_some(Change::Archiving { reason: None, offsets })

@@ -81,3 +81,18 @@ pub(crate) enum LeaseError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
+
+/// Why a group was not reset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ResetError {
+    #[error("the topic does not exist")]
+    UnknownTopic,
+    #[error("the topic has no partition {partition}")]
+    UnknownPartition { partition: i32 },
+    #[error("a group's name has 1 to 255 bytes")]
+    GroupName,
+    #[error("the time cannot be looked up: {why}")]
+    Lookup { why: String },
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}

@@ -9,16 +9,43 @@
 //! acknowledged or a dead letter; of a dead letter there is exactly one copy, in one atomic group
 //! with the end of its deliveries.
 
+mod catalog;
+mod dead_letters;
 mod decide;
+mod deliveries;
 mod error;
 mod event;
 mod filter;
+mod look;
+mod message;
+mod owner;
 mod part;
 mod ranges;
 mod receipt;
+mod request;
 mod settings;
 mod table;
 mod wire;
+
+#[allow(unused_imports, reason = "for the floor above, which is built on it next")]
+pub(crate) use {
+    catalog::{
+        Catalog, DEAD_LETTER_PREFIX, DeadLetterTopic, NoDeadLetterTopic, TopicView,
+        dead_letter_name,
+    },
+    deliveries::Deliveries,
+    error::{LeaseError, ReceiveError, ResetError, Unavailable},
+    filter::{FilterError, TagFilter},
+    message::Message,
+    request::{
+        DeadLetters, Delivered, GroupSummary, Lag, Outcome, Progress, ReceiveRequest, ResetTo,
+        Settled, Target, Which,
+    },
+    settings::{
+        BackOff, DELAY_MS_MAX, GroupSettings, INVISIBLE_MS_MAX, INVISIBLE_MS_MIN, RECEIVE_MAX,
+        StartFrom,
+    },
+};
 
 #[cfg(test)]
 mod tests;

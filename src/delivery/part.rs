@@ -89,6 +89,18 @@ impl Part {
         })
     }
 
+    /// The entries that have become able to act after `after_ms` and by `now_ms`.
+    pub(super) fn newly_due(
+        &self,
+        after_ms: i64,
+        now_ms: i64,
+    ) -> impl Iterator<Item = (i64, &Entry)> {
+        let later = (after_ms.saturating_add(1), i64::MIN);
+        let by = (now_ms.max(after_ms).saturating_add(1), i64::MIN);
+        let due = self.due.range(later..by.max(later)).map(|(_, offset)| *offset);
+        due.filter_map(|offset| Some((offset, self.entries.get(&offset)?)))
+    }
+
     /// When something is due next after `after_ms`.
     pub(super) fn next_due_ms(&self, after_ms: i64) -> Option<i64> {
         let later = (after_ms.saturating_add(1), i64::MIN);

@@ -101,6 +101,12 @@ impl RecordReader {
         &self.header
     }
 
+    /// What the records' keys, values and headers are slices of.
+    #[must_use]
+    pub fn content(&self) -> &Bytes {
+        &self.payload
+    }
+
     /// Iterates the records. After an error there is none left.
     #[must_use]
     pub fn records(&self) -> Records<'_> {

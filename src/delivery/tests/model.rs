@@ -299,7 +299,8 @@ impl World {
     }
 
     fn condemn(&mut self) {
-        let change = exhausted(self.part(), self.now_ms, &self.settings, 2);
+        let due = self.part().newly_due(i64::MIN, self.now_ms);
+        let change = exhausted(due, &self.settings, 2);
         let is_over = |line: &Line| match line.fate {
             Fate::Leased { until_ms, .. } | Fate::Resting { until_ms } => {
                 until_ms <= self.now_ms && line.attempts >= ATTEMPTS_MAX

@@ -1,0 +1,106 @@
+//! What goes on beside deliveries: the log of events stays short, deleted things are forgotten,
+//! the clock may jump.
+
+use std::time::Duration;
+
+use super::world::{GROUP, ORDERS, World, request, seconds, values};
+use crate::delivery::{GroupSettings, ReceiveError, ReceiveRequest};
+use crate::partition::system;
+
+async fn start() -> World {
+    World::start(GroupSettings::default()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_of_events_stays_short_and_says_the_same() {
+    let mut world = start().await;
+    world.produce(11, &["kept"]).await;
+    let kept = ReceiveRequest { invisible_ms: 12 * 3_600_000, ..request() };
+    let kept = world.try_receive(kept).await.unwrap();
+    for round in 0..400 {
+        world.produce(10, &["a", "b", "c"]).await;
+        let delivered = world.receive().await;
+        assert_eq!(values(&delivered), ["a", "b", "c"]);
+        world.ack(&delivered).await;
+        if round % 150 == 149 {
+            world = world.restart().await;
+        }
+    }
+    let offsets = world.partitions.offsets(system::DELIVERY);
+    let (all, left) = (offsets.next.0, offsets.next.0 - offsets.log_start.0);
+    assert!(all > 800 && left < 400, "{left} of {all} events are left");
+    let world = world.restart().await;
+    assert!(world.receive().await.is_empty(), "nothing that is done comes back");
+    world.ack(&kept).await;
+    let progress = world.deliveries.progress(GROUP).await.unwrap().unwrap();
+    assert_eq!(progress.iter().map(|p| p.start_offset).collect::<Vec<_>>(), [1_200, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_group_begins_anew_and_a_deleted_topic_is_unknown() {
+    let world = start().await;
+    world.produce(10, &["a"]).await;
+    let delivered = world.receive().await;
+    world.ack(&delivered).await;
+    assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(true));
+    assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(false));
+    let world = world.restart().await;
+    assert!(world.deliveries.groups().await.unwrap().is_empty());
+    assert_eq!(values(&world.receive().await), ["a"]);
+
+    let wait = Duration::from_secs(1_000);
+    let waiting = world.try_receive(ReceiveRequest { wait, ..request() });
+    let delete = async {
+        seconds(1).await;
+        world.topics.topics.lock().unwrap().remove(&ORDERS);
+        world.deliveries.topic_deleted(ORDERS).await.unwrap();
+    };
+    let (refused, ()) = tokio::join!(waiting, delete);
+    assert_eq!(refused, Err(ReceiveError::UnknownTopic));
+    let world = world.restart().await;
+    assert!(world.deliveries.groups().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_leases_longer_and_loses_none() {
+    let world = start().await;
+    world.produce(10, &["a"]).await;
+    world.receive().await;
+    world.sim.clock.jump_wall_ms(-60_000);
+    seconds(31).await;
+    assert!(world.receive().await.is_empty());
+    let wait = Duration::from_secs(100);
+    let again = world.try_receive(ReceiveRequest { wait, ..request() }).await.unwrap();
+    assert_eq!(again[0].attempt, 2);
+    world.sim.clock.jump_wall_ms(3_600_000);
+    assert_eq!(world.receive().await[0].attempt, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lag_is_told_in_messages_and_in_time() {
+    let world = start().await;
+    world.produce(10, &["a", "b", "c"]).await;
+    let one = ReceiveRequest { max: 1, ..request() };
+    world.try_receive(one).await.unwrap();
+    seconds(20).await;
+    let lag = world.deliveries.lag(GROUP).await.unwrap().unwrap();
+    let first = &lag[0].progress;
+    assert_eq!((first.lag, first.in_flight, first.ready), (3, 1, 2));
+    let age_ms = lag[0].age_ms.unwrap();
+    assert!((20_000..22_000).contains(&age_ms), "{age_ms}");
+    assert_eq!(lag[1].age_ms, None);
+    assert!(world.deliveries.lag("nobody").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_refuses_those_who_wait() {
+    let world = start().await;
+    let wait = Duration::from_secs(1_000);
+    let waiting = world.try_receive(ReceiveRequest { wait, ..request() });
+    let stop = async {
+        seconds(1).await;
+        world.deliveries.stop().await;
+    };
+    let (refused, ()) = tokio::join!(waiting, stop);
+    assert!(matches!(refused, Err(ReceiveError::Unavailable(_))));
+}
