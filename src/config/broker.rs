@@ -233,6 +233,23 @@ keys! {
     OFFSET_METADATA_MAX_BYTES = Key::int("offset.metadata.max.bytes", "4096").at_least(0);
 }
 
+keys! {
+    /// Half messages: sent now, seen when their producer commits them.
+    HALVES:
+    /// How many milliseconds after a half message was sent its producers are first asked what became
+    /// of it. The message's own immunity, if longer, counts instead.
+    HALF_CHECK_FIRST_MS = Key::long("braid.half.check.first.ms", "6000").between(0, 86_400_000);
+    /// How many milliseconds pass between two checks of a half message, and from the last one until
+    /// it expires.
+    HALF_CHECK_INTERVAL_MS = Key::long("braid.half.check.interval.ms", "30000").between(1, 86_400_000);
+    /// How often the producers of a half message are asked. Only what a live producer was handed
+    /// counts; one nobody decides after that goes to the discard topic.
+    HALF_CHECK_MAX = Key::int("braid.half.check.max", "15").between(0, 10_000);
+    /// The age in milliseconds at which a half message that nobody decided goes to the discard
+    /// topic, checked or not. By the wall clock.
+    HALF_AGE_MAX_MS = Key::long("braid.half.age.max.ms", "14400000").between(1000, 2_592_000_000);
+}
+
 /// Words of `compression.type`.
 pub(super) const COMPRESSION_TYPES: &[&str] =
     &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -246,6 +263,7 @@ pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("Topic defaults and retention", TOPICS),
     ("Fetching and producing", CLIENTS),
     ("Consumer groups", GROUPS),
+    ("Half messages", HALVES),
 ];
 
 /// Every broker key that is honoured.

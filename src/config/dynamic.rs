@@ -246,6 +246,7 @@ impl Config {
             fetch: parts.fetch,
             producer: parts.producer,
             group: parts.group,
+            half: parts.half,
             warnings: self.warnings.clone(),
         }
     }

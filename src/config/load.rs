@@ -19,7 +19,9 @@ use super::source::{self, Given, Origin, Sources};
 use super::topic::{self, TopicConfig, TopicConfigError};
 use super::value::{HIDDEN, Value};
 use super::values::{Setting, Values};
-use super::{FetchConfig, GroupConfig, NativeConfig, NetworkConfig, NodeConfig, ProducerConfig};
+use super::{
+    FetchConfig, GroupConfig, HalfConfig, NativeConfig, NetworkConfig, NodeConfig, ProducerConfig,
+};
 use super::{StorageConfig, TopicsConfig};
 
 /// The broker's configuration, checked. It never changes; settings made while the broker runs make
@@ -45,6 +47,8 @@ pub struct Config {
     pub producer: ProducerConfig,
     /// Consumer groups.
     pub group: GroupConfig,
+    /// Half messages.
+    pub half: HalfConfig,
     /// What the operator should know; each is logged once at start.
     pub warnings: Vec<Warning>,
 }
@@ -227,6 +231,7 @@ impl Reading {
             fetch: parts.fetch,
             producer: parts.producer,
             group: parts.group,
+            half: parts.half,
             warnings: self.warnings,
         })
     }

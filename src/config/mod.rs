@@ -51,7 +51,7 @@ pub use live::{LiveConfig, Settings};
 pub use load::Config;
 pub use native::{NativeListenerConfig, NativeListenerError};
 pub use parts::{
-    CleanerConfig, FetchConfig, GroupConfig, NativeConfig, NetworkConfig, NodeConfig,
+    CleanerConfig, FetchConfig, GroupConfig, HalfConfig, NativeConfig, NetworkConfig, NodeConfig,
     ProducerConfig, StorageConfig, TopicsConfig,
 };
 pub use source::{FileError, Origin, Sources};

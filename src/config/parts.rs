@@ -149,6 +149,19 @@ pub struct GroupConfig {
     pub offset_metadata_bytes_max: usize,
 }
 
+/// Half messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HalfConfig {
+    /// From the sending of a half message to its first check.
+    pub first_check: Duration,
+    /// From a check to the next, and from the last to the expiry.
+    pub check_interval: Duration,
+    /// Checks of one half message.
+    pub checks_max: u16,
+    /// Age at which a half message expires.
+    pub age_max: Duration,
+}
+
 /// All parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parts {
@@ -160,6 +173,7 @@ pub(super) struct Parts {
     pub(super) fetch: FetchConfig,
     pub(super) producer: ProducerConfig,
     pub(super) group: GroupConfig,
+    pub(super) half: HalfConfig,
 }
 
 impl Parts {
@@ -208,6 +222,12 @@ impl Parts {
                 delay_max_ms: values.long(&keys::TIMER_DELAY_MAX_MS),
             },
             group: group(values),
+            half: HalfConfig {
+                first_check: ms(values.long(&keys::HALF_CHECK_FIRST_MS)),
+                check_interval: ms(values.long(&keys::HALF_CHECK_INTERVAL_MS)),
+                checks_max: u16::try_from(values.int(&keys::HALF_CHECK_MAX)).unwrap_or(u16::MAX),
+                age_max: ms(values.long(&keys::HALF_AGE_MAX_MS)),
+            },
         }
     }
 }

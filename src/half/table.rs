@@ -334,6 +334,11 @@ impl Table {
         Some((self.expiry(now_ms, half), half.checks))
     }
 
+    /// Where a pending half is to go.
+    pub(super) fn target_of(&self, id: TransactionId) -> Result<(TopicId, i32), Blocked> {
+        self.half(id).map(|half| (half.topic_id, half.partition))
+    }
+
     /// A pending half, or what there is instead.
     pub(super) fn find(&self, id: TransactionId) -> Result<Pending, Blocked> {
         let half = self.half(id)?;
