@@ -255,8 +255,20 @@ fn dependencies(pom: &Path, arguments: &[&str], into: &Path) -> Result<()> {
 /// # Errors
 /// When the package manager fails.
 pub fn python() -> Result<PathBuf> {
-    let requirements = package_dir().join("clients/python/requirements.txt");
-    let home = installed("python", std::slice::from_ref(&requirements), |home| {
+    python_with("python", "clients/python/requirements.txt")
+}
+
+/// The Python interpreter of the environment with the fuzzer of HTTP APIs.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn fuzzer() -> Result<PathBuf> {
+    python_with("fuzz", "clients/fuzz/requirements.txt")
+}
+
+fn python_with(name: &str, requirements: &str) -> Result<PathBuf> {
+    let requirements = package_dir().join(requirements);
+    let home = installed(name, std::slice::from_ref(&requirements), |home| {
         tool("python3", &["python3", "python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv"]).arg(home))?;
         run(Command::new(home.join("bin/python"))

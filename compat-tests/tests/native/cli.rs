@@ -18,7 +18,7 @@ fn braid(server: &Server, arguments: &[&str]) -> Result<Output> {
     Ok(command.env_remove("XDG_CONFIG_HOME").output()?)
 }
 
-fn said(server: &Server, arguments: &[&str]) -> Result<String> {
+pub(crate) fn said(server: &Server, arguments: &[&str]) -> Result<String> {
     let output = braid(server, arguments)?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "braid {arguments:?}: {}\n{error}", output.status);

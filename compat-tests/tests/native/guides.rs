@@ -98,6 +98,7 @@ fn run(server: &Server, dir: &Path, commands: &str) -> Result<String> {
         .current_dir(dir)
         .env("PATH", std::env::join_paths(paths)?)
         .env("BRAID_API", native)
+        .env("GUIDES", install::package_dir().join("../docs/guides"))
         .env("HOME", dir)
         .env_remove("XDG_CONFIG_HOME")
         .stdin(Stdio::piped())
