@@ -17,15 +17,18 @@ use crate::api::{
     AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds, Refusals,
 };
 use crate::config::{Config, LiveConfig};
+use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::http;
 use crate::loggers::Loggers;
 use crate::native::Native;
+use crate::native::catalog::Topics;
 use crate::native::destinations::TopicDestinations;
 use crate::native::ids::MessageIds;
 use crate::native::made::Maker;
+use crate::native::progress::Teller;
 use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
@@ -106,6 +109,7 @@ pub struct Node {
     store: Store,
     partitions: Partitions,
     groups: GroupCoordinator,
+    deliveries: Deliveries,
     census: Arc<Census>,
     memory: Arc<RequestMemory>,
     stopping: watch::Sender<bool>,
@@ -176,12 +180,17 @@ impl Node {
         register(&env, &config, &metadata, &listeners).await?;
         let groups = open_groups(&env, &config, &metadata, &partitions).await;
         let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
+        let maker =
+            Maker { env: env.clone(), config: Arc::clone(&config), metadata: metadata.clone() };
+        let topics = Arc::new(Topics { maker: maker.clone(), live: Arc::clone(&live) });
+        let deliveries = Deliveries::start(&env, partitions.clone(), topics);
         let reconciler = Reconciler {
             env: env.clone(),
             retention_check_interval: config.storage.retention_check_interval,
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            deliveries: deliveries.clone(),
             topic_settings: Arc::clone(&topic_settings),
             broker: config.node.id,
             live: Arc::clone(&live),
@@ -212,11 +221,8 @@ impl Node {
             config_changes: Arc::clone(&config_changes),
             ids: MessageIds::start(&env, &partitions, message_id_window_ms(&config)),
             turn: std::sync::atomic::AtomicUsize::new(0),
-            maker: Maker {
-                env: env.clone(),
-                config: Arc::clone(&config),
-                metadata: metadata.clone(),
-            },
+            maker: maker.clone(),
+            deliveries: deliveries.clone(),
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {
@@ -242,6 +248,8 @@ impl Node {
             loggers,
         });
         reconciler.spawn(stopped.clone());
+        let teller = Teller { maker, deliveries: deliveries.clone(), groups: groups.clone() };
+        drop(env.spawner.critical("group progress", teller.run(stopped.clone())));
         let (open, all_closed) = mpsc::channel(1);
         let mut native_addresses = Vec::new();
         let common = http::Common::new(native);
@@ -270,6 +278,7 @@ impl Node {
             store,
             partitions,
             groups,
+            deliveries,
             census,
             memory,
             stopping,
@@ -316,6 +325,7 @@ impl Node {
         self.stopping.send_replace(true);
         // First the groups: members that wait for others are told to look elsewhere.
         self.groups.stop().await;
+        self.deliveries.stop().await;
         // Every listener and connection holds a sender; the channel closes with the last of them.
         while self.open.recv().await.is_some() {}
         self.metadata.shutdown().await;

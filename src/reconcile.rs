@@ -13,6 +13,7 @@ use braid_raft::{MetadataDelta, MetadataImage, MetadataNode};
 use tokio::sync::{Notify, watch};
 
 use crate::config::{CompactionConfig, LiveConfig};
+use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::model::{BrokerId, QueueId};
@@ -87,6 +88,7 @@ pub(crate) struct Reconciler {
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) deliveries: Deliveries,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
     /// This broker's number, and its configuration in force.
     pub(crate) broker: BrokerId,
@@ -136,6 +138,9 @@ async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receive
                 drop_queue(&this.partitions, system::receipts(partition.queue));
             }
             this.groups.topic_deleted(&topic.name, topic.id).await;
+            if let Err(error) = this.deliveries.topic_deleted(topic.id).await {
+                tracing::debug!(topic = %topic.name, %error, "deliveries of a deleted topic are forgotten later");
+            }
         }
         if !delta.deleted.is_empty() {
             dropped.to_recycle.notify_one();

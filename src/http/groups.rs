@@ -12,6 +12,7 @@ use super::App;
 use super::body::{Body, Path, Query};
 use super::problem::{Code, Problem, Problems};
 use super::topics::{ConfigEntry, limit};
+use crate::delivery::ResetError;
 use crate::group::GroupError;
 use crate::native::group::{Group, GroupSummary, GroupsError, Kind, Progress, ResetTo};
 use crate::partition::LookupError;
@@ -272,6 +273,17 @@ impl From<GroupsError> for Problem {
             GroupsError::Metadata(error) => error.into(),
             GroupsError::OffsetsTopic(_) => Self::new(Code::Unavailable, text),
             GroupsError::Coordinator(error) => of_coordinator(error, text),
+            GroupsError::Kafka(_) => Self::new(Code::GroupInUse, text),
+            GroupsError::DeadLetterName { .. } => Self::new(Code::GroupInvalid, text)
+                .hinted("groups have 1 to 245 of the characters a-z A-Z 0-9 . _ -"),
+            GroupsError::Reset(error) => match error {
+                ResetError::UnknownTopic => Self::new(Code::TopicNotFound, text),
+                ResetError::UnknownPartition { .. } => Self::new(Code::PartitionNotFound, text),
+                ResetError::GroupName => Self::new(Code::GroupInvalid, text),
+                ResetError::Lookup { .. } => Self::new(Code::StorageUnreadable, text),
+                ResetError::Unavailable(_) => Self::new(Code::Unavailable, text),
+            },
+            GroupsError::Deliveries(_) => Self::new(Code::Unavailable, text),
         }
     }
 }

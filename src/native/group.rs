@@ -9,11 +9,15 @@ use std::sync::Arc;
 use braid_raft::ProposeError;
 use braid_raft::command::{ConfigChange, ConfigResource, SetResourceConfigs};
 use braid_raft::image::TopicImage;
+use braid_raft::plan::names::{self, InvalidTopicName};
 
 use super::Native;
 use super::made::MakeError;
 use super::topic::{Setting, UnknownTopic};
 use crate::config::{ConfigSource, GroupConfigError, Settings};
+use crate::delivery::{
+    DEAD_LETTER_PREFIX, ResetError, ResetTo as DeliveryResetTo, Unavailable, dead_letter_name,
+};
 use crate::group::{
     CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupError, ListFilter,
 };
@@ -102,6 +106,20 @@ pub(crate) enum GroupsError {
     OffsetsTopic(#[from] MakeError),
     #[error(transparent)]
     Coordinator(GroupError),
+    #[error("Kafka's consumers use group {0}; a group is used in one way")]
+    Kafka(String),
+    #[error("{name} cannot be the name of a group with dead letters: {why}")]
+    DeadLetterName { name: String, why: InvalidTopicName },
+    #[error(transparent)]
+    Reset(ResetError),
+    #[error(transparent)]
+    Deliveries(#[from] Unavailable),
+}
+
+fn delivery_summary(name: &str, is_busy: bool) -> GroupSummary {
+    // Kafka's words for a group at work and one without members.
+    let state = if is_busy { "Stable" } else { "Empty" };
+    GroupSummary { name: name.to_owned(), kind: Kind::Delivery, state, members: 0 }
 }
 
 /// A name that a group can have.
@@ -129,6 +147,14 @@ impl Native {
             };
             found.insert(name, summary);
         }
+        for group in self.deliveries.groups().await? {
+            let name = group.group.to_string();
+            // The engine's own books about dead letters are no groups to people.
+            if !name.starts_with(DEAD_LETTER_PREFIX) {
+                let summary = delivery_summary(&name, group.undone > 0);
+                found.insert(name, summary);
+            }
+        }
         let mut page: Vec<GroupSummary> = found
             .into_values()
             .filter(|group| after.is_none_or(|after| group.name.as_str() > after))
@@ -144,6 +170,11 @@ impl Native {
     /// A group, how far it is, and its settings.
     pub(crate) async fn group(&self, name: &str, all: bool) -> Result<Group, GroupsError> {
         check_name(name)?;
+        let settings = self.group_settings(name, all);
+        if let Some(progress) = self.delivery_progress(name).await? {
+            let summary = delivery_summary(name, progress.iter().any(|p| p.in_flight > 0));
+            return Ok(Group { summary, progress, settings });
+        }
         let summary = match self.groups.describe(name.to_owned()).await {
             Ok(group) => GroupSummary {
                 name: name.to_owned(),
@@ -152,12 +183,7 @@ impl Native {
                 members: group.members.len(),
             },
             Err(GroupError::GroupIdNotFound) if self.group_configs(name).is_some() => {
-                GroupSummary {
-                    name: name.to_owned(),
-                    kind: Kind::Delivery,
-                    state: "Empty",
-                    members: 0,
-                }
+                delivery_summary(name, false)
             }
             Err(GroupError::GroupIdNotFound) => {
                 return Err(GroupsError::Unknown(name.to_owned()));
@@ -165,7 +191,45 @@ impl Native {
             Err(error) => return Err(GroupsError::Coordinator(error)),
         };
         let progress = self.kafka_progress(name).await?;
-        Ok(Group { summary, progress, settings: self.group_settings(name, all) })
+        Ok(Group { summary, progress, settings })
+    }
+
+    /// How far a group is that messages are delivered to; none if it is no such group.
+    async fn delivery_progress(&self, name: &str) -> Result<Option<Vec<Progress>>, GroupsError> {
+        let Some(lags) = self.deliveries.lag(name).await? else { return Ok(None) };
+        let image = self.metadata.image();
+        let mut all = Vec::with_capacity(lags.len());
+        for lag in lags {
+            let progress = lag.progress;
+            let Some(topic) = image.topic_by_id(progress.topic) else { continue };
+            all.push(Progress {
+                topic: Arc::clone(&topic.name),
+                partition: progress.partition,
+                committed: progress.start_offset,
+                end: progress.high_watermark,
+                lag: progress.lag,
+                lag_ms: if progress.lag == 0 { Some(0) } else { lag.age_ms },
+                in_flight: progress.in_flight,
+                ready: progress.ready,
+            });
+        }
+        all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(Some(all))
+    }
+
+    /// Whether messages may be delivered to a group: its name can be that of a topic of dead
+    /// letters, and Kafka's consumers do not use it. To be asked before anything is delivered.
+    pub(crate) async fn check_deliverable(&self, name: &str) -> Result<(), GroupsError> {
+        check_name(name)?;
+        names::check(&dead_letter_name(name))
+            .map_err(|why| GroupsError::DeadLetterName { name: name.to_owned(), why })?;
+        match self.groups.describe(name.to_owned()).await {
+            // One that only commits offsets is what Kafka's tools see of a delivery group.
+            Ok(group) if group.members.is_empty() && group.protocol_type.is_empty() => Ok(()),
+            Ok(_) => Err(GroupsError::Kafka(name.to_owned())),
+            Err(GroupError::GroupIdNotFound) => Ok(()),
+            Err(error) => Err(GroupsError::Coordinator(error)),
+        }
     }
 
     /// How far a group is by the offsets it has committed.
@@ -262,12 +326,7 @@ impl Native {
         match self.group(name, false).await {
             // All of its settings were taken away, and nothing else is known of it.
             Err(GroupsError::Unknown(_)) => Ok(Group {
-                summary: GroupSummary {
-                    name: name.to_owned(),
-                    kind: Kind::Delivery,
-                    state: "Empty",
-                    members: 0,
-                },
+                summary: delivery_summary(name, false),
                 progress: Vec::new(),
                 settings: self.group_settings(name, false),
             }),
@@ -275,7 +334,8 @@ impl Native {
         }
     }
 
-    /// Moves a group in a topic, or in one partition of it. Kafka's groups must have no members.
+    /// Moves a group in a topic, or in one partition of it. Kafka's groups must have no members; a
+    /// group that nobody knows becomes one that messages are delivered to.
     pub(crate) async fn reset_group(
         &self,
         name: &str,
@@ -286,6 +346,20 @@ impl Native {
         check_name(name)?;
         let topic = self.topic(topic)?;
         let places = self.places(&topic, partition, to).await?;
+        let is_kafkas = match self.groups.describe(name.to_owned()).await {
+            Ok(_) => self.deliveries.progress(name).await?.is_none(),
+            Err(GroupError::GroupIdNotFound) => false,
+            Err(error) => return Err(GroupsError::Coordinator(error)),
+        };
+        let moved =
+            |p: &Progress| p.topic == topic.name && partition.is_none_or(|n| n == p.partition);
+        if !is_kafkas {
+            self.check_deliverable(name).await?;
+            let to = DeliveryResetTo::Offsets(places);
+            self.deliveries.reset(name, topic.id, to).await.map_err(GroupsError::Reset)?;
+            let progress = self.delivery_progress(name).await?.unwrap_or_default();
+            return Ok(progress.into_iter().filter(moved).collect());
+        }
         self.maker.offsets_topic().await?;
         let partitions = places.iter().map(|(partition, offset)| CommitPartition {
             partition: *partition,
@@ -317,8 +391,6 @@ impl Native {
             }
         }
         let progress = self.kafka_progress(name).await?;
-        let moved =
-            |p: &Progress| p.topic == topic.name && partition.is_none_or(|n| n == p.partition);
         Ok(progress.into_iter().filter(moved).collect())
     }
 
@@ -359,7 +431,8 @@ impl Native {
     /// Forgets a group and its settings. Kafka's groups must have no members.
     pub(crate) async fn delete_group(&self, name: &str) -> Result<(), GroupsError> {
         check_name(name)?;
-        let mut known = match self.groups.delete(name.to_owned()).await {
+        let mut known = self.deliveries.delete_group(name).await?;
+        known |= match self.groups.delete(name.to_owned()).await {
             Ok(()) => true,
             Err(GroupError::GroupIdNotFound) => false,
             Err(GroupError::NonEmptyGroup) => return Err(GroupsError::Members(name.to_owned())),

@@ -11,11 +11,13 @@ use braid_raft::MetadataNode;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, LiveConfig};
+use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::partition::{Partitions, TopicSettingsCache};
 
 pub(crate) mod browse;
+pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod destinations;
 pub(crate) mod group;
@@ -25,6 +27,7 @@ pub(crate) mod made;
 pub(crate) mod message;
 pub(crate) mod metrics;
 mod partitioner;
+pub(crate) mod progress;
 pub(crate) mod property;
 pub(crate) mod send;
 pub(crate) mod topic;
@@ -47,6 +50,7 @@ pub(crate) struct Native {
     pub(crate) turn: AtomicUsize,
     /// Makes the topics that the broker needs.
     pub(crate) maker: made::Maker,
+    pub(crate) deliveries: Deliveries,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
 }

@@ -62,13 +62,50 @@ async fn a_group_of_kafkas_is_listed_shown_reset_and_deleted() {
     let refused = http.post("/api/v1/groups/g/reset", request).await;
     assert_eq!(refused.error(409), "GROUP_IN_USE");
     assert_eq!(http.call("DELETE", "/api/v1/groups/g", None).await.error(409), "GROUP_IN_USE");
+}
 
-    let request = json!({"topic": "t", "to": "latest"});
-    http.post("/api/v1/groups/other/reset", request).await.of(200);
-    assert_eq!(http.call("DELETE", "/api/v1/groups/other", None).await.status, 204);
-    assert_eq!(http.get("/api/v1/groups/other").await.error(404), "GROUP_NOT_FOUND");
-    let again = http.call("DELETE", "/api/v1/groups/other", None).await;
+#[tokio::test(start_paused = true)]
+async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
+    let (world, mut http) = world().await;
+    let request = json!({"topic": "t", "offset": 4, "partition": 0});
+    let moved = http.post("/api/v1/groups/d/reset", request).await.of(200);
+    assert_eq!(of_partition(&moved, 0)["committedOffset"], 4);
+    let shown = http.get("/api/v1/groups/d").await.of(200);
+    assert_eq!((&shown["kind"], &shown["lag"]), (&json!("delivery"), &json!(6)));
+    assert_eq!(of_partition(&shown, 0)["lagMs"], 6000);
+
+    // Within a second or two it is committed, as if a consumer had.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let mut client = world.client().await;
+    assert_eq!(committed(&mut client, "d").await, 4);
+    let listed = http.get("/api/v1/groups").await.of(200);
+    assert_eq!(listed["groups"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed["groups"][0]["kind"], "delivery");
+    let latest = json!({"topic": "t", "to": "latest"});
+    http.post("/api/v1/groups/d/reset", latest.clone()).await.of(200);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(committed(&mut client, "d").await, 10);
+
+    // Kafka's own group of the name stays Kafka's, and the other way round.
+    find(&mut client).await;
+    assert_eq!(client.call(3, &join_as(3, "k", "")).await.error_code, 0);
+    let refused = http.post("/api/v1/groups/k/reset", latest).await;
+    assert_eq!(refused.error(409), "GROUP_IN_USE");
+
+    // A deleted topic is forgotten, and so is the group.
+    http.call("DELETE", "/api/v1/topics/t", None).await.of(204);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let shown = http.get("/api/v1/groups/d").await;
+    assert!(shown.status == 404 || shown.json()["partitions"] == json!([]), "{}", shown.text());
+    http.post("/api/v1/topics", json!({"name": "t"})).await.of(201);
+    http.post("/api/v1/groups/e/reset", json!({"topic": "t", "to": "latest"})).await.of(200);
+    assert_eq!(http.call("DELETE", "/api/v1/groups/e", None).await.status, 204);
+    assert_eq!(http.get("/api/v1/groups/e").await.error(404), "GROUP_NOT_FOUND");
+    let again = http.call("DELETE", "/api/v1/groups/e", None).await;
     assert_eq!(again.error(404), "GROUP_NOT_FOUND");
+    let bad = json!({"topic": "t", "to": "latest"});
+    let refused = http.post("/api/v1/groups/a%20b/reset", bad).await;
+    assert_eq!(refused.error(422), "GROUP_INVALID");
 }
 
 #[tokio::test(start_paused = true)]

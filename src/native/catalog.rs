@@ -1,0 +1,74 @@
+//! Topics and groups' settings as the engines see them: what they ask of the metadata.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use braid_raft::command::ConfigResource;
+use braid_raft::image::TopicImage;
+
+use super::made::{Maker, Shape};
+use crate::config::{BackoffConfig, DeliveryConfig, LiveConfig, Settings};
+use crate::delivery::{
+    BackOff, Catalog, DeadLetterTopic, GroupSettings, NoDeadLetterTopic, StartFrom, TopicView,
+    dead_letter_name,
+};
+use crate::model::TopicId;
+
+/// The metadata as [`Catalog`].
+#[derive(Debug, Clone)]
+pub(crate) struct Topics {
+    pub(crate) maker: Maker,
+    pub(crate) live: Arc<LiveConfig>,
+}
+
+fn view(topic: &TopicImage) -> TopicView {
+    TopicView {
+        id: topic.id,
+        name: Arc::clone(&topic.name),
+        queues: topic.partitions.iter().map(|partition| partition.queue).collect(),
+    }
+}
+
+fn settings(config: &DeliveryConfig) -> GroupSettings {
+    GroupSettings {
+        attempts_max: config.retries_max.saturating_add(1),
+        back_off: match config.backoff {
+            BackoffConfig::Table => BackOff::Table,
+            BackoffConfig::Exponential { initial_ms, max_ms, multiplier_percent } => {
+                BackOff::Exponential { initial_ms, max_ms, multiplier_percent }
+            }
+        },
+        is_ordered: config.ordered,
+        start: if config.starts_latest { StartFrom::Latest } else { StartFrom::Earliest },
+        in_flight_max: config.in_flight_max,
+    }
+}
+
+impl Catalog for Topics {
+    fn topic(&self, id: TopicId) -> Option<TopicView> {
+        self.maker.metadata.image().topic_by_id(id).map(|topic| view(topic))
+    }
+
+    fn topic_named(&self, name: &str) -> Option<TopicView> {
+        self.maker.metadata.image().topic(name).map(|topic| view(topic))
+    }
+
+    fn settings(&self, group: &str) -> GroupSettings {
+        let image = self.maker.metadata.image();
+        let none = Settings::new();
+        let own = image.resource_configs(&ConfigResource::Group(group.to_owned()));
+        settings(&self.live.load().delivery(own.unwrap_or(&none)))
+    }
+
+    fn dead_letter_topic(&self, group: &str) -> DeadLetterTopic {
+        let (maker, name) = (self.maker.clone(), dead_letter_name(group));
+        Box::pin(async move {
+            // What nobody has looked at is kept until somebody says otherwise.
+            let configs = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
+            let shape = Shape { name: name.clone(), partitions: 1, configs };
+            let made = maker.topic(shape).await;
+            made.map(|topic| view(&topic))
+                .map_err(|error| NoDeadLetterTopic { topic: name, why: error.to_string() })
+        })
+    }
+}
