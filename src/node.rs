@@ -21,6 +21,7 @@ use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::group::{GroupCoordinator, OffsetsTopicLog};
+use crate::half::Halves;
 use crate::http;
 use crate::loggers::Loggers;
 use crate::native::Native;
@@ -110,6 +111,7 @@ pub struct Node {
     partitions: Partitions,
     groups: GroupCoordinator,
     deliveries: Deliveries,
+    halves: Halves,
     census: Arc<Census>,
     memory: Arc<RequestMemory>,
     stopping: watch::Sender<bool>,
@@ -182,7 +184,12 @@ impl Node {
         let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
         let maker =
             Maker { env: env.clone(), config: Arc::clone(&config), metadata: metadata.clone() };
-        let topics = Arc::new(Topics { maker: maker.clone(), live: Arc::clone(&live) });
+        let topics = Arc::new(Topics {
+            maker: maker.clone(),
+            live: Arc::clone(&live),
+            topic_settings: Arc::clone(&topic_settings),
+        });
+        let halves = Halves::start(&env, config.half, &partitions, Arc::clone(&topics) as _);
         let deliveries = Deliveries::start(&env, partitions.clone(), topics);
         let reconciler = Reconciler {
             env: env.clone(),
@@ -223,6 +230,7 @@ impl Node {
             turn: std::sync::atomic::AtomicUsize::new(0),
             maker: maker.clone(),
             deliveries: deliveries.clone(),
+            halves: halves.clone(),
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {
@@ -279,6 +287,7 @@ impl Node {
             partitions,
             groups,
             deliveries,
+            halves,
             census,
             memory,
             stopping,
@@ -326,6 +335,7 @@ impl Node {
         // First the groups: members that wait for others are told to look elsewhere.
         self.groups.stop().await;
         self.deliveries.stop().await;
+        self.halves.stop().await;
         // Every listener and connection holds a sender; the channel closes with the last of them.
         while self.open.recv().await.is_some() {}
         self.metadata.shutdown().await;

@@ -7,18 +7,57 @@ use braid_raft::command::ConfigResource;
 use braid_raft::image::TopicImage;
 
 use super::made::{Maker, Shape};
-use crate::config::{BackoffConfig, DeliveryConfig, LiveConfig, Settings};
+use crate::config::{BackoffConfig, DeliveryConfig, LiveConfig, Settings, TimestampType};
 use crate::delivery::{
     BackOff, Catalog, DeadLetterTopic, GroupSettings, NoDeadLetterTopic, StartFrom, TopicView,
     dead_letter_name,
 };
+use crate::half::{Discard, Target, Targets};
 use crate::model::TopicId;
+use crate::partition::TopicSettingsCache;
 
-/// The metadata as [`Catalog`].
+/// The metadata as [`Catalog`] and as [`Targets`].
 #[derive(Debug, Clone)]
 pub(crate) struct Topics {
     pub(crate) maker: Maker,
     pub(crate) live: Arc<LiveConfig>,
+    pub(crate) topic_settings: Arc<TopicSettingsCache>,
+}
+
+/// Half messages that nobody decided.
+pub(crate) const DISCARDED_HALVES: &str = "discarded.halves";
+
+/// A topic of one partition that keeps what is in it until somebody says otherwise.
+fn kept(name: &str) -> Shape {
+    let configs = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
+    Shape { name: name.to_owned(), partitions: 1, configs }
+}
+
+impl Topics {
+    fn half_target(&self, topic: &Arc<TopicImage>, partition: i32) -> Option<Target> {
+        let timestamps = self.topic_settings.of(topic).config.timestamp_type;
+        let log_append_time = timestamps == TimestampType::LogAppendTime;
+        Some(Target { queue: topic.partition(partition)?.queue, log_append_time })
+    }
+}
+
+impl Targets for Topics {
+    fn target(&self, topic: TopicId, partition: i32) -> Option<Target> {
+        let image = self.maker.metadata.image();
+        self.half_target(image.topic_by_id(topic)?, partition)
+    }
+
+    fn discard(&self) -> Discard<'_> {
+        Box::pin(async {
+            match self.maker.topic(kept(DISCARDED_HALVES)).await {
+                Ok(topic) => self.half_target(&topic, 0),
+                Err(error) => {
+                    tracing::error!(topic = DISCARDED_HALVES, %error, "half messages cannot expire");
+                    None
+                }
+            }
+        })
+    }
 }
 
 fn view(topic: &TopicImage) -> TopicView {
@@ -63,10 +102,7 @@ impl Catalog for Topics {
     fn dead_letter_topic(&self, group: &str) -> DeadLetterTopic {
         let (maker, name) = (self.maker.clone(), dead_letter_name(group));
         Box::pin(async move {
-            // What nobody has looked at is kept until somebody says otherwise.
-            let configs = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
-            let shape = Shape { name: name.clone(), partitions: 1, configs };
-            let made = maker.topic(shape).await;
+            let made = maker.topic(kept(&name)).await;
             made.map(|topic| view(&topic))
                 .map_err(|error| NoDeadLetterTopic { topic: name, why: error.to_string() })
         })

@@ -14,6 +14,7 @@ use crate::config::{Config, LiveConfig};
 use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
+use crate::half::Halves;
 use crate::partition::{Partitions, TopicSettingsCache};
 
 pub(crate) mod browse;
@@ -51,6 +52,7 @@ pub(crate) struct Native {
     /// Makes the topics that the broker needs.
     pub(crate) maker: made::Maker,
     pub(crate) deliveries: Deliveries,
+    pub(crate) halves: Halves,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
 }
