@@ -1,6 +1,7 @@
 //! Dead letters: after the last attempt, by hand, while there is no topic for them, and back.
 
-use super::world::{DEAD, GROUP, ORDERS, World, request, seconds, value, values};
+use super::leases::seconds;
+use super::world::{DEAD, GROUP, ORDERS, World, request, value, values};
 use crate::delivery::{
     Delivered, GroupSettings, LeaseError, Message, Outcome, ReceiveRequest, Settled, Target, Which,
 };

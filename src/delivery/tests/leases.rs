@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::world::{GROUP, ORDERS, Record, World, request, seconds, values};
+use super::world::{GROUP, ORDERS, Record, World, request, values};
 use crate::delivery::{
     GroupSettings, LeaseError, ReceiveError, ReceiveRequest, ResetTo, StartFrom, TagFilter,
 };
+
+pub(super) async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
 
 async fn start() -> World {
     World::start(GroupSettings::default()).await

@@ -7,6 +7,7 @@
 //! is acknowledged or is one dead letter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{DEAD, GROUP, Topics, World, request, value};
@@ -14,7 +15,6 @@ use crate::delivery::{Delivered, GroupSettings, ReceiveError, ReceiveRequest, Un
 use crate::env::Rng;
 use crate::env::rng::SeededRng;
 use crate::env::sim;
-use std::sync::Arc;
 
 const STEPS: usize = 24;
 const ATTEMPTS_MAX: u16 = 3;
@@ -33,8 +33,10 @@ struct Known {
     may_have_missed: bool,
     until_ms: i64,
     acked: bool,
-    /// Somebody said something about it that was not answered.
+    /// A cut took the answer of a receive: attempts may be counted that nobody saw.
     unsure: bool,
+    /// It was acknowledged, and perhaps a cut took the answer.
+    ack_asked: bool,
 }
 
 struct Life {
@@ -142,6 +144,7 @@ impl Life {
             let said = world.deliveries.nack(GROUP, &one.handle, Some(2_000));
             let _any = answered(said).await?;
         } else {
+            known.ack_asked = true;
             let handles = [&*one.handle];
             let said = answered(world.deliveries.ack(GROUP, &handles)).await?;
             match said[0] {
@@ -150,7 +153,7 @@ impl Life {
                     return Err(Dead);
                 }
                 // Too late: it was delivered again or is a dead letter.
-                Err(_) => {}
+                Err(_) => known.ack_asked = false,
             }
         }
         Ok(())
@@ -176,7 +179,6 @@ impl Life {
         for name in &self.produced {
             let copies = dead.iter().filter(|dead| *dead == name).count();
             let known = &self.known[name];
-            // Acknowledged, or dead, or an acknowledgement whose answer the cut took.
             assert!(copies <= 1, "{name} died {copies} times");
             assert!(!(known.acked && copies == 1), "{name} is acknowledged and dead");
             assert!(

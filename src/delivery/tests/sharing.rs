@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::world::{GROUP, Record, World, request, seconds, value};
+use super::leases::seconds;
+use super::world::{GROUP, Record, World, request, value};
 use crate::delivery::{GroupSettings, ReceiveRequest};
 
 /// So many consumers read while records come to both partitions; what each got.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::world::{GROUP, ORDERS, World, request, seconds, values};
+use super::leases::seconds;
+use super::world::{GROUP, ORDERS, World, request, values};
 use crate::delivery::{GroupSettings, ReceiveError, ReceiveRequest};
 use crate::partition::system;
 

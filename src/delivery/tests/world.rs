@@ -1,5 +1,5 @@
-//! Deliveries on a simulated machine: a store without threads, topics that are just queues, and
-//! tests whose time is paused (`start_paused`).
+//! Deliveries on a simulated machine: a store without threads, topics that are just queues, paused
+//! time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter};
 use uuid::Uuid;
 
+use super::leases::seconds;
 use crate::config::{Config, LiveConfig};
 use crate::delivery::look::{Look, ScanFrom, look};
 use crate::delivery::{
@@ -232,8 +233,4 @@ pub(super) fn values(delivered: &[Delivered]) -> Vec<String> {
     let mut values: Vec<String> = delivered.iter().map(|d| value(&d.message)).collect();
     values.sort_unstable();
     values
-}
-
-pub(super) async fn seconds(count: u64) {
-    tokio::time::sleep(Duration::from_secs(count)).await;
 }
