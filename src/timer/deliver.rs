@@ -4,8 +4,7 @@
 //! Between the reading and the append a message may be recalled, or the clock set back: the last
 //! look is taken under the lock under which the group is appended.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use braid_protocol::records::{BatchSpec, BatchWriter, WriteError};
 
@@ -17,7 +16,7 @@ use super::read;
 use super::shared::{Destination, Shared};
 use crate::model::{Position, QueueId};
 use crate::partition::system;
-use crate::store::Class;
+use crate::store::{AppendError, Class};
 
 /// Messages in one group.
 const GROUP_RECORDS_MAX: usize = 1_000;
@@ -30,12 +29,14 @@ pub(super) struct Delivered {
     /// The delivered ones are once everything below is durable.
     pub(super) end: Position,
     pub(super) count: usize,
-    /// They are to be delivered at once, or when they are due by a clock that was set back.
+    /// They are to be taken again: at once, or when they are due by a clock that was set back.
     pub(super) left: Vec<TimerId>,
     /// They are to be tried again after a while.
     pub(super) postponed: Vec<TimerId>,
     /// Why, of one of them.
     pub(super) why: Option<String>,
+    /// The log takes nothing at the moment, whatever it is.
+    pub(super) is_held_up: bool,
 }
 
 /// When a message may be delivered.
@@ -64,59 +65,81 @@ impl Shared {
             outcome.postpone(ids, failed.to_string());
             return outcome;
         }
-        ids.sort_unstable_by_key(|id| (id.bucket, id.offset));
-        let mut read = self.read(&ids, &mut outcome).await;
-        read.sort_by_key(|(id, _)| (id.due_ms, id.bucket, id.offset));
+        ids.sort_unstable_by_key(|id| (id.due_ms, id.bucket, id.offset));
+        let (mut rest, mut most) = (ids.as_slice(), GROUP_RECORDS_MAX);
+        while !rest.is_empty() && !outcome.is_held_up {
+            let (next, further) = rest.split_at_checked(most).unwrap_or((rest, &[]));
+            let Some(mut read) = self.read(next, &mut outcome).await else {
+                // They are large: fewer at once, so that they still go by their due times.
+                most = (most / 4).max(1);
+                continue;
+            };
+            read.sort_by_key(|(id, _)| (id.due_ms, id.bucket, id.offset));
+            self.deliver_read(read, when, &mut outcome).await;
+            (rest, most) = (further, (most * 2).min(GROUP_RECORDS_MAX));
+        }
+        outcome.left.extend(rest);
+        outcome
+    }
+
+    /// Delivers messages in groups of a bounded size.
+    async fn deliver_read(&self, read: Vec<Read>, when: When, outcome: &mut Delivered) {
         let mut rest = read.into_iter().peekable();
         while rest.peek().is_some() {
             let mut size_bytes = 0;
             let mut group = Vec::new();
             let most = self.limits.delivered_size_bytes_max;
             while let Some((id, message)) = rest.next_if(|(_, message)| {
-                group.is_empty()
-                    || group.len() < GROUP_RECORDS_MAX && size_bytes + message.size_bytes() <= most
+                group.is_empty() || size_bytes + message.size_bytes() <= most
             }) {
                 size_bytes += message.size_bytes();
                 group.push((id, message));
             }
+            if outcome.is_held_up {
+                outcome.left.extend(group.into_iter().map(|(id, _)| id));
+                continue;
+            }
             self.partitions.room(size_bytes).await;
-            self.deliver_group(group, when, &mut outcome);
+            self.deliver_group(group, when, outcome);
             // A burst takes many groups, and others have things to do.
             tokio::task::yield_now().await;
         }
-        outcome
     }
 
-    async fn read(&self, ids: &[TimerId], outcome: &mut Delivered) -> Vec<Read> {
+    /// Reads messages; none if they are too many to be held at once.
+    async fn read(&self, ids: &[TimerId], outcome: &mut Delivered) -> Option<Vec<Read>> {
         let most = self.limits.delivered_size_bytes_max.saturating_mul(READ_GROUPS_MAX);
-        let (mut read, mut size_bytes, mut rest) = (Vec::new(), 0, ids);
+        let mut asked = ids.to_vec();
+        asked.sort_unstable_by_key(|id| (id.bucket, id.offset));
+        let (mut read, mut size_bytes, mut rest) = (Vec::new(), 0, asked.as_slice());
+        let mut unreadable = Vec::new();
         while let [first, others @ ..] = rest {
-            if size_bytes >= most {
-                outcome.left.extend(rest);
-                break;
-            }
             let before = read.len();
             match read::messages(&self.partitions, rest, &mut read).await {
                 Ok(answered) => {
-                    let found = read.iter().skip(before).map(|(_, message)| message.size_bytes());
-                    size_bytes += found.sum::<usize>();
+                    let found = read.get(before..).unwrap_or_default();
+                    size_bytes += found.iter().map(|(_, it)| it.size_bytes()).sum::<usize>();
                     let (asked, further) =
                         rest.split_at_checked(answered.max(1)).unwrap_or((rest, &[]));
-                    let found = read.get(before..).unwrap_or_default();
-                    let is_missing = |id: &&TimerId| !found.iter().any(|(it, _)| it == *id);
                     if found.len() < asked.len() {
-                        let missing = asked.iter().filter(is_missing).copied().collect();
-                        outcome.postpone(missing, "their records make no sense".to_owned());
+                        let is_missing = |id: &&TimerId| !found.iter().any(|(it, _)| it == *id);
+                        unreadable.extend(asked.iter().filter(is_missing));
+                        outcome.why = Some("their records make no sense".to_owned());
                     }
                     rest = further;
                 }
                 Err(error) => {
-                    outcome.postpone(vec![*first], error.to_string());
+                    unreadable.push(*first);
+                    outcome.why = Some(error.to_string());
                     rest = others;
                 }
             }
+            if size_bytes > most && ids.len() > 1 {
+                return None;
+            }
         }
-        read
+        outcome.postponed.extend(unreadable);
+        Some(read)
     }
 
     fn deliver_group(&self, mut group: Vec<Read>, when: When, outcome: &mut Delivered) {
@@ -152,8 +175,12 @@ impl Shared {
                     outcome.count += carried.len();
                     outcome.strand(stranded);
                 }
-                // Such as a topic that was deleted just now: next time it is seen to be gone.
-                Err(error) => outcome.postpone(ids(), error.to_string()),
+                Err(error) => {
+                    // A topic that was deleted just now is seen to be gone next time; anything
+                    // else holds for all messages.
+                    outcome.is_held_up = !matches!(error, AppendError::UnknownQueue(_));
+                    outcome.postpone(ids(), error.to_string());
+                }
             }
             return;
         }

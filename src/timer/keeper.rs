@@ -26,7 +26,9 @@ use crate::store::{AppendError, Class};
 const TAKEN_MAX: usize = 4_000;
 /// How often the clock is looked at when nothing is due.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
-/// After what time messages that could not be delivered are tried again.
+/// How long nothing is delivered after the log refused to take it.
+const HELD_UP_FOR: Duration = Duration::from_millis(250);
+/// After what time messages and buckets that could not be delivered or read are tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often queues are shortened.
 const SHORTEN_AFTER: Duration = Duration::from_secs(60);
@@ -58,6 +60,13 @@ pub(super) async fn deliver(shared: Arc<Shared>, mut stopping: watch::Receiver<b
         }
         let delivered = shared.deliver(taken, When::Due).await;
         shared.state().table.put_back(delivered.left);
+        if delivered.is_held_up {
+            // Nothing gets into the log now; reading more would be in vain.
+            tokio::select! {
+                () = tokio::time::sleep(HELD_UP_FOR) => {}
+                changed = stopping.changed() => if changed.is_err() { return },
+            }
+        }
         if !delivered.postponed.is_empty() {
             let why = delivered.why.unwrap_or_default();
             let count = delivered.postponed.len();
@@ -70,7 +79,7 @@ pub(super) async fn deliver(shared: Arc<Shared>, mut stopping: watch::Receiver<b
 
 /// Loads and drops until the broker stops.
 pub(super) async fn keep(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-    let mut shorten_at = Duration::ZERO;
+    let (mut shorten_at, mut retry_at) = (Duration::ZERO, Duration::ZERO);
     while !*stopping.borrow() {
         while load_next(&shared).await {
             if *stopping.borrow() {
@@ -81,12 +90,18 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopping: watch::Receiver<bool
             tokio::task::yield_now().await;
         }
         let now = shared.env.clock.monotonic();
+        if now >= retry_at {
+            retry_at = now + RETRY_AFTER;
+            if shared.state().table.retry_loads() {
+                continue;
+            }
+        }
         if now >= shorten_at {
             shorten(&shared);
             shorten_at = now + SHORTEN_AFTER;
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AFTER) => drop(shared.state().table.retry_loads()),
+            () = tokio::time::sleep(LOOK_AFTER) => {}
             () = shared.wanted.notified() => {}
             changed = stopping.changed() => if changed.is_err() { return },
         }

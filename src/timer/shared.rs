@@ -16,7 +16,7 @@ use super::error::{ScheduleError, TimerError};
 use super::event::Floor;
 use super::id::TimerId;
 use super::message::{NewTimer, Target};
-use super::table::{Status, Table};
+use super::table::{Place, Status, Table};
 use crate::env::Env;
 use crate::model::{Offset, Position, QueueId};
 use crate::partition::{Partitions, system};
@@ -128,11 +128,19 @@ impl Shared {
         timers: &[NewTimer<'_>],
     ) -> Result<Scheduled, ScheduleError> {
         self.check(now_ms, timers)?;
-        let mut state = self.state();
-        let places: Vec<_> =
-            timers.iter().map(|timer| state.table.place(now_ms, timer.due_ms)).collect();
-        let buckets: Vec<u32> = places.iter().map(|place| place.bucket).collect();
-        let batches = batch::by_bucket(timers, &buckets, system::timer_bucket)?;
+        let placed = |state: &State| -> Vec<Place> {
+            timers.iter().map(|timer| state.table.place(now_ms, timer.due_ms)).collect()
+        };
+        // The batches are written without the lock; hardly ever has a place changed meanwhile.
+        let (mut state, places, buckets, batches) = loop {
+            let places = placed(&self.state());
+            let buckets: Vec<u32> = places.iter().map(|place| place.bucket).collect();
+            let batches = batch::by_bucket(timers, &buckets, system::timer_bucket)?;
+            let state = self.state();
+            if placed(&state) == places {
+                break (state, places, buckets, batches);
+            }
+        };
         self.check_full(timers, &buckets)?;
         let floor = places.iter().filter_map(|place| place.note).max();
         let note = floor.map(|floor| note(now_ms, floor)).transpose()?;

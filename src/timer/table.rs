@@ -24,8 +24,9 @@ const LEAD_MS: i64 = 90_000;
 const KEPT: u32 = 1;
 /// So many messages make a floor in the future give way to the next bucket, or it never ended.
 const FUTURE_FLOOR_MAX: usize = 100_000;
-/// Far buckets of which is kept what was recalled.
+/// Far buckets of which is kept what was recalled, and how much of all of them.
 const FAR_KNOWN_MAX: usize = 256;
+const FAR_ENDS_MAX: usize = 1 << 20;
 /// Messages that wait in memory before a further bucket is loaded: when the clock jumped over many
 /// buckets, they are loaded as they are delivered.
 const LOADED_MAX: usize = 1 << 22;
@@ -186,7 +187,10 @@ impl Table {
                 Ok(ends.get(&id.offset).map_or(Status::Pending, |end| Status::Ended(*end)))
             }
             Some(Bucket::Far(Ends::Unknown)) => {
-                self.asked.insert(id.bucket);
+                // What could not be read has its turn later.
+                if !self.put_off.contains(&id.bucket) {
+                    self.asked.insert(id.bucket);
+                }
                 Err(NotLoaded)
             }
             Some(Bucket::Far(Ends::Loading) | Bucket::Loading(_)) => Err(NotLoaded),
@@ -310,12 +314,28 @@ impl Table {
             *ends = Ends::Known(read);
             self.known.push(number);
         }
-        if self.known.len() > FAR_KNOWN_MAX {
+        // The one that was asked for stays.
+        while self.known.len() > 1
+            && (self.known.len() > FAR_KNOWN_MAX || self.far_ends() > FAR_ENDS_MAX)
+        {
             let oldest = self.known.remove(0);
             if let Some(Bucket::Far(ends @ Ends::Known(_))) = self.buckets.get_mut(&oldest) {
                 *ends = Ends::Unknown;
             }
         }
+    }
+
+    /// How many ends of far buckets are in memory.
+    fn far_ends(&self) -> usize {
+        let known = self.known.iter().filter_map(|number| self.buckets.get(number));
+        known
+            .map(|bucket| match bucket {
+                Bucket::Far(Ends::Known(ends)) => ends.len(),
+                Bucket::Far(Ends::Unknown | Ends::Loading)
+                | Bucket::Loading(_)
+                | Bucket::Loaded { .. } => 0,
+            })
+            .sum()
     }
 
     /// A bucket could not be read, and is to be tried again.

@@ -257,3 +257,40 @@ async fn waiting_messages_are_listed_by_topic_and_due_time_page_by_page() {
     let other = crate::model::TopicId(uuid::Uuid::from_u128(6));
     assert_eq!(list(Some(other), 0, end_ms, 10).await, [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_go_by_their_due_times_however_many_are_due_at_once() {
+    let world = World::sized(64 << 10).await;
+    let due_ms = world.now_ms() + 10_000;
+    let value = |n: usize| format!("{n:03}{}", "x".repeat(3_000));
+    // In another order than they are due in, so that their records lie otherwise.
+    for n in (0..60).map(|n| n * 37 % 60) {
+        let at = i64::try_from(n).unwrap();
+        world.timers.schedule(&[timer(due_ms + at, 0, &value(n))]).await.unwrap();
+    }
+    world.sim.clock.jump_wall_ms(20_000);
+    world.pass(2_000).await;
+    let expected: Vec<String> = (0..60).map(value).collect();
+    assert!(world.values(A).await == expected, "out of order, or not all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_holds_messages_up_and_loses_none() {
+    let world = World::start().await;
+    for n in 0..20 {
+        world.schedule(5_000, 0, &n.to_string()).await.unwrap();
+    }
+    world.sim.fs.set_capacity(Some(world.sim.fs.used_bytes()));
+    let mut filled = 0;
+    while world.schedule(4_000_000, 1, &"x".repeat(2_000)).await.is_ok() {
+        filled += 1;
+        assert!(filled < 1_000, "the disk never gets full");
+    }
+    world.pass(10_000).await;
+    let during = world.values(A).await.len();
+    assert!(during < 20, "nothing was held up");
+    world.sim.fs.set_capacity(None);
+    world.pass(5_000).await;
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(world.values(A).await, expected);
+}
