@@ -9,6 +9,7 @@ use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter};
 use bytes::Bytes;
 
 use super::event::Event;
+use super::ids::MessageKey;
 use crate::model::{Offset, Position, QueueId};
 use crate::partition::Partitions;
 use crate::partition::system::HALF;
@@ -58,12 +59,23 @@ impl Item {
 pub(super) struct Draft {
     pub(super) items: Vec<Item>,
     touched: HashSet<Offset>,
+    sent: HashSet<MessageKey>,
     size_bytes: usize,
 }
 
 impl Draft {
     pub(super) fn push(&mut self, item: Item) {
         self.touched.extend(item.events.iter().filter_map(|(event, _)| event.half()));
+        let sent = item.events.iter().filter_map(|(event, _)| match event {
+            Event::Sent(sent) => sent.message_key(),
+            Event::Checked { .. }
+            | Event::CheckReturned { .. }
+            | Event::CheckAsked { .. }
+            | Event::Committed { .. }
+            | Event::RolledBack { .. }
+            | Event::Expired { .. } => None,
+        });
+        self.sent.extend(sent);
         self.size_bytes += item.size_bytes();
         self.items.push(item);
     }
@@ -71,6 +83,11 @@ impl Draft {
     /// Whether something was decided about a half that the table does not know of yet.
     pub(super) fn touches(&self, half: Offset) -> bool {
         self.touched.contains(&half)
+    }
+
+    /// Whether it holds a half of this message id.
+    pub(super) fn sends(&self, message: MessageKey) -> bool {
+        self.sent.contains(&message)
     }
 
     pub(super) fn size_bytes(&self) -> usize {

@@ -9,6 +9,8 @@ use std::str;
 use bytes::BufMut;
 use uuid::Uuid;
 
+use super::ids::MessageKey;
+use super::request::SendHalf;
 use crate::model::{Offset, QueueId, TopicId};
 
 /// Version of every event's bytes.
@@ -44,6 +46,7 @@ pub(super) struct Sent {
     pub(super) group: String,
     /// The topic's name when it was sent.
     pub(super) topic: String,
+    /// The message id, if the sender gave one.
     pub(super) message_id: Option<String>,
 }
 
@@ -193,6 +196,26 @@ fn begin(out: &mut Vec<u8>, kind: u8, half: Offset, at_ms: i64) {
 }
 
 impl Sent {
+    /// A half that is sent now.
+    pub(super) fn of(half: SendHalf, born_ms: i64) -> Self {
+        let SendHalf { topic_id, topic, partition, group, message_id, immunity_ms, message: _ } =
+            half;
+        Self { topic_id, partition, born_ms, immunity_ms, group, topic, message_id }
+    }
+
+    /// Whether both were sent under the same message id.
+    pub(super) fn is_same_message(&self, other: &Self) -> bool {
+        self.message_id.is_some()
+            && (self.topic_id, &self.group, &self.message_id)
+                == (other.topic_id, &other.group, &other.message_id)
+    }
+
+    /// By what it is found again when it is sent again.
+    pub(super) fn message_key(&self) -> Option<MessageKey> {
+        let message_id = self.message_id.as_deref()?;
+        Some(MessageKey::of(self.topic_id, &self.group, message_id))
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(1);
         out.put_slice(self.topic_id.0.as_bytes());

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::event::{Ender, Event};
+use super::event::{Ender, Event, Sent};
 use super::id::TransactionId;
-use super::owner::{CheckRefused, EndAnswer, Owner, Told};
+use super::owner::{CheckRefused, EndAnswer, Owner, SendAnswer, Told};
 use super::payload::{self, ReadFault};
 use super::polls::{Handed, Poll};
 use super::request::{
@@ -69,7 +69,8 @@ impl Halves {
     }
 
     /// Stores a half message, which nobody sees before it is committed. Answered when it is
-    /// durable. Sending it again makes another half: who retries has to know its own message ids.
+    /// durable. One with a message id of its own can be sent again by a sender that got no answer:
+    /// as long as the half is pending, and ten minutes longer, it is the same half.
     ///
     /// # Errors
     /// Nothing was stored; or it was, and the broker stopped before it could say so.
@@ -80,11 +81,35 @@ impl Halves {
         let message_id = half.message_id.clone().unwrap_or_else(fresh);
         let batch = payload::batch(&half, &message_id, born_ms);
         let batch = batch.map_err(|_| Unavailable::TooLarge)?;
+        let sent = Sent::of(half, born_ms);
         self.partitions.room(batch.len()).await;
-        let half = SendHalf { message_id: Some(message_id.clone()), ..half };
-        let told = |reply| Told::Send { half: Box::new(half), born_ms, batch, reply };
-        let id = self.ask(told).await??;
-        Ok(HalfSent { id, message_id, born_ms })
+        let mut knows_better = false;
+        loop {
+            let (sent_again, batch) = (Box::new(sent.clone()), batch.clone());
+            let told = |reply| Told::Send { sent: sent_again, batch, knows_better, reply };
+            match self.ask(told).await?? {
+                SendAnswer::Stored(id) => {
+                    return Ok(HalfSent { id, message_id, born_ms, duplicate: false });
+                }
+                SendAnswer::Before(half) => {
+                    let Some(born_ms) = self.same_as(half, &sent).await else {
+                        // Another message, whose id has the same hash, or one that is gone.
+                        knows_better = true;
+                        continue;
+                    };
+                    let id = TransactionId { half, born_ms };
+                    return Ok(HalfSent { id, message_id, born_ms, duplicate: true });
+                }
+            }
+        }
+    }
+
+    /// When the half at an offset was born, if it is the same message.
+    async fn same_as(&self, half: Offset, sent: &Sent) -> Option<i64> {
+        match payload::event(&self.partitions, half).await {
+            Ok((Event::Sent(before), _)) if before.is_same_message(sent) => Some(before.born_ms),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// Commits a half message or rolls it back, however often it is asked to: the same decision

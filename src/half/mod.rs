@@ -16,6 +16,7 @@ mod expire;
 mod groups;
 mod halves;
 mod id;
+mod ids;
 mod load;
 mod owner;
 mod payload;

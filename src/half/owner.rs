@@ -20,9 +20,7 @@ use super::id::TransactionId;
 use super::load::{self, LoadError};
 use super::payload;
 use super::polls::{Handed, Poll, Polls};
-use super::request::{
-    Decision, End, EndError, HalfCounts, Outcome, SendError, SendHalf, Unavailable,
-};
+use super::request::{Decision, End, EndError, HalfCounts, Outcome, SendError, Unavailable};
 use super::table::{Blocked, CheckBlocked, DueCheck, HalfFilter, HalfPage, Pending, Rules, Table};
 use super::targets::Targets;
 use crate::config::HalfConfig;
@@ -53,10 +51,11 @@ type Reply<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(super) enum Told {
     Send {
-        half: Box<SendHalf>,
-        born_ms: i64,
+        sent: Box<Sent>,
         batch: Bytes,
-        reply: Reply<Result<TransactionId, SendError>>,
+        /// Whoever asks has seen that the half found before is another.
+        knows_better: bool,
+        reply: Reply<Result<SendAnswer, SendError>>,
     },
     End {
         id: TransactionId,
@@ -100,6 +99,14 @@ pub(super) enum Told {
     Stop {
         done: Reply<()>,
     },
+}
+
+/// The answer to who sends a half.
+#[derive(Debug)]
+pub(super) enum SendAnswer {
+    Stored(TransactionId),
+    /// The half at this offset seems to be of the same message.
+    Before(Offset),
 }
 
 /// The answer to who wants to end a half.
@@ -231,8 +238,8 @@ impl Owner {
             Told::Loaded(loaded) => self.on_loaded(loaded),
             Told::Stop { .. } => unreachable!("the caller takes it out"),
             told if self.table.is_none() => refuse(told, Unavailable::Loading),
-            Told::Send { half, born_ms, batch, reply } => {
-                self.on_send(*half, born_ms, batch, reply)
+            Told::Send { sent, batch, knows_better, reply } => {
+                self.on_send(*sent, batch, knows_better, reply);
             }
             Told::End { id, decision, by, group, batch, reply } => {
                 self.on_end((id, decision, by), group.as_deref(), batch, reply);
@@ -296,23 +303,28 @@ impl Owner {
 
     fn on_send(
         &mut self,
-        half: SendHalf,
-        born_ms: i64,
+        sent: Sent,
         batch: Bytes,
-        reply: Reply<Result<TransactionId, SendError>>,
+        knows_better: bool,
+        reply: Reply<Result<SendAnswer, SendError>>,
     ) {
-        let SendHalf { topic_id, topic, partition, group, message_id, immunity_ms, message: _ } =
-            half;
-        let sent = Sent { topic_id, partition, born_ms, immunity_ms, group, topic, message_id };
-        self.push(Item {
-            events: vec![(Event::Sent(sent), Some(batch))],
-            batch: None,
-            class: Class::Data,
-            then: Box::new(move |landed| {
-                let id = landed.map(|landed| TransactionId { half: landed.event, born_ms });
-                answer(reply, id.map_err(|error| SendError::from(unavailable(&error))))
-            }),
-        });
+        if let Some(message) = sent.message_key().filter(|_| !knows_better) {
+            if self.draft.sends(message) {
+                self.flush();
+            }
+            let before = self.table.as_ref().and_then(|table| table.sent_before(message));
+            if let Some(before) = before {
+                return self.answer_in_turn(answer(reply, Ok(SendAnswer::Before(before))));
+            }
+        }
+        let born_ms = sent.born_ms;
+        let then = move |landed: Result<Landed, AppendError>| {
+            let id = landed.map(|landed| TransactionId { half: landed.event, born_ms });
+            let stored = id.map(SendAnswer::Stored);
+            answer(reply, stored.map_err(|error| SendError::from(unavailable(&error))))
+        };
+        let events = vec![(Event::Sent(sent), Some(batch))];
+        self.push(Item { events, batch: None, class: Class::Data, then: Box::new(then) });
     }
 
     fn on_end(

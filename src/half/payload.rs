@@ -178,6 +178,11 @@ pub(super) fn message_of(id: TransactionId, record: HalfRecord) -> Result<HalfMe
         Some(Err(_)) | None => return Err(ReadFault::Unreadable),
     };
     let Sent { topic_id, partition, born_ms, group, topic, message_id, immunity_ms: _ } = sent;
+    let made = || {
+        let header = message.headers.iter().find(|(name, _)| name == MESSAGE_ID);
+        header.and_then(|(_, id)| String::from_utf8(id.as_deref()?.to_vec()).ok())
+    };
+    let message_id = message_id.or_else(made);
     Ok(HalfMessage { id, topic_id, topic, partition, group, message_id, born_ms, message })
 }
 

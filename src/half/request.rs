@@ -30,7 +30,8 @@ pub(crate) struct SendHalf {
     pub(crate) partition: i32,
     /// Whom to ask about the half: any producer of this group.
     pub(crate) group: String,
-    /// Stands in the record as `UNIQ_KEY`; one is made if there is none.
+    /// Stands in the record as `UNIQ_KEY`; one is made if there is none. The group's half of the
+    /// same id on the same topic, if known, is answered instead of another one being stored.
     pub(crate) message_id: Option<String>,
     /// For so many ms its producers are not asked; at most [`IMMUNITY_MS_MAX`].
     pub(crate) immunity_ms: u32,
@@ -48,6 +49,8 @@ pub(crate) struct HalfSent {
     pub(crate) id: TransactionId,
     pub(crate) message_id: String,
     pub(crate) born_ms: i64,
+    /// It was sent before, by the same message id.
+    pub(crate) duplicate: bool,
 }
 
 /// Which end a half message is to have.

@@ -15,6 +15,7 @@ use super::ends::Ends;
 use super::event::{Ender, Event, Expiry, Placed, Sent};
 use super::groups::{GroupNumber, Groups};
 use super::id::TransactionId;
+use super::ids::{Ids, MessageKey};
 use crate::model::{Offset, TopicId};
 
 /// When producers are asked, and when nobody is asked any more.
@@ -39,6 +40,8 @@ struct Half {
     topic_id: TopicId,
     partition: i32,
     group: GroupNumber,
+    /// If its sender gave it a message id.
+    message: Option<MessageKey>,
     checks: u16,
 }
 
@@ -113,6 +116,7 @@ pub(super) struct Table {
     /// When a half expires as things stand, and which.
     expiring: BTreeSet<(i64, i64)>,
     ends: Ends,
+    ids: Ids,
     /// Offset behind the last event applied.
     next: Offset,
 }
@@ -126,6 +130,7 @@ impl Table {
             groups: Groups::default(),
             expiring: BTreeSet::new(),
             ends: Ends::default(),
+            ids: Ids::default(),
             next: log_start,
         }
     }
@@ -151,8 +156,10 @@ impl Table {
             Event::Committed { half, at_ms, .. }
             | Event::RolledBack { half, at_ms, .. }
             | Event::Expired { half, at_ms, .. } => {
-                if self.remove(*half) {
-                    self.ends.insert(*half, at, *at_ms);
+                let Some(ended) = self.remove(*half) else { return };
+                self.ends.insert(*half, at, *at_ms);
+                if let Some(message) = ended.message {
+                    self.ids.end(message, *half, *at_ms);
                 }
             }
         }
@@ -167,8 +174,12 @@ impl Table {
             topic_id: sent.topic_id,
             partition: sent.partition,
             group: self.groups.enter(&sent.group),
+            message: sent.message_key(),
             checks: 0,
         };
+        if let Some(message) = half.message {
+            self.ids.insert(message, at);
+        }
         self.halves.insert(at.0, half);
         self.enlist(at, half);
     }
@@ -182,11 +193,11 @@ impl Table {
         self.enlist(at, after);
     }
 
-    fn remove(&mut self, at: Offset) -> bool {
-        let Some(half) = self.halves.remove(&at.0) else { return false };
+    fn remove(&mut self, at: Offset) -> Option<Half> {
+        let half = self.halves.remove(&at.0)?;
         self.strike(at, half);
         self.groups.leave(half.group);
-        true
+        Some(half)
     }
 
     /// Enters a half where its times are looked up.
@@ -213,6 +224,11 @@ impl Table {
             Some(_) => Err(Blocked::Unknown),
             None => Err(self.ends.get(id.half).map_or(Blocked::Unknown, Blocked::Ended)),
         }
+    }
+
+    /// The half that was sent under the same message id, or under another of the same hash.
+    pub(super) fn sent_before(&self, message: MessageKey) -> Option<Offset> {
+        self.ids.find(message)
     }
 
     /// What a commit would append, if the half is pending (and that group's, if one is named).
@@ -410,8 +426,10 @@ impl Table {
         self.halves.first_key_value().map(|(_, half)| half.born_ms)
     }
 
-    /// The first record of the queue that is still needed: everything before may go.
+    /// The first record of the queue that is still needed: everything before may go. Forgets what
+    /// was remembered for long enough.
     pub(super) fn needed_from(&mut self, now_ms: i64) -> Offset {
+        self.ids.forget(now_ms);
         let pending = self.halves.first_key_value().map(|(at, _)| Offset(*at));
         let ended = self.ends.oldest_needed(now_ms);
         pending.into_iter().chain(ended).min().unwrap_or(self.next)

@@ -115,6 +115,42 @@ async fn of_commits_and_rollbacks_that_race_one_wins_and_all_learn_which() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_send_that_is_tried_again_finds_its_half() {
+    let named = |id: &str, value: &str| SendHalf { message_id: Some(id.into()), ..half(value) };
+    let mut world = World::start().await;
+    let (first, second) =
+        tokio::join!(world.try_send(named("m-1", "a")), world.try_send(named("m-1", "a")),);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!([first.duplicate, second.duplicate], [false, true]);
+    for _ in 0..2 {
+        let again = world.try_send(named("m-1", "a")).await.unwrap();
+        assert_eq!((again.id, again.duplicate), (first.id, true));
+        world = world.restart().await;
+    }
+    // Another group's, another topic's and another id are others.
+    for other in [
+        SendHalf { group: "bank".into(), ..named("m-1", "b") },
+        SendHalf { topic_id: STAMPED, ..named("m-1", "b") },
+        named("m-2", "b"),
+    ] {
+        let other = world.try_send(other).await.unwrap();
+        assert!(!other.duplicate);
+        world.roll_back(other.id).await.unwrap();
+    }
+    // Its producers were asked and have committed it before the sender tries again.
+    let end = world.commit(first.id).await.unwrap();
+    for _ in 0..2 {
+        let late = world.try_send(named("m-1", "a")).await.unwrap();
+        assert_eq!((late.id, late.duplicate), (first.id, true));
+        assert_eq!(world.commit(late.id).await, Ok(end));
+        world = world.restart().await;
+    }
+    assert_eq!(world.values(ORDERS_0).await, ["a"]);
+    seconds(720).await;
+    assert!(!world.try_send(named("m-1", "a")).await.unwrap().duplicate);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_at_once_share_groups_and_keep_apart() {
     let world = World::start().await;
     let world = &world;

@@ -22,6 +22,7 @@ enum Op {
     Send {
         group: usize,
         immunity_ms: u32,
+        message: Option<u8>,
     },
     End {
         half: usize,
@@ -57,8 +58,10 @@ fn op() -> impl Strategy<Value = Op> {
     let half = 0usize..40;
     let immunity = prop_oneof![Just(0u32), 0u32..60_000];
     let named = proptest::option::of(0usize..3);
+    let message = proptest::option::of(0u8..6);
     prop_oneof![
-        6 => (0usize..3, immunity).prop_map(|(group, immunity_ms)| Op::Send { group, immunity_ms }),
+        6 => (0usize..3, immunity, message)
+            .prop_map(|(group, immunity_ms, message)| Op::Send { group, immunity_ms, message }),
         4 => (half.clone(), any::<bool>(), named)
             .prop_map(|(half, commits, named)| Op::End { half, commits, named }),
         6 => (0usize..3, 1usize..5).prop_map(|(group, max)| Op::Poll { group, max }),
@@ -87,6 +90,7 @@ struct ModelHalf {
     born_ms: i64,
     immunity_ms: i64,
     group: &'static str,
+    message: Option<u8>,
     history: Vec<Happened>,
 }
 
@@ -180,7 +184,9 @@ impl World {
 
     fn run(&mut self, op: &Op) {
         match *op {
-            Op::Send { group, immunity_ms } => self.send(GROUPS[group], immunity_ms),
+            Op::Send { group, immunity_ms, message } => {
+                self.send(GROUPS[group], immunity_ms, message);
+            }
             Op::End { half, commits, named } => self.end(half, commits, named.map(|n| GROUPS[n])),
             Op::Poll { group, max } => self.poll(GROUPS[group], max),
             Op::Return { half, number, after_ms } => self.give_back(half, number, after_ms),
@@ -192,7 +198,19 @@ impl World {
         }
     }
 
-    fn send(&mut self, group: &'static str, immunity_ms: u32) {
+    /// The half of a message id, if it is pending or ended lately; either may be, in between.
+    fn sent_before(&self, group: &str, message: u8) -> (Option<i64>, bool) {
+        let of_id = |half: &ModelHalf| half.group == group && half.message == Some(message);
+        let Some((at, half)) = self.model.iter().rev().find(|(_, half)| of_id(half)) else {
+            return (None, false);
+        };
+        let is_gone = half.end().is_some() && *at < self.log_start;
+        let may_be_forgotten =
+            half.end().is_some_and(|(_, at_ms)| is_gone || at_ms < self.now_ms - REMEMBER_MS);
+        (Some(*at), may_be_forgotten)
+    }
+
+    fn send(&mut self, group: &'static str, immunity_ms: u32, message: Option<u8>) {
         let sent = Sent {
             topic_id: TopicId(Uuid::nil()),
             partition: 0,
@@ -200,12 +218,20 @@ impl World {
             immunity_ms,
             group: group.to_owned(),
             topic: "t".to_owned(),
-            message_id: None,
+            message_id: message.map(|number| number.to_string()),
         };
+        if let (Some(key), Some(message)) = (sent.message_key(), message) {
+            let found = self.table.sent_before(key).map(|half| half.0);
+            let (expected, may_be_forgotten) = self.sent_before(group, message);
+            assert!(found == expected || may_be_forgotten && found.is_none(), "{found:?}");
+            if found.is_some() {
+                return;
+            }
+        }
         let at = self.append(vec![Event::Sent(sent)]);
         let immunity_ms = i64::from(immunity_ms);
         let (born_ms, history) = (self.now_ms, Vec::new());
-        self.model.insert(at, ModelHalf { born_ms, immunity_ms, group, history });
+        self.model.insert(at, ModelHalf { born_ms, immunity_ms, group, message, history });
         self.remember_durable();
     }
 
