@@ -11,24 +11,30 @@ use std::time::Duration;
 
 use braid_protocol::records::BatchHeader;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::draft::{self, Answer, Draft, Item, Landed, Placement};
+use super::draft::{Answer, Draft, Item, Landed};
 use super::event::{Ender, Event, Placed, Sent};
-use super::expire::{self, Copies};
 use super::id::TransactionId;
 use super::load::{self, LoadError};
 use super::payload;
-use super::polls::{Handed, Poll, Polls};
+use super::polls::Polls;
 use super::request::{Decision, End, EndError, HalfCounts, Outcome, SendError, Unavailable};
-use super::table::{Blocked, CheckBlocked, DueCheck, HalfFilter, HalfPage, Pending, Rules, Table};
+use super::table::{Blocked, Rules, Table};
 use super::targets::Targets;
 use crate::config::HalfConfig;
 use crate::env::Env;
 use crate::model::{Offset, QueueId};
 use crate::partition::Partitions;
-use crate::partition::system::HALF;
 use crate::store::{AppendError, Class, LogFailed, WaitDurable};
+
+mod append;
+mod checks;
+mod expiry;
+mod told;
+
+pub(super) use told::{CheckRefused, EndAnswer, SendAnswer, Told};
+use told::{Reply, answer, end_error, refuse, unavailable};
 
 /// Messages taken in one pass, before what they decided is appended.
 const PASS_MAX: usize = 256;
@@ -38,91 +44,8 @@ const GROUP_SIZE_BYTES_MAX: usize = 512 * 1024;
 const PASS_ROOM_BYTES: usize = 2 * GROUP_SIZE_BYTES_MAX;
 /// Longest sleep, after which the wall clock is looked at again: it may have jumped.
 const LOOK_UP_MAX: Duration = Duration::from_secs(1);
-/// How often the queue is shortened.
-const SHORTEN_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait before the queue is read again when it could not be.
 const LOAD_RETRY: Duration = Duration::from_secs(1);
-/// Halves that expire in one round.
-const ROUND_MAX: usize = 64;
-
-type Reply<T> = oneshot::Sender<T>;
-
-/// What the owner is told.
-#[derive(Debug)]
-pub(super) enum Told {
-    Send {
-        sent: Box<Sent>,
-        batch: Bytes,
-        /// Whoever asks has seen that the half found before is another.
-        knows_better: bool,
-        reply: Reply<Result<SendAnswer, SendError>>,
-    },
-    End {
-        id: TransactionId,
-        decision: Decision,
-        by: Ender,
-        group: Option<String>,
-        /// What a commit appends, if it could be read.
-        batch: Option<Bytes>,
-        reply: Reply<Result<EndAnswer, EndError>>,
-    },
-    Poll {
-        group: Arc<str>,
-        poll: Poll,
-    },
-    Return {
-        check: DueCheck,
-        /// The half makes trouble: it is asked about again after the interval.
-        postponed: bool,
-        reply: Option<Reply<Result<(), CheckRefused>>>,
-    },
-    CheckNow {
-        id: TransactionId,
-        reply: Reply<Result<(), CheckRefused>>,
-    },
-    List {
-        filter: HalfFilter,
-        from: Option<TransactionId>,
-        max: usize,
-        reply: Reply<Result<HalfPage, Unavailable>>,
-    },
-    Get {
-        id: TransactionId,
-        reply: Reply<Result<Result<Pending, Blocked>, Unavailable>>,
-    },
-    Count {
-        reply: Reply<Result<HalfCounts, Unavailable>>,
-    },
-    Loaded(Result<Box<Table>, LoadError>),
-    /// What a round of expiry has read.
-    Copied(Copies),
-    Stop {
-        done: Reply<()>,
-    },
-}
-
-/// The answer to who sends a half.
-#[derive(Debug)]
-pub(super) enum SendAnswer {
-    Stored(TransactionId),
-    /// The half at this offset seems to be of the same message.
-    Before(Offset),
-}
-
-/// The answer to who wants to end a half.
-#[derive(Debug)]
-pub(super) enum EndAnswer {
-    Now(End),
-    /// The event at this offset ended it before.
-    Before(Offset),
-}
-
-/// Why nothing was done about a check.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum CheckRefused {
-    Blocked(CheckBlocked),
-    Unavailable(Unavailable),
-}
 
 /// A group that is appended but not durable yet, and who waits for it.
 struct InFlight {
@@ -392,121 +315,6 @@ impl Owner {
         Ok((event, None, End { at_ms: now_ms, outcome: Outcome::RolledBack { by } }))
     }
 
-    fn on_poll(&mut self, group: &Arc<str>, poll: Poll) {
-        // What is due is handed out at the end of the pass, with what else came in.
-        match self.polls.push(group, poll) {
-            Ok(()) => self.check_due_ms = i64::MIN,
-            Err(poll) => {
-                let _gone = poll.reply.send(Err(Unavailable::Overloaded));
-            }
-        }
-    }
-
-    /// Hands out the checks that are due to those who wait for them.
-    fn serve_polls(&mut self) {
-        let now_ms = self.now_ms();
-        if self.check_due_ms <= now_ms {
-            for group in self.polls.groups().cloned().collect::<Vec<_>>() {
-                self.serve_group(now_ms, &group);
-            }
-            self.look_when_checks_are_due(now_ms);
-        }
-        while let Some(late) = self.polls.pop_late(self.env.clock.monotonic()) {
-            let none = Handed::new(Vec::new(), self.myself.clone());
-            let _gone = late.reply.send(Ok(none));
-        }
-    }
-
-    fn serve_group(&mut self, now_ms: i64, group: &Arc<str>) {
-        loop {
-            let Some(table) = &self.table else { return };
-            if table.due_checks(now_ms, group).next().is_none() {
-                return;
-            }
-            let Some(Poll { max, reply, .. }) = self.polls.pop(group) else { return };
-            let checks: Vec<_> = table.due_checks(now_ms, group).take(max).collect();
-            let events = checks.iter().map(|check| (table.decide_check(now_ms, *check), None));
-            let events = events.collect();
-            let handed = Handed::new(checks, self.myself.clone());
-            let then = move |landed: Result<Landed, AppendError>| match landed {
-                Ok(_) => answer(reply, Ok(handed)),
-                Err(error) => {
-                    // They were not counted, so there is nothing to give back.
-                    handed.delivered();
-                    answer(reply, Err(unavailable(&error)))
-                }
-            };
-            self.push(Item { events, batch: None, class: Class::System, then: Box::new(then) });
-            self.flush();
-        }
-    }
-
-    fn look_when_checks_are_due(&mut self, now_ms: i64) {
-        let due = self
-            .table
-            .as_ref()
-            .map(|table| self.polls.groups().filter_map(|group| table.next_check_ms(group)).min());
-        // What is due and was not handed out is about to expire: that is not waited for.
-        let look_up_ms = i64::try_from(LOOK_UP_MAX.as_millis()).unwrap_or(i64::MAX);
-        self.check_due_ms = match due.flatten() {
-            Some(due_ms) if due_ms <= now_ms => now_ms.saturating_add(look_up_ms),
-            due_ms => due_ms.unwrap_or(i64::MAX),
-        };
-    }
-
-    fn on_return(
-        &mut self,
-        check: DueCheck,
-        postponed: bool,
-        reply: Option<Reply<Result<(), CheckRefused>>>,
-    ) {
-        if self.draft.touches(check.id.half) {
-            self.flush();
-        }
-        let (now_ms, rules) = (self.now_ms(), self.rules());
-        let wait_ms = if postponed { rules.check_interval_ms } else { 0 };
-        let Some(table) = &self.table else { return };
-        let decided = table.decide_return(now_ms, check, now_ms.saturating_add(wait_ms));
-        self.settle_check(decided, reply);
-    }
-
-    fn on_check_now(&mut self, id: TransactionId, reply: Reply<Result<(), CheckRefused>>) {
-        if self.draft.touches(id.half) {
-            self.flush();
-        }
-        let Some(table) = &self.table else { return };
-        let decided = table.decide_check_now(self.now_ms(), id);
-        self.settle_check(decided, Some(reply));
-    }
-
-    fn settle_check(
-        &mut self,
-        decided: Result<Event, CheckBlocked>,
-        reply: Option<Reply<Result<(), CheckRefused>>>,
-    ) {
-        let send = move |result| {
-            if let Some(reply) = reply {
-                let _gone = reply.send(result);
-            }
-        };
-        match decided {
-            Err(blocked) => self.answer_in_turn(Box::new(move |durable| {
-                let refused = durable.map_err(CheckRefused::Unavailable);
-                send(refused.and(Err(CheckRefused::Blocked(blocked))));
-            })),
-            Ok(event) => {
-                let then = move |landed: Result<Landed, AppendError>| -> Answer {
-                    let landed = landed.map(|_| ()).map_err(|error| unavailable(&error));
-                    Box::new(move |durable: Result<(), Unavailable>| {
-                        send(landed.and(durable).map_err(CheckRefused::Unavailable));
-                    })
-                };
-                let events = vec![(event, None)];
-                self.push(Item { events, batch: None, class: Class::System, then: Box::new(then) });
-            }
-        }
-    }
-
     /// Answers what the table says now, when all it rests on is durable.
     fn tell<T: Send + 'static>(
         &mut self,
@@ -517,184 +325,6 @@ impl Owner {
         let Some(table) = &self.table else { return };
         let found = look(table);
         self.answer_in_turn(answer(reply, Ok(found)));
-    }
-
-    fn answer_in_turn(&mut self, answer: Answer) {
-        match self.in_flight.back_mut() {
-            Some(last) => last.answers.push(answer),
-            None => answer(Ok(())),
-        }
-    }
-
-    fn push(&mut self, item: Item) {
-        self.draft.push(item);
-    }
-
-    /// Appends what was decided and applies it.
-    fn flush(&mut self) {
-        let items = std::mem::take(&mut self.draft).items;
-        self.nexts.clear();
-        if items.is_empty() {
-            return;
-        }
-        let now_ms = self.now_ms();
-        match draft::append(&self.partitions, now_ms, &items) {
-            Ok(placement) => self.landed(items, placement),
-            Err(error) if items.len() == 1 || matches!(error, AppendError::Failed(_)) => {
-                let mut error = Some(error);
-                for item in items {
-                    let error = error.take().unwrap_or(AppendError::Failed(LogFailed::Closed));
-                    self.refused(item, error);
-                }
-            }
-            // One that does not fit, or whose queue is gone, must not take the others down.
-            Err(_) => items.into_iter().for_each(|item| self.append_alone(now_ms, item)),
-        }
-    }
-
-    fn append_alone(&mut self, now_ms: i64, item: Item) {
-        let mut items = vec![item];
-        match draft::append(&self.partitions, now_ms, &items) {
-            Ok(placement) => self.landed(items, placement),
-            Err(error) => {
-                if let Some(item) = items.pop() {
-                    self.refused(item, error);
-                }
-            }
-        }
-    }
-
-    fn refused(&mut self, item: Item, error: AppendError) {
-        // What only found no room is tried again in the next round, before which room is awaited.
-        if let (Some((Event::Expired { half, .. }, _)), AppendError::SegmentNotReady) =
-            (item.events.first(), &error)
-        {
-            self.postponed.remove(half);
-        }
-        self.answer_in_turn((item.then)(Err(error)));
-    }
-
-    fn landed(&mut self, items: Vec<Item>, placement: Placement) {
-        let Some(table) = &mut self.table else {
-            unreachable!("nothing is decided before the table is there")
-        };
-        let mut offsets = placement.events.into_iter();
-        let mut answers = Vec::with_capacity(items.len());
-        for (item, batch) in items.into_iter().zip(placement.batches) {
-            let mut first = None;
-            for ((event, _), at) in item.events.iter().zip(&mut offsets) {
-                table.apply(at, event);
-                first = first.or(Some(at));
-                if let Event::Sent(sent) = event
-                    && self.polls.is_waiting(&sent.group)
-                {
-                    let due = table.next_check_ms(&sent.group).unwrap_or(i64::MAX);
-                    self.check_due_ms = self.check_due_ms.min(due);
-                }
-                if matches!(event, Event::CheckReturned { .. } | Event::CheckAsked { .. }) {
-                    self.check_due_ms = i64::MIN;
-                }
-            }
-            let Some(event) = first else { unreachable!("every decision is an event") };
-            answers.push((item.then)(Ok(Landed { event, batch })));
-        }
-        let durable = self.partitions.wait_durable(placement.end);
-        self.in_flight.push_back(InFlight { durable, answers });
-    }
-
-    fn on_durable(&mut self, durable: &Result<(), LogFailed>) {
-        let Some(group) = self.in_flight.pop_front() else { return };
-        let durable = match durable {
-            Ok(()) => Ok(()),
-            Err(LogFailed::Io(_)) => Err(Unavailable::LogFailed),
-            Err(LogFailed::Closed) => Err(Unavailable::Stopping),
-        };
-        group.answers.into_iter().for_each(|answer| answer(durable));
-    }
-
-    /// Begins to move to the discard topic what nobody decided, unless that is being done.
-    fn begin_expiry(&mut self) {
-        let now = self.env.clock.monotonic();
-        let Some(table) = &self.table else { return };
-        if self.is_expiring || now < self.expire_from {
-            return;
-        }
-        let now_ms = self.env.clock.wall_ms();
-        if table.next_expiry_ms().is_none_or(|at_ms| at_ms > now_ms) {
-            return;
-        }
-        self.postponed.retain(|_, until| *until > now);
-        let over = table.expired(now_ms).filter(|id| !self.postponed.contains_key(&id.half));
-        let over = over.filter_map(|id| Some((id, table.expiry_of(now_ms, id)?)));
-        let round: Vec<_> = over.take(ROUND_MAX).collect();
-        if round.is_empty() {
-            self.expire_from = now + LOOK_UP_MAX;
-            return;
-        }
-        self.is_expiring = true;
-        let (partitions, targets) = (self.partitions.clone(), Arc::clone(&self.targets));
-        let (myself, clock) = (self.myself.clone(), Arc::clone(&self.env.clock));
-        let copy = async move {
-            let copies = expire::copy(&partitions, &*targets, &*clock, round).await;
-            if let Some(myself) = myself.upgrade() {
-                let _ended = myself.send(Told::Copied(copies)).await;
-            }
-        };
-        drop(self.env.spawner.critical("half message expiry", copy));
-    }
-
-    fn on_copied(&mut self, copies: Copies) {
-        self.is_expiring = false;
-        let until = self.env.clock.monotonic() + self.config.check_interval;
-        let Some(queue) = copies.discard else {
-            tracing::error!("the discard topic of half messages cannot be had; they wait");
-            self.expire_from = until;
-            return;
-        };
-        for (id, copy) in copies.copies {
-            if self.draft.touches(id.half) {
-                self.flush();
-            }
-            let Some(table) = &self.table else { return };
-            // Somebody decided in the meantime.
-            let Some(event) = table.decide_expiry(self.now_ms(), id) else { continue };
-            // Without a copy, or if that is refused, it is tried again after the interval.
-            self.postponed.insert(id.half, until);
-            let copy = copy.and_then(|copy| Some((payload::header_of(&copy).ok()?, copy)));
-            let Some((header, copy)) = copy else { continue };
-            let then = move |landed: Result<Landed, AppendError>| -> Answer {
-                if let Err(error) = landed {
-                    tracing::error!(transaction_id = %id, %error, "a half message cannot expire");
-                }
-                Box::new(|_| ())
-            };
-            let batch = Some((queue, copy, header));
-            let events = vec![(event, None)];
-            self.push(Item { events, batch, class: Class::Data, then: Box::new(then) });
-            if self.draft.size_bytes() >= GROUP_SIZE_BYTES_MAX {
-                self.flush();
-            }
-        }
-    }
-
-    /// Lets the queue begin where it is still needed.
-    fn shorten(&mut self) {
-        let now = self.env.clock.monotonic();
-        let Some(table) = &mut self.table else { return };
-        if now < self.shorten_at {
-            return;
-        }
-        self.shorten_at = now + SHORTEN_EVERY;
-        let offsets = self.partitions.offsets(HALF);
-        let needed = table.needed_from(self.env.clock.wall_ms()).min(offsets.high_watermark);
-        if needed <= offsets.log_start {
-            return;
-        }
-        match self.partitions.release(HALF, needed) {
-            Ok(_) => table.released(needed),
-            // The old records stay, which costs only space.
-            Err(error) => tracing::warn!(%error, "half messages could not be let go"),
-        }
     }
 
     fn until_something_is_due(&self) -> Duration {
@@ -748,74 +378,6 @@ fn blocked(blocked: Blocked) -> Result<EndAnswer, EndError> {
 
 fn loading() -> Result<EndAnswer, EndError> {
     Err(Unavailable::Loading.into())
-}
-
-/// Sends `result` when what it rests on is durable.
-fn answer<T, E>(reply: Reply<Result<T, E>>, result: Result<T, E>) -> Answer
-where
-    T: Send + 'static,
-    E: From<Unavailable> + Send + 'static,
-{
-    Box::new(move |durable| {
-        let _gone = reply.send(durable.map_err(E::from).and(result));
-    })
-}
-
-fn end_error(error: &AppendError) -> EndError {
-    match error {
-        AppendError::UnknownQueue(_) => EndError::TargetGone,
-        AppendError::Fenced { .. }
-        | AppendError::NotTheBatch { .. }
-        | AppendError::TooLarge { .. }
-        | AppendError::Rejected(_)
-        | AppendError::DiskFull
-        | AppendError::SegmentNotReady
-        | AppendError::NoMemory
-        | AppendError::Damaged { .. }
-        | AppendError::Failed(_) => unavailable(error).into(),
-    }
-}
-
-fn unavailable(error: &AppendError) -> Unavailable {
-    match error {
-        AppendError::DiskFull => Unavailable::DiskFull,
-        AppendError::SegmentNotReady | AppendError::NoMemory => Unavailable::NotReady,
-        AppendError::TooLarge { .. } => Unavailable::TooLarge,
-        AppendError::UnknownQueue(_)
-        | AppendError::Fenced { .. }
-        | AppendError::NotTheBatch { .. }
-        | AppendError::Rejected(_)
-        | AppendError::Damaged { .. }
-        | AppendError::Failed(_) => Unavailable::LogFailed,
-    }
-}
-
-fn refuse(told: Told, why: Unavailable) {
-    fn no<T, E: From<Unavailable>>(reply: Reply<Result<T, E>>, why: Unavailable) {
-        let _gone = reply.send(Err(E::from(why)));
-    }
-    match told {
-        Told::Send { reply, .. } => no(reply, why),
-        Told::End { reply, .. } => no(reply, why),
-        Told::Poll { poll, .. } => no(poll.reply, why),
-        Told::Return { reply, .. } => {
-            if let Some(reply) = reply {
-                no(reply, why);
-            }
-        }
-        Told::CheckNow { reply, .. } => no(reply, why),
-        Told::List { reply, .. } => no(reply, why),
-        Told::Get { reply, .. } => no(reply, why),
-        Told::Count { reply } => no(reply, why),
-        // Those come from the owner itself.
-        Told::Loaded(_) | Told::Copied(_) | Told::Stop { .. } => {}
-    }
-}
-
-impl From<Unavailable> for CheckRefused {
-    fn from(why: Unavailable) -> Self {
-        Self::Unavailable(why)
-    }
 }
 
 /// Resolves when the oldest group is durable; never, if there is none.
