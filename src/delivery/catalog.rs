@@ -18,6 +18,8 @@ pub(crate) struct TopicView {
     pub(crate) name: Arc<str>,
     /// The queue of each partition.
     pub(crate) queues: Arc<[QueueId]>,
+    /// Whether its records carry the time of their append.
+    pub(crate) log_append_time: bool,
 }
 
 impl TopicView {

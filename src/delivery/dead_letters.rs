@@ -15,7 +15,7 @@ use super::look::{Look, ScanFrom, look, readable_to};
 use super::message::{
     DLQ_ORIGIN_PARTITION, DLQ_ORIGIN_TOPIC, Message, hash_of, message_key, original,
 };
-use super::owner::{Input, Letter};
+use super::owner::{Input, Letter, Place};
 use super::request::{DeadLetters, Outcome, Settled, Target, Which};
 use crate::model::QueueId;
 
@@ -210,8 +210,8 @@ impl Deliveries {
             let offset = message.offset;
             let copy = match target {
                 None => None,
-                Some(target) => match self.queue_for(&message, target) {
-                    Some(queue) => Some((queue, original(&message))),
+                Some(target) => match self.place_for(&message, target) {
+                    Some(place) => Some((place, original(&message))),
                     None => {
                         settled.tell(((partition, offset), Outcome::NoTarget));
                         continue;
@@ -247,16 +247,22 @@ impl Deliveries {
     }
 
     /// Where a letter goes.
-    fn queue_for(&self, message: &Message, target: &Target) -> Option<QueueId> {
-        match target {
+    fn place_for(&self, message: &Message, target: &Target) -> Option<Place> {
+        let (view, queue) = match target {
             Target::Origin => {
                 let text = |name| std::str::from_utf8(message.header(name)?).ok();
                 let view = self.catalog.topic_named(text(DLQ_ORIGIN_TOPIC)?)?;
                 let partition = text(DLQ_ORIGIN_PARTITION)?.parse().ok()?;
-                view.queue(partition).or_else(|| by_key(&view, message))
+                let queue = view.queue(partition).or_else(|| by_key(&view, message))?;
+                (view, queue)
             }
-            Target::Topic(name) => by_key(&self.catalog.topic_named(name)?, message),
-        }
+            Target::Topic(name) => {
+                let view = self.catalog.topic_named(name)?;
+                let queue = by_key(&view, message)?;
+                (view, queue)
+            }
+        };
+        Some(Place { queue, log_append_time: view.log_append_time })
     }
 }
 

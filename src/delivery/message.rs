@@ -22,18 +22,21 @@ pub(crate) const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 pub(crate) const DLQ_ORIGIN_PARTITION: &str = "DLQ_ORIGIN_PARTITION";
 /// Its offset there, as decimal text. Not RocketMQ's.
 pub(crate) const DLQ_ORIGIN_OFFSET: &str = "DLQ_ORIGIN_OFFSET";
+/// Its timestamp there, in ms since 1970 as decimal text. Not RocketMQ's.
+pub(crate) const DLQ_ORIGIN_TIMESTAMP: &str = "DLQ_ORIGIN_TIMESTAMP";
 /// The group that failed. Not RocketMQ's.
 pub(crate) const DLQ_ORIGIN_GROUP: &str = "DLQ_ORIGIN_GROUP";
 /// Why it is a dead letter. Not RocketMQ's.
 pub(crate) const DLQ_REASON: &str = "DLQ_REASON";
 
 /// What a dead letter has more than its original.
-const DEAD_LETTER_HEADERS: [&str; 7] = [
+const DEAD_LETTER_HEADERS: [&str; 8] = [
     RECONSUME_TIME,
     DLQ_ORIGIN_TOPIC,
     DLQ_ORIGIN_MESSAGE_ID,
     DLQ_ORIGIN_PARTITION,
     DLQ_ORIGIN_OFFSET,
+    DLQ_ORIGIN_TIMESTAMP,
     DLQ_ORIGIN_GROUP,
     DLQ_REASON,
 ];
@@ -123,10 +126,10 @@ pub(super) struct Dead<'a> {
     pub(super) reason: Option<&'a str>,
 }
 
-/// A copy of a message for another queue.
+/// A copy of a message for another queue. It gets the time when it is copied: retention counts an
+/// old message's age from then on, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Copied {
-    pub(super) timestamp_ms: i64,
     pub(super) key: Option<Bytes>,
     pub(super) value: Option<Bytes>,
     pub(super) headers: Vec<(Bytes, Option<Bytes>)>,
@@ -147,12 +150,13 @@ pub(super) fn dead_letter(message: &Message, dead: &Dead<'_>) -> Copied {
     );
     let retries = dead.attempts.saturating_sub(1).to_string();
     let mut copied = original(message);
-    let added: [(&str, Vec<u8>); 7] = [
+    let added: [(&str, Vec<u8>); 8] = [
         (RECONSUME_TIME, retries.into_bytes()),
         (DLQ_ORIGIN_TOPIC, dead.topic.as_bytes().to_vec()),
         (DLQ_ORIGIN_MESSAGE_ID, id),
         (DLQ_ORIGIN_PARTITION, dead.key.partition.to_string().into_bytes()),
         (DLQ_ORIGIN_OFFSET, message.offset.to_string().into_bytes()),
+        (DLQ_ORIGIN_TIMESTAMP, message.timestamp_ms.to_string().into_bytes()),
         (DLQ_ORIGIN_GROUP, dead.key.group.as_bytes().to_vec()),
         (DLQ_REASON, reason.into_bytes()),
     ];
@@ -167,7 +171,6 @@ pub(super) fn dead_letter(message: &Message, dead: &Dead<'_>) -> Copied {
 pub(super) fn original(message: &Message) -> Copied {
     let is_added = |key: &Bytes| DEAD_LETTER_HEADERS.iter().any(|added| key == added.as_bytes());
     Copied {
-        timestamp_ms: message.timestamp_ms,
         key: message.key.clone(),
         value: message.value.clone(),
         headers: message.headers.iter().filter(|(key, _)| !is_added(key)).cloned().collect(),
@@ -177,13 +180,16 @@ pub(super) fn original(message: &Message) -> Copied {
 /// One batch of copies; `None` if they do not fit into one.
 pub(super) fn batch_of<'a>(
     copies: impl IntoIterator<Item = &'a Copied>,
+    now_ms: i64,
+    log_append_time: bool,
 ) -> Option<(Bytes, BatchHeader)> {
-    let mut writer = BatchWriter::new(BatchSpec::default());
+    let log_append_time_ms = log_append_time.then_some(now_ms);
+    let mut writer = BatchWriter::new(BatchSpec { log_append_time_ms, ..BatchSpec::default() });
     for copied in copies {
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             copied.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
         let (key, value) = (copied.key.as_deref(), copied.value.as_deref());
-        writer.append(copied.timestamp_ms, key, value, &headers).ok()?;
+        writer.append(now_ms, key, value, &headers).ok()?;
     }
     let batch = writer.finish().ok()?;
     let header = BatchHeader::parse(&batch).ok()?;
@@ -229,7 +235,6 @@ mod tests {
         let copied = dead_letter(&message, &dead);
         assert_eq!(copied.key.as_deref(), Some(&b"key"[..]));
         assert_eq!(copied.value.as_deref(), Some(&b"value"[..]));
-        assert_eq!(copied.timestamp_ms, 17);
         let expected = [
             ("TAGS", "paid"),
             ("TAGS", "again"),
@@ -238,6 +243,7 @@ mod tests {
             ("DLQ_ORIGIN_MESSAGE_ID", "00000000000000000000000000000007-3-0"),
             ("DLQ_ORIGIN_PARTITION", "3"),
             ("DLQ_ORIGIN_OFFSET", "0"),
+            ("DLQ_ORIGIN_TIMESTAMP", "17"),
             ("DLQ_ORIGIN_GROUP", "orders"),
             ("DLQ_REASON", "not acknowledged in 17 attempts"),
         ];
@@ -246,14 +252,24 @@ mod tests {
         assert_eq!(texts(&copied), expected);
         let again = Message {
             offset: 5,
-            timestamp_ms: copied.timestamp_ms,
+            timestamp_ms: 18,
             key: copied.key,
             value: copied.value,
             headers: copied.headers,
         };
         assert_eq!(texts(&original(&again)).len(), 2);
         let named = Dead { reason: Some("cannot be read"), ..dead };
-        assert_eq!(texts(&dead_letter(&again, &named))[8].1, "cannot be read");
+        assert_eq!(texts(&dead_letter(&again, &named))[9].1, "cannot be read");
+    }
+
+    #[test]
+    fn copies_are_of_the_time_when_they_are_made() {
+        let copied = original(&message(&[]));
+        let (batch, header) = batch_of([&copied], 99, true).unwrap();
+        assert!(header.log_append_time() && header.max_timestamp == 99);
+        assert!(header.crc_matches(&batch));
+        let (_, header) = batch_of([&copied], 99, false).unwrap();
+        assert!(!header.log_append_time() && header.max_timestamp == 99);
     }
 
     #[test]

@@ -35,8 +35,8 @@ mod loading;
 mod serve;
 mod shelf;
 
-pub(super) use dying::Letter;
 use dying::{Burial, Dying};
+pub(super) use dying::{Letter, Place};
 use growth::Growth;
 use judging::Judging;
 use line::{Line, LineKey};

@@ -60,11 +60,12 @@ impl Targets for Topics {
     }
 }
 
-fn view(topic: &TopicImage) -> TopicView {
+fn view(settings: &TopicSettingsCache, topic: &Arc<TopicImage>) -> TopicView {
     TopicView {
         id: topic.id,
         name: Arc::clone(&topic.name),
         queues: topic.partitions.iter().map(|partition| partition.queue).collect(),
+        log_append_time: settings.of(topic).config.timestamp_type == TimestampType::LogAppendTime,
     }
 }
 
@@ -85,11 +86,13 @@ fn settings(config: &DeliveryConfig) -> GroupSettings {
 
 impl Catalog for Topics {
     fn topic(&self, id: TopicId) -> Option<TopicView> {
-        self.maker.metadata.image().topic_by_id(id).map(|topic| view(topic))
+        let image = self.maker.metadata.image();
+        image.topic_by_id(id).map(|topic| view(&self.topic_settings, topic))
     }
 
     fn topic_named(&self, name: &str) -> Option<TopicView> {
-        self.maker.metadata.image().topic(name).map(|topic| view(topic))
+        let image = self.maker.metadata.image();
+        image.topic(name).map(|topic| view(&self.topic_settings, topic))
     }
 
     fn settings(&self, group: &str) -> GroupSettings {
@@ -101,9 +104,10 @@ impl Catalog for Topics {
 
     fn dead_letter_topic(&self, group: &str) -> DeadLetterTopic {
         let (maker, name) = (self.maker.clone(), dead_letter_name(group));
+        let settings = Arc::clone(&self.topic_settings);
         Box::pin(async move {
             let made = maker.topic(kept(&name)).await;
-            made.map(|topic| view(&topic))
+            made.map(|topic| view(&settings, &topic))
                 .map_err(|error| NoDeadLetterTopic { topic: name, why: error.to_string() })
         })
     }

@@ -54,7 +54,14 @@ pub(in crate::delivery) struct Burial {
 #[derive(Debug)]
 pub(in crate::delivery) struct Letter {
     pub(in crate::delivery) offset: i64,
-    pub(in crate::delivery) copy: Option<(QueueId, Copied)>,
+    pub(in crate::delivery) copy: Option<(Place, Copied)>,
+}
+
+/// Where a copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::delivery) struct Place {
+    pub(in crate::delivery) queue: QueueId,
+    pub(in crate::delivery) log_append_time: bool,
 }
 
 impl Owner {
@@ -148,7 +155,7 @@ impl Owner {
     ) {
         self.flush_judging();
         let mut outcomes = Vec::with_capacity(letters.len());
-        let mut copies: BTreeMap<QueueId, Vec<Copied>> = BTreeMap::new();
+        let mut copies: BTreeMap<Place, Vec<Copied>> = BTreeMap::new();
         let mut offsets = Vec::new();
         for letter in letters {
             let is_done = self.table.part(key).is_some_and(|part| part.is_done(letter.offset));
@@ -157,8 +164,8 @@ impl Owner {
                 continue;
             }
             offsets.push(letter.offset);
-            if let Some((queue, copied)) = letter.copy {
-                copies.entry(queue).or_default().push(copied);
+            if let Some((place, copied)) = letter.copy {
+                copies.entry(place).or_default().push(copied);
             }
         }
         offsets.sort_unstable();
@@ -173,14 +180,15 @@ impl Owner {
         &mut self,
         key: &PartKey,
         offsets: &[i64],
-        copies: &BTreeMap<QueueId, Vec<Copied>>,
+        copies: &BTreeMap<Place, Vec<Copied>>,
     ) -> Outcome {
         if offsets.is_empty() {
             return Outcome::Done;
         }
-        let batches = copies.iter().map(|(queue, copies)| {
-            let (batch, header) = batch_of(copies)?;
-            Some(Copies { queue: *queue, batch, header })
+        let now_ms = self.now_ms();
+        let batches = copies.iter().map(|(place, copies)| {
+            let (batch, header) = batch_of(copies, now_ms, place.log_append_time)?;
+            Some(Copies { queue: place.queue, batch, header })
         });
         let Some(batches) = batches.collect::<Option<Vec<Copies>>>() else {
             return Outcome::Failed;
@@ -220,6 +228,7 @@ async fn copy(
         return Err("their partition is not known".to_owned());
     };
     let target = catalog.dead_letter_topic(&key.group).await.map_err(|e| e.to_string())?;
+    let log_append_time = target.log_append_time;
     let index = usize::try_from(key.partition).unwrap_or(0) % target.queues.len().max(1);
     let Some((_, target)) = target.at(index) else {
         return Err("the dead-letter topic has no partition".to_owned());
@@ -239,7 +248,8 @@ async fn copy(
     offsets.sort_unstable();
     let mut copies = Vec::new();
     if !copied.is_empty() {
-        let Some((batch, header)) = batch_of(&copied) else {
+        let made = batch_of(&copied, env.clock.wall_ms(), log_append_time);
+        let Some((batch, header)) = made else {
             return Err("the copies fit into no batch".to_owned());
         };
         copies.push(Copies { queue: target, batch, header });

@@ -75,6 +75,8 @@ async fn poison_is_tried_by_the_table_and_then_is_one_dead_letter_that_can_go_ba
     let (delivered, _) = next(&world).await;
     assert_eq!((delivered.attempt, value(&delivered.message)), (1, "poison".to_owned()));
     assert!(delivered.message.headers.is_empty(), "as it was first");
+    let age_ms = world.env.clock.wall_ms() - delivered.message.timestamp_ms;
+    assert!(age_ms < 60_000, "retention would take it at once: {age_ms}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ pub(super) struct Topics {
 
 fn view(id: TopicId, name: &str, queues: &[u32]) -> TopicView {
     let queues = queues.iter().map(|queue| QueueId(*queue)).collect();
-    TopicView { id, name: name.into(), queues }
+    TopicView { id, name: name.into(), queues, log_append_time: false }
 }
 
 impl Topics {
