@@ -260,6 +260,8 @@ impl Node {
         drop(env.spawner.critical("group progress", teller.run(stopped.clone())));
         let (open, all_closed) = mpsc::channel(1);
         let mut native_addresses = Vec::new();
+        let posted = http::post_checks(Arc::clone(&native), stopped.clone());
+        drop(env.spawner.critical("webhooks", posted));
         let common = http::Common::new(native);
         for (listener, address) in native_listeners {
             native_addresses.push(address);

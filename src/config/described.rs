@@ -30,6 +30,7 @@ const OURS: &[&str] = &[
     "delivery.order",
     "delivery.retry.max",
     "delivery.start",
+    "half.check.webhook",
     "message.type",
 ];
 /// Keys of a Kafka newer than 4.3, those that it sets at run time only, and one it has removed.

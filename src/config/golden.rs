@@ -171,7 +171,7 @@ fn reference() -> String {
         }
     }
     out.push_str(
-        "\n## Group keys\n\nThey are checked, kept and told as Kafka does (`--entity-type groups`). Those that begin with\n`delivery.` are Braid's: they say how messages are delivered to a group of the native API. The others\ngovern groups of Kafka's newer protocols, which are not served yet, so they have no effect.\n\n",
+        "\n## Group keys\n\nThey are checked, kept and told as Kafka does (`--entity-type groups`). Those that begin with\n`delivery.` and `half.` are Braid's: how messages are delivered to a group of the native API, and how a\ngroup of producers is asked about its half messages. The others\ngovern groups of Kafka's newer protocols, which are not served yet, so they have no effect.\n\n",
     );
     for key in super::group_keys() {
         entry(&mut out, key, &kind(key));

@@ -1,7 +1,7 @@
 //! The keys of a group, and the checks of a change to them.
 //!
-//! Those that begin with `delivery.` are Braid's and say how messages are delivered to a group of
-//! the native API. Kafka's govern groups of the newer protocols, which are not served yet: what is
+//! Those that begin with `delivery.` and `half.` are Braid's and say how messages are delivered to a
+//! group of the native API, and how a group of producers is asked about its half messages. Kafka's govern groups of the newer protocols, which are not served yet: what is
 //! set is checked, kept and told as Kafka does, and takes effect with them.
 
 use super::key::{Check, Effect, Key, Synonym, keys};
@@ -53,6 +53,9 @@ keys! {
     DELIVERY_RETRY_MAX = Key::int("delivery.retry.max", "16").between(0, 10_000);
     /// Where the group begins in a topic it has not read before.
     DELIVERY_START = Key::string("delivery.start", "earliest").check(Check::OneOf(&["earliest", "latest"]));
+    /// Of a group of producers: the address to which the broker posts the half messages it asks
+    /// about, as JSON; empty posts to none. The broker follows no redirects and speaks no TLS.
+    HALF_CHECK_WEBHOOK = Key::string(HALF_CHECK_WEBHOOK_NAME, "").check(Check::HttpUrl);
     /// How many milliseconds lie at least between two assignments of a share group.
     SHARE_ASSIGNMENT_INTERVAL_MS = Key::int("share.assignment.interval.ms", "1000").at_least(0)
         .synonyms(of!("group.share.assignment.interval.ms")).nothing(NEW_GROUPS);
@@ -182,6 +185,9 @@ pub fn group_settings_without_effect<'a>(
         }
     })
 }
+
+/// The key that names where checks of a group of producers are posted to.
+pub const HALF_CHECK_WEBHOOK_NAME: &str = "half.check.webhook";
 
 /// Why a group's settings are refused (INVALID_CONFIG). Prints as Kafka does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -25,6 +25,7 @@ mod native;
 mod parts;
 mod source;
 mod topic;
+mod url;
 mod value;
 mod values;
 
@@ -42,7 +43,8 @@ pub use describe::{ConfigSource, ConfigSynonym, Described, describe_client_metri
 pub use dynamic::{BrokerConfigError, BrokerScope, NotAList};
 pub use fault::{Fault, LoadError, Located, Warning};
 pub use group::{
-    BackoffConfig, DeliveryConfig, GroupConfigError, group_key, group_settings_without_effect,
+    BackoffConfig, DeliveryConfig, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, group_key,
+    group_settings_without_effect,
 };
 pub use key::{Check, Effect, Key, Kind, Synonym, Update};
 pub use keys_by_name::{broker_key, broker_keys, group_keys, nearest_topic_key, topic_keys};
@@ -59,4 +61,5 @@ pub use topic::{
     CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, MessageType, TimestampType, TopicConfig,
     TopicConfigError, is_internal_topic, topic_key, topic_settings_without_effect,
 };
+pub use url::HttpUrl;
 pub use value::{InvalidValue, Value};

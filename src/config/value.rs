@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::key::{Check, Key, Kind};
+use super::url::HttpUrl;
 
 /// A value of a key's type.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +122,10 @@ fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
                 "Invalid value `{given}` for configuration {name}. The value must be either {form}."
             ))
         }),
+        (Check::HttpUrl, Value::Text(text)) => {
+            let reason = "Expected an address of the form http://host[:port][/path]";
+            (!text.is_empty() && HttpUrl::parse(text).is_none()).then(|| whole(reason.to_owned()))
+        }
         (Check::ClusterId, Value::Text(text)) => (!cluster_id(text))
             .then(|| whole("Expected 22 characters of URL-safe base64 (a UUID)".to_owned())),
         (Check::CountByAddress, Value::Text(text)) => {

@@ -3,6 +3,7 @@
 //!
 //! Everything is looked up when it is asked for; nothing is counted on the way of a message.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use axum::extract::State;
@@ -80,6 +81,15 @@ impl Series<'_, '_> {
     }
 }
 
+/// A group's progress in all partitions of a topic.
+#[derive(Debug, Default)]
+struct Sum {
+    lag: i64,
+    ready: i64,
+    in_flight: i64,
+    lag_ms: i64,
+}
+
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
@@ -89,7 +99,8 @@ impl Collector for Gathered {
         let mut series = Series { encoder: &mut encoder };
         self.cluster(&mut series)?;
         self.topics(&mut series)?;
-        self.groups(&mut series)
+        self.groups(&mut series)?;
+        self.natives(&mut series)
     }
 }
 
@@ -174,6 +185,52 @@ impl Gathered {
             ("under_replicated_partition", "Whether replicas are behind", of_partitions(&|_, _| 0)),
         ] {
             series.gauges(&format!("{p}_{name}"), help, values)?;
+        }
+        Ok(())
+    }
+
+    /// What RocketMQ's dashboards ask for.
+    fn natives(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let topics = self.topics.iter().map(|topic| {
+            let written = topic.partitions.iter().map(|(marks, _)| marks.next.0).sum();
+            (vec![("topic", topic.image.name.to_string())], written)
+        });
+        series.counters("rocketmq_messages_in", "Messages written to a topic", topics)?;
+        if let Some(halves) = &self.halves {
+            let of_group = |(group, count): &(std::sync::Arc<str>, u64)| {
+                let count = i64::try_from(*count).unwrap_or(i64::MAX);
+                (vec![("producer_group", group.to_string())], count)
+            };
+            let help = "Half messages that wait to be decided";
+            series.gauges("rocketmq_half_messages", help, halves.groups.iter().map(of_group))?;
+            let oldest = halves.oldest_born_ms.map_or(0, |born| (self.now_ms - born).max(0));
+            series.gauge("braid_half_message_age_max_ms", "Age of the oldest of them", oldest)?;
+        }
+        let mut sums: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
+        for (group, progress) in &self.deliveries {
+            for progress in progress {
+                let sum = sums.entry((group, &progress.topic)).or_default();
+                sum.lag += progress.lag;
+                sum.ready += progress.ready;
+                sum.in_flight += count(progress.in_flight);
+                sum.lag_ms = sum.lag_ms.max(progress.lag_ms.unwrap_or(0));
+            }
+        }
+        let of_sums = |value: fn(&Sum) -> i64| {
+            let labels = |group: &str, topic: &str| {
+                vec![("consumer_group", group.to_owned()), ("topic", topic.to_owned())]
+            };
+            let all = sums.iter().map(|((group, topic), sum)| (labels(group, topic), value(sum)));
+            all.collect::<Vec<_>>()
+        };
+        let c = "rocketmq_consumer";
+        for (name, help, values) in [
+            ("lag_messages", "Messages that a group is not done with", of_sums(|s| s.lag)),
+            ("ready_messages", "Messages that may be delivered now", of_sums(|s| s.ready)),
+            ("inflight_messages", "Messages delivered and not done", of_sums(|s| s.in_flight)),
+            ("lag_latency", "Age in ms of the oldest message not done", of_sums(|s| s.lag_ms)),
+        ] {
+            series.gauges(&format!("{c}_{name}"), help, values)?;
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod problem;
 mod routes;
 mod server;
 mod topics;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::native::Native;
 
 pub(crate) use server::{Common, serve};
+pub(crate) use webhook::post_checks;
 
 /// What handlers work with.
 #[derive(Clone)]

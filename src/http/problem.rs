@@ -138,6 +138,9 @@ codes! {
     /// No such group.
     GroupNotFound "GROUP_NOT_FOUND" NOT_FOUND
         "GET /api/v1/groups lists those there are";
+    /// No webhook.
+    WebhookNotFound "WEBHOOK_NOT_FOUND" NOT_FOUND
+        "PUT /api/v1/producer-groups/{group}/webhook names one";
     /// The group is used in another way.
     GroupInUse "GROUP_IN_USE" CONFLICT
         "stop the group's members first, or choose another group";

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
-use super::{App, cluster, groups, health, messages, metrics, topics};
+use super::{App, cluster, groups, health, messages, metrics, topics, webhook};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,6 +40,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(groups::list))
         .routes(routes!(groups::show, groups::configure, groups::delete))
         .routes(routes!(groups::reset))
+        .routes(routes!(webhook::show, webhook::set, webhook::delete))
 }
 
 /// The document.

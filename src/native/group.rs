@@ -14,7 +14,7 @@ use braid_raft::plan::names::{self, InvalidTopicName};
 use super::Native;
 use super::made::MakeError;
 use super::topic::{Setting, UnknownTopic};
-use crate::config::{ConfigSource, GroupConfigError, Settings};
+use crate::config::{ConfigSource, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, HttpUrl, Settings};
 use crate::delivery::{
     DEAD_LETTER_PREFIX, ResetError, ResetTo as DeliveryResetTo, Unavailable, dead_letter_name,
 };
@@ -195,7 +195,10 @@ impl Native {
     }
 
     /// How far a group is that messages are delivered to; none if it is no such group.
-    async fn delivery_progress(&self, name: &str) -> Result<Option<Vec<Progress>>, GroupsError> {
+    pub(super) async fn delivery_progress(
+        &self,
+        name: &str,
+    ) -> Result<Option<Vec<Progress>>, GroupsError> {
         let Some(lags) = self.deliveries.lag(name).await? else { return Ok(None) };
         let image = self.metadata.image();
         let mut all = Vec::with_capacity(lags.len());
@@ -306,8 +309,26 @@ impl Native {
         name: &str,
         changes: BTreeMap<String, Option<String>>,
     ) -> Result<Group, GroupsError> {
+        self.change_group_configs(name, changes).await?;
+        match self.group(name, false).await {
+            // All of its settings were taken away, and nothing else is known of it.
+            Err(GroupsError::Unknown(_)) => Ok(Group {
+                summary: delivery_summary(name, false),
+                progress: Vec::new(),
+                settings: self.group_settings(name, false),
+            }),
+            outcome => outcome,
+        }
+    }
+
+    /// As [`configure_group`](Self::configure_group), without telling the group.
+    pub(crate) async fn change_group_configs(
+        &self,
+        name: &str,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), GroupsError> {
         check_name(name)?;
-        let Ok(alone) = self.config_changes.acquire().await else {
+        let Ok(_alone) = self.config_changes.acquire().await else {
             unreachable!("the semaphore is never closed")
         };
         let mut after = self.group_configs(name).unwrap_or_default();
@@ -322,16 +343,20 @@ impl Native {
         let resource = ConfigResource::Group(name.to_owned());
         let command = SetResourceConfigs { resource, changes: changes.collect() };
         self.metadata.propose(command).await?;
-        drop(alone);
-        match self.group(name, false).await {
-            // All of its settings were taken away, and nothing else is known of it.
-            Err(GroupsError::Unknown(_)) => Ok(Group {
-                summary: delivery_summary(name, false),
-                progress: Vec::new(),
-                settings: self.group_settings(name, false),
-            }),
-            outcome => outcome,
-        }
+        Ok(())
+    }
+
+    /// Where the checks of groups of producers are posted to, by group.
+    pub(crate) fn webhooks(&self) -> BTreeMap<String, HttpUrl> {
+        let image = self.metadata.image();
+        let webhook = |(resource, configs): (&ConfigResource, &Settings)| match resource {
+            ConfigResource::Group(name) => {
+                let url = HttpUrl::parse(configs.get(HALF_CHECK_WEBHOOK_NAME)?)?;
+                Some((name.clone(), url))
+            }
+            ConfigResource::ClientMetrics(_) => None,
+        };
+        image.configured_resources().filter_map(webhook).collect()
     }
 
     /// Moves a group in a topic, or in one partition of it. Kafka's groups must have no members; a

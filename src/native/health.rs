@@ -29,5 +29,9 @@ pub(crate) async fn checks(native: &Native) -> Vec<Check> {
     };
     let listed = native.groups.list(ListFilter::default()).await;
     let groups = Check { name: "groups", failure: listed.err().map(|e: GroupError| e.to_string()) };
-    vec![running, metadata, groups]
+    let halves = native.halves.counts().await;
+    let halves = Check { name: "half-messages", failure: halves.err().map(|e| e.to_string()) };
+    let deliveries = native.deliveries.groups().await;
+    let deliveries = Check { name: "deliveries", failure: deliveries.err().map(|e| e.to_string()) };
+    vec![running, metadata, groups, halves, deliveries]
 }

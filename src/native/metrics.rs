@@ -6,7 +6,10 @@ use std::sync::Arc;
 use braid_raft::image::TopicImage;
 
 use super::Native;
+use super::group::Progress;
+use crate::delivery::DEAD_LETTER_PREFIX;
 use crate::group::{FetchRequest, ListFilter};
+use crate::half::HalfCounts;
 use crate::model::BrokerId;
 use crate::store::Offsets;
 
@@ -17,6 +20,11 @@ pub(crate) struct Gathered {
     pub(crate) brokers: Vec<(BrokerId, String)>,
     pub(crate) topics: Vec<MeasuredTopic>,
     pub(crate) groups: Vec<MeasuredGroup>,
+    /// Groups that messages are delivered to, by topic and partition.
+    pub(crate) deliveries: Vec<(String, Vec<Progress>)>,
+    /// None while they are read back.
+    pub(crate) halves: Option<HalfCounts>,
+    pub(crate) now_ms: i64,
     /// Whether there are few enough partitions to tell of each.
     pub(crate) by_partition: bool,
 }
@@ -59,8 +67,24 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         brokers: image.brokers().map(|b| (b.id, address(b))).collect(),
         topics,
         groups: groups(native).await,
+        deliveries: deliveries(native).await,
+        halves: native.halves.counts().await.ok(),
+        now_ms: native.env.clock.wall_ms(),
         by_partition,
     }
+}
+
+/// How far the groups are that messages are delivered to, if that can be said now.
+async fn deliveries(native: &Native) -> Vec<(String, Vec<Progress>)> {
+    let Ok(groups) = native.deliveries.groups().await else { return Vec::new() };
+    let mut measured = Vec::new();
+    for group in groups.iter().filter(|group| !group.group.starts_with(DEAD_LETTER_PREFIX)) {
+        let name = group.group.to_string();
+        if let Ok(Some(progress)) = native.delivery_progress(&name).await {
+            measured.push((name, progress));
+        }
+    }
+    measured
 }
 
 /// The groups that can be asked now: one that is being loaded is told at the next scrape.

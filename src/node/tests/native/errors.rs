@@ -93,12 +93,16 @@ async fn a_broker_that_runs_is_live_ready_and_measured() {
     let ready = http.get("/readyz").await;
     assert_eq!((ready.status, ready.text()), (200, "ok\n"));
     let verbose = http.get("/readyz?verbose").await;
-    assert!(verbose.text().starts_with("[+]running ok\n[+]metadata ok\n"), "{}", verbose.text());
+    let expected = ["running", "metadata", "groups", "half-messages", "deliveries"];
+    let expected = expected.map(|name| format!("[+]{name} ok\n")).concat();
+    assert_eq!(verbose.text(), format!("{expected}ok\n"));
     let metrics = http.get("/metrics").await;
     assert_eq!(metrics.status, 200);
     for line in [
         "kafka_brokers 1",
         "kafka_topic_partitions{topic=\"orders\"} 2",
+        "rocketmq_messages_in_total{topic=\"orders\"} 0",
+        "braid_half_message_age_max_ms 0",
         "kafka_topic_partition_current_offset{topic=\"orders\",partition=\"1\"} 0",
         "kafka_server_brokertopicmetrics_messagesin_total{topic=\"orders\"} 0",
         "# EOF",

@@ -81,6 +81,9 @@ async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
     let listed = http.get("/api/v1/groups").await.of(200);
     assert_eq!(listed["groups"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["groups"][0]["kind"], "delivery");
+    let metrics = http.get("/metrics").await;
+    let lag = "rocketmq_consumer_lag_messages{consumer_group=\"d\",topic=\"t\"} 6";
+    assert!(metrics.text().lines().any(|line| line == lag), "{}", metrics.text());
     let latest = json!({"topic": "t", "to": "latest"});
     http.post("/api/v1/groups/d/reset", latest.clone()).await.of(200);
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
@@ -106,6 +109,27 @@ async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
     let bad = json!({"topic": "t", "to": "latest"});
     let refused = http.post("/api/v1/groups/a%20b/reset", bad).await;
     assert_eq!(refused.error(422), "GROUP_INVALID");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_producers_names_a_webhook() {
+    let world = World::start().await;
+    let mut http = Http::connect(&world).await;
+    let path = "/api/v1/producer-groups/p/webhook";
+    assert_eq!(http.get(path).await.error(404), "WEBHOOK_NOT_FOUND");
+    for url in ["https://a/", "ftp://a", "", "http://a b/"] {
+        let refused = http.call("PUT", path, Some(json!({"url": url}))).await;
+        assert_eq!(refused.error(422), "INVALID_BODY", "{url}");
+    }
+    let url = json!({"url": "http://127.0.0.1:9/checks"});
+    assert_eq!(http.call("PUT", path, Some(url.clone())).await.of(200), url);
+    assert_eq!(http.get(path).await.of(200), url);
+    // It outlives a restart.
+    let world = world.restart().await;
+    let mut http = Http::connect(&world).await;
+    assert_eq!(http.get(path).await.of(200), url);
+    assert_eq!(http.call("DELETE", path, None).await.status, 204);
+    assert_eq!(http.get(path).await.error(404), "WEBHOOK_NOT_FOUND");
 }
 
 #[tokio::test(start_paused = true)]
