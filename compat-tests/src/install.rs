@@ -136,7 +136,8 @@ pub fn java(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Kafka's tools and frameworks: the directory with `lib/` (jars) and `classes/` (what hosts them).
+/// Kafka's tools and frameworks: the directory with `lib/` (jars), `tests/` (jars of its own tests) and `classes/` (what
+/// hosts them).
 ///
 /// # Errors
 /// When the package manager fails.
@@ -147,6 +148,7 @@ pub fn kafka_distribution() -> Result<PathBuf> {
     installed("kafka", &inputs, |home| {
         tool("javac", &["default-jdk-headless"])?;
         dependencies(&sources, &[], &home.join("lib"))?;
+        dependencies(&sources, &["-P", "tests", "-DincludeClassifiers=test"], &home.join("tests"))?;
         compile(&home.join("lib/*"), &home.join("classes"), &programs)
     })
 }

@@ -22,6 +22,7 @@ pub enum Program {
     Load,
     Refusals,
     Streams,
+    StreamsSmoke,
     Connect,
     MirrorMaker,
     Registry,
@@ -33,7 +34,7 @@ pub enum Program {
 
 impl Program {
     /// All rows, in the table's order.
-    pub const ALL: [Program; 16] = [
+    pub const ALL: [Program; 17] = [
         Program::Topics,
         Program::Configs,
         Program::Groups,
@@ -43,6 +44,7 @@ impl Program {
         Program::Load,
         Program::Refusals,
         Program::Streams,
+        Program::StreamsSmoke,
         Program::Connect,
         Program::MirrorMaker,
         Program::Registry,
@@ -74,6 +76,7 @@ impl Program {
             }
             Program::Refusals => "kafka-acls, kafka-transactions",
             Program::Streams => "Kafka Streams",
+            Program::StreamsSmoke => "StreamsSmokeTest of Kafka's system tests",
             Program::Connect => "Kafka Connect, standalone, file connectors",
             Program::MirrorMaker => "MirrorMaker 2 between two brokers",
             Program::Registry => "Apicurio Registry on Kafka topics",
@@ -106,6 +109,10 @@ impl Program {
             Program::Load => "all records arrive, and every feature is found",
             Program::Refusals => {
                 "security is disabled; producers of a partition; no open transaction; what is not built is refused by the client"
+            }
+            Program::StreamsSmoke => {
+                "20,000 records through aggregates, windows, suppression and joins by foreign keys (at_least_once), judged by \
+                 its own verifier"
             }
             Program::Streams => {
                 "word count of real text (at_least_once), state restored in between, equal to a recount"

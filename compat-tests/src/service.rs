@@ -78,6 +78,23 @@ impl Service {
         Ok(())
     }
 
+    /// Waits until it ends by itself, and well; the last lines that it printed.
+    ///
+    /// # Errors
+    /// When it fails or the time is up.
+    pub fn finish(mut self, timeout: Duration) -> Result<String> {
+        let deadline = std::time::Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "{} ended with {status}\n{}", self.name, self.tail());
+                return Ok(self.tail());
+            }
+            let in_time = std::time::Instant::now() < deadline;
+            ensure!(in_time, "{} takes longer than {timeout:?}\n{}", self.name, self.tail());
+            let _said = self.log.wait(self.log.mark(), PAUSE, |_| Some(()));
+        }
+    }
+
     /// The last lines that it printed.
     #[must_use]
     pub fn tail(&self) -> String {

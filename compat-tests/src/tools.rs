@@ -123,8 +123,20 @@ fn start() -> Result<Driver> {
 /// # Errors
 /// When the distribution cannot be installed.
 pub fn java(heap_mib: u32) -> Result<Command> {
+    java_with(heap_mib, &["lib/*", "classes"])
+}
+
+/// As [`java`], with the programs of Kafka's own tests as well.
+///
+/// # Errors
+/// As [`java`].
+pub fn java_tests(heap_mib: u32) -> Result<Command> {
+    java_with(heap_mib, &["lib/*", "tests/*"])
+}
+
+fn java_with(heap_mib: u32, parts: &[&str]) -> Result<Command> {
     let home = install::kafka_distribution()?;
-    let classes = std::env::join_paths([home.join("lib/*"), home.join("classes")])?;
+    let classes = std::env::join_paths(parts.iter().map(|part| home.join(part)))?;
     let mut command = Command::new("java");
     command.arg(format!("-Xmx{heap_mib}m"));
     // For the host, which runs what tools leave to the end of their process.

@@ -1,14 +1,18 @@
 //! Kafka Streams: words of real text are counted through a repartition topic and a state store, in two lives of the
 //! application. The second one has no files of the first and builds its state again from the changelog topic.
+//!
+//! And Kafka's own smoke test: an application, and a driver that makes records for it and verifies what comes out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use braid_compat_tests::client::{Kind, Start};
 use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
-use braid_compat_tests::tools::run_plain;
+use braid_compat_tests::service::Service;
+use braid_compat_tests::tools::{java_tests, run_plain};
 
 use crate::text;
 
@@ -16,6 +20,7 @@ const LINES: usize = 4000;
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("streams::words_are_counted_as_by_hand", words);
+    suite.add("streams::kafkas_smoke_test_verifies_what_it_made", smoke);
 }
 
 /// Runs of ASCII letters, digits and underscores, in lower case: what `WordCount.java` counts.
@@ -58,5 +63,52 @@ fn words(world: &World) -> Result<()> {
     ensure!(found.len() == wanted.len(), "{} words of {}", found.len(), wanted.len());
     ensure!(found == wanted, "counts differ");
     world.ran(Program::Streams, found.len());
+    Ok(())
+}
+
+/// Topics of the smoke test, as its driver reads them.
+const SMOKE_TOPICS: [&str; 14] = [
+    "data",
+    "echo",
+    "max",
+    "min",
+    "min-suppressed",
+    "min-raw",
+    "dif",
+    "sum",
+    "sws-raw",
+    "sws-suppressed",
+    "cnt",
+    "avg",
+    "tagg",
+    "fk",
+];
+const SMOKE_PARTITIONS: i32 = 5;
+/// The driver spends half a minute on making records.
+const SMOKE_TIMEOUT: Duration = Duration::from_secs(300);
+
+fn smoke(world: &World) -> Result<()> {
+    let server = world.server()?;
+    for topic in SMOKE_TOPICS {
+        Kind::Java.shared()?.new_topic(server, topic, SMOKE_PARTITIONS, &[])?;
+    }
+    let dir = tempfile::Builder::new().prefix("smoke-").tempdir_in(install::scratch()?)?;
+    let properties = dir.path().join("smoke.properties");
+    let settings = format!(
+        "bootstrap.servers={}\nstate.dir={}\nprocessing.guarantee=at_least_once\nnum.stream.threads=2\ncommit.interval.ms=1000\n",
+        server.bootstrap(),
+        dir.path().join("state").display()
+    );
+    std::fs::write(&properties, settings)?;
+    let program = |command: &str| -> Result<Service> {
+        let mut java = java_tests(512)?;
+        java.arg("org.apache.kafka.streams.tests.StreamsSmokeTest").arg(&properties).arg(command);
+        Service::start(&format!("StreamsSmokeTest {command}"), &mut java)
+    };
+    let application = program("process")?;
+    let said = program("run")?.finish(SMOKE_TIMEOUT)?;
+    ensure!(said.contains("SUCCESS"), "{said}");
+    application.stop()?;
+    world.ran(Program::StreamsSmoke, SMOKE_TOPICS.len());
     Ok(())
 }
