@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::world::{Topics, World};
+use crate::env::Rng;
+use crate::env::rng::SeededRng;
 use crate::env::sim;
 use crate::model::QueueId;
 use crate::timer::TimerId;
@@ -136,6 +138,76 @@ async fn cut_everywhere(blow: Blow, step: u64) {
     assert!(operations > 60, "{operations} operations are too few to be a test");
     for operation in (1..=operations).filter(|operation| operation % step == 0) {
         life(Some(operation), blow, operation.wrapping_mul(0x9E37_79B9)).await;
+    }
+}
+
+/// A life of chance: what is asked, how the clock is set, and where the power goes.
+async fn life_of_chance(seed: u64) {
+    let rng = SeededRng::from_seed(seed);
+    let below = |most: u64| i64::try_from(rng.next_u64() % most).unwrap();
+    let (mut env, mut sim) = sim::env(seed);
+    let topics = Arc::new(Topics::default());
+    topics.queues.lock().unwrap().extend([(0, QueueId(1)), (1, QueueId(2))]);
+    let mut book = Book::new();
+    let mut ids = Vec::new();
+    for round in 0..4 {
+        let what = format!("seed {seed}, round {round}");
+        let world = World::on(env, sim.clone(), Arc::clone(&topics), 16 << 10).await;
+        let world = world.unwrap_or_else(|| panic!("{what} does not start"));
+        world.sim.fs.cut_at(world.sim.fs.operations() + rng.next_u64() % 60);
+        for act in 0..30 {
+            let delay_ms = [50, 1_000, 700_000, 3_000_000]
+                .get(usize::try_from(below(4)).unwrap())
+                .map_or(0, |most| below(*most) - most.cast_signed() / 8);
+            let alive = match below(10) {
+                0..5 => {
+                    let size = usize::try_from(below(600)).unwrap();
+                    let value = format!("{round}.{act} {}", "x".repeat(size));
+                    let partition = i32::from(below(2) == 0);
+                    let id = schedule(&world, &mut book, delay_ms, partition, &value).await;
+                    id.map(|id| ids.push((id, value)))
+                }
+                5 if !ids.is_empty() => {
+                    let (id, value) = ids.remove(usize::try_from(below(64)).unwrap() % ids.len());
+                    // It may have been delivered, or be forgotten.
+                    match recall(&world, &mut book, id, &value).await {
+                        Ok(()) => Ok(()),
+                        Err(Dead) if world.sim.fs.is_off() => Err(Dead),
+                        Err(Dead) => {
+                            book.entry(value).or_default().recall_asked = false;
+                            Ok(())
+                        }
+                    }
+                }
+                6 => {
+                    world.sim.clock.jump_wall_ms(below(4_000_000) - 2_000_000);
+                    Ok(())
+                }
+                _ => {
+                    world.pass(below(2_000).cast_unsigned()).await;
+                    Ok(())
+                }
+            };
+            if alive.is_err() {
+                break;
+            }
+        }
+        world.end();
+        (env, sim) = sim.reboot(rng.next_u64());
+    }
+    let what = format!("seed {seed}");
+    let world = World::on(env, sim, topics, 16 << 10).await.unwrap_or_else(|| panic!("{what}"));
+    // Whatever the clock was set to: all is due by then.
+    let last_ms = book.values().map(|known| known.due_ms).max().unwrap_or(0);
+    world.sim.clock.jump_wall_ms((last_ms - world.now_ms()).max(0));
+    check(&world, &book, &what).await;
+    world.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lives_of_chance_neither_lose_nor_double_nor_hurry_a_message() {
+    for seed in 0..150 {
+        life_of_chance(seed).await;
     }
 }
 
