@@ -203,7 +203,7 @@ pub(super) async fn search(
     Ok(Json(SearchPage { messages, next }))
 }
 
-fn cursor(text: &str) -> Result<Cursor, Problem> {
+pub(super) fn cursor(text: &str) -> Result<Cursor, Problem> {
     let parts = text.split_once(':');
     let read = parts.and_then(|(partition, offset)| {
         let cursor = Cursor { partition: partition.parse().ok()?, offset: offset.parse().ok()? };

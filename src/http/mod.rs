@@ -11,6 +11,8 @@
 mod body;
 mod cluster;
 mod content;
+mod dead_letters;
+mod deliveries;
 #[cfg(test)]
 mod docs;
 mod groups;

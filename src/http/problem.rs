@@ -26,7 +26,7 @@ pub(super) struct ErrorBody {
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-struct ErrorContent {
+pub(super) struct ErrorContent {
     /// Which error, for programs.
     code: Code,
     /// What went wrong, for people.
@@ -138,6 +138,9 @@ codes! {
     /// No such group.
     GroupNotFound "GROUP_NOT_FOUND" NOT_FOUND
         "GET /api/v1/groups lists those there are";
+    /// The handle is not that of a delivery that holds.
+    HandleInvalid "HANDLE_INVALID" CONFLICT
+        "the message has been or will be delivered again, with another handle";
     /// No webhook.
     WebhookNotFound "WEBHOOK_NOT_FOUND" NOT_FOUND
         "PUT /api/v1/producer-groups/{group}/webhook names one";
@@ -157,6 +160,13 @@ impl Problem {
         Self { code, message: message.into(), hint: None }
     }
 
+    /// What is told of it.
+    pub(super) fn content(self) -> ErrorContent {
+        let Self { code, message, hint } = self;
+        let hint = hint.unwrap_or_else(|| code.hint().to_owned());
+        ErrorContent { code, message, hint }
+    }
+
     pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -164,9 +174,8 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { code, message, hint } = self;
-        let hint = hint.unwrap_or_else(|| code.hint().to_owned());
-        let body = Json(ErrorBody { error: ErrorContent { code, message, hint } });
+        let code = self.code;
+        let body = Json(ErrorBody { error: self.content() });
         let mut response = (code.status(), body).into_response();
         if code == Code::BodyTooLarge {
             // The rest of the body is not read.

@@ -10,7 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
-use super::{App, cluster, groups, health, messages, metrics, topics, webhook};
+use super::{
+    App, cluster, dead_letters, deliveries, groups, health, messages, metrics, topics, webhook,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,6 +42,14 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(groups::list))
         .routes(routes!(groups::show, groups::configure, groups::delete))
         .routes(routes!(groups::reset))
+        .routes(routes!(deliveries::receive))
+        .routes(routes!(deliveries::ack))
+        .routes(routes!(deliveries::nack))
+        .routes(routes!(deliveries::change_invisible))
+        .routes(routes!(deliveries::bury))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::re_drive))
+        .routes(routes!(dead_letters::delete))
         .routes(routes!(webhook::show, webhook::set, webhook::delete))
 }
 

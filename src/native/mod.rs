@@ -20,6 +20,7 @@ use crate::partition::{Partitions, TopicSettingsCache};
 pub(crate) mod browse;
 pub(crate) mod catalog;
 pub(crate) mod cluster;
+pub(crate) mod delivery;
 pub(crate) mod destinations;
 pub(crate) mod group;
 pub(crate) mod health;

@@ -9,3 +9,13 @@ pub(crate) const KEYS: &str = "KEYS";
 pub(crate) const MESSAGE_ID: &str = "UNIQ_KEY";
 /// The message group, whose messages keep their order.
 pub(crate) const MESSAGE_GROUP: &str = "__SHARDINGKEY";
+/// How often a dead letter was delivered again.
+pub(crate) const RECONSUME_TIME: &str = "RECONSUME_TIME";
+/// The topic that a dead letter comes from.
+pub(crate) const ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
+/// Its partition there. Not RocketMQ's.
+pub(crate) const ORIGIN_PARTITION: &str = "DLQ_ORIGIN_PARTITION";
+/// Its offset there. Not RocketMQ's.
+pub(crate) const ORIGIN_OFFSET: &str = "DLQ_ORIGIN_OFFSET";
+/// Why it is a dead letter. Not RocketMQ's.
+pub(crate) const REASON: &str = "DLQ_REASON";

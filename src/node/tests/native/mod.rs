@@ -1,5 +1,6 @@
 //! The native API from outside: a broker on a simulated machine, spoken to in HTTP.
 
+mod deliveries;
 mod errors;
 mod groups;
 mod http;
