@@ -67,7 +67,7 @@ pub(super) fn schedule(
     });
     let scheduled = broker
         .timers
-        .append(now.wall_ms, part, &timers)
+        .append(now.wall_ms, part.as_slice(), &timers)
         .map_err(|error| refused_because(schedule_code(&error), error.to_string()))?;
     let log_start_offset = broker.partitions.offsets(place.queue).log_start.0;
     let stored = Stored { base_offset: -1, log_append_time_ms: -1, log_start_offset };

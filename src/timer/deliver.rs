@@ -169,7 +169,7 @@ impl Shared {
             match self.append(&mut state, Class::Data, now_ms, &batches) {
                 Ok(end) => {
                     for (id, end) in &carried {
-                        state.table.ended(id.bucket, id.offset, *end);
+                        state.ended(now_ms, *id, *end);
                     }
                     outcome.end = end;
                     outcome.count += carried.len();

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::batch::{self, Written};
 use super::error::{ScheduleError, TimerError};
-use super::event::Floor;
+use super::event::{End, Floor};
 use super::id::TimerId;
 use super::message::{NewTimer, Target};
 use super::table::{Place, Status, Table};
@@ -88,6 +88,34 @@ pub(super) struct State {
     pub(super) end: Position,
     /// Queues of receipts that may be shortened.
     pub(super) receipts: BTreeSet<QueueId>,
+    pub(super) totals: Totals,
+}
+
+/// What happened to messages since the broker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) scheduled: u64,
+    pub(crate) delivered: u64,
+    pub(crate) recalled: u64,
+    pub(crate) discarded: u64,
+    /// By how many ms the message that was delivered last came after its due time.
+    pub(crate) last_late_ms: u64,
+}
+
+impl State {
+    /// A message does not wait any more, says the log.
+    pub(super) fn ended(&mut self, now_ms: i64, id: TimerId, end: End) {
+        self.table.ended(id.bucket, id.offset, end);
+        match end {
+            End::Delivered => {
+                self.totals.delivered += 1;
+                let late_ms = u64::try_from(now_ms.saturating_sub(id.due_ms));
+                self.totals.last_late_ms = late_ms.unwrap_or(0);
+            }
+            End::Recalled => self.totals.recalled += 1,
+            End::Discarded => self.totals.discarded += 1,
+        }
+    }
 }
 
 impl Shared {
@@ -105,7 +133,13 @@ impl Shared {
             partitions,
             destinations,
             limits,
-            state: Mutex::new(State { table, scheduled_end, end, receipts }),
+            state: Mutex::new(State {
+                table,
+                scheduled_end,
+                end,
+                receipts,
+                totals: Totals::default(),
+            }),
             due: Notify::new(),
             wanted: Notify::new(),
             loaded: Notify::new(),
@@ -120,11 +154,11 @@ impl Shared {
         self.env.clock.wall_ms()
     }
 
-    /// Appends messages and, if there is one, the receipt of the batch they came in.
+    /// Appends messages and what belongs to them, as one group.
     pub(super) fn schedule(
         &self,
         now_ms: i64,
-        receipt: Option<Part<'_>>,
+        beside: &[Part<'_>],
         timers: &[NewTimer<'_>],
     ) -> Result<Scheduled, ScheduleError> {
         self.check(now_ms, timers)?;
@@ -144,7 +178,7 @@ impl Shared {
         self.check_full(timers, &buckets)?;
         let floor = places.iter().filter_map(|place| place.note).max();
         let note = floor.map(|floor| note(now_ms, floor)).transpose()?;
-        let mut parts: Vec<Part<'_>> = receipt.into_iter().collect();
+        let mut parts: Vec<Part<'_>> = beside.to_vec();
         let first = parts.len();
         parts.extend(batches.iter().map(|batch| batch.batch.part()));
         parts.extend(note.iter().map(Written::part));
@@ -175,7 +209,9 @@ impl Shared {
         ids.iter().for_each(|id| state.table.scheduled(now_ms, *id));
         state.scheduled_end = end;
         state.end = state.end.max(end);
-        state.receipts.extend(receipt.map(|part| part.queue));
+        let receipts = beside.iter().map(|part| part.queue);
+        state.receipts.extend(receipts.filter(|queue| system::is_receipts(*queue)));
+        state.totals.scheduled += ids.len() as u64;
         if state.table.next_due_ms() != before {
             self.due.notify_one();
         }

@@ -14,7 +14,7 @@ use super::keeper;
 use super::list::{Listed, Page};
 use super::message::{Message, NewTimer};
 use super::read;
-use super::shared::{Destinations, Limits, Scheduled, Shared};
+use super::shared::{Destinations, Limits, Scheduled, Shared, Totals};
 use super::table::{Status, Table};
 use crate::env::Env;
 use crate::partition::{FetchError, Partitions, system};
@@ -96,19 +96,19 @@ impl Timers {
     }
 
     /// Appends messages that are due later; their places are fixed on return, and they are
-    /// scheduled once the log is durable up to the end that is returned. All or none. With the
-    /// receipt of the batch they came in, of an idempotent producer, they are scheduled only if
-    /// that was not appended before.
+    /// scheduled once the log is durable up to the end that is returned. All or none, and in the
+    /// same group as what goes `beside`: with the receipt of the batch that they came in, of an
+    /// idempotent producer, they are scheduled only if that was not appended before.
     ///
     /// # Errors
     /// Nothing was appended.
     pub(crate) fn append(
         &self,
         now_ms: i64,
-        receipt: Option<Part<'_>>,
+        beside: &[Part<'_>],
         timers: &[NewTimer<'_>],
     ) -> Result<Scheduled, ScheduleError> {
-        self.shared.schedule(now_ms, receipt, timers)
+        self.shared.schedule(now_ms, beside, timers)
     }
 
     /// Schedules messages, all or none, and waits until that is durable.
@@ -121,7 +121,7 @@ impl Timers {
     ) -> Result<Vec<TimerId>, ScheduleError> {
         let size_bytes = timers.iter().map(NewTimer::size_bytes).sum();
         self.shared.partitions.room(size_bytes).await;
-        let scheduled = self.append(self.shared.now_ms(), None, timers)?;
+        let scheduled = self.append(self.shared.now_ms(), &[], timers)?;
         self.shared.partitions.wait_durable(scheduled.end).await?;
         Ok(scheduled.ids)
     }
@@ -173,7 +173,7 @@ impl Timers {
                         let batches = ends(now_ms, &[(id, End::Recalled)])?;
                         let end =
                             self.shared.append(&mut state, Class::System, now_ms, &batches)?;
-                        state.table.ended(id.bucket, id.offset, End::Recalled);
+                        state.ended(now_ms, id, End::Recalled);
                         (end, Recalled::Now)
                     }
                 }
@@ -218,6 +218,11 @@ impl Timers {
             }
             Status::Ended(_) => Ok(status),
         }
+    }
+
+    /// What happened to messages since the start.
+    pub(crate) fn totals(&self) -> Totals {
+        self.shared.state().totals
     }
 
     /// How many messages wait in memory: those that are due soon.

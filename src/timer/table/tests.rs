@@ -400,3 +400,25 @@ fn a_floor_far_ahead_of_the_clock_does_not_hold_everything_for_ever() {
     world.table.ended(first.bucket, first.offset, End::Delivered);
     assert_eq!(world.table.finished(world.now_ms), Some((first.bucket, None)));
 }
+
+#[test]
+fn a_message_costs_32_bytes_when_it_is_near_and_none_when_it_is_far() {
+    // As many as the growing of the two collections leaves no room beside.
+    const MESSAGES: u32 = 1 << 18;
+    let costs = |due_ms: i64| {
+        let mut table = Table::of(0, []);
+        let allocated = allocation_counter::measure(|| {
+            for offset in 0..MESSAGES {
+                let id = TimerId { bucket: bucket_of(due_ms), offset, due_ms };
+                table.scheduled(START_MS, id);
+            }
+        });
+        (allocated.bytes_current, table.pending())
+    };
+    let (near, pending) = costs(START_MS + 1_000);
+    assert_eq!(pending, MESSAGES as usize);
+    assert!((24..=33).contains(&(near / i64::from(MESSAGES))), "{near} bytes");
+    let (far, pending) = costs(START_MS + 1_000 * BUCKET_MS);
+    assert_eq!(pending, 0);
+    assert!(far < 1_000, "{far} bytes");
+}

@@ -1,8 +1,11 @@
 //! What senders, recallers and consumers see.
 
+use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter};
+
 use super::world::{Consumed, DISCARD, World, target, timer};
 use crate::model::QueueId;
 use crate::partition::system;
+use crate::store::Part;
 use crate::timer::{End, NewTimer, Page, Recalled, ScheduleError, TimerError, TimerId, TimerState};
 
 const A: QueueId = QueueId(1);
@@ -272,6 +275,41 @@ async fn large_messages_go_by_their_due_times_however_many_are_due_at_once() {
     world.pass(2_000).await;
     let expected: Vec<String> = (0..60).map(value).collect();
     assert!(world.values(A).await == expected, "out of order, or not all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_counted_what_happens_to_messages() {
+    let world = World::start().await;
+    for (delay_ms, partition) in [(100, 0), (100, 5), (5_000, 0)] {
+        world.schedule(delay_ms, partition, "v").await.unwrap();
+    }
+    let recalled = world.schedule(10_000, 0, "v").await.unwrap();
+    world.timers.recall(recalled).await.unwrap();
+    world.timers.recall(recalled).await.unwrap();
+    world.pass(500).await;
+    world.sim.clock.jump_wall_ms(7_000);
+    world.pass(1_500).await;
+    let totals = world.timers.totals();
+    assert!((2_500..4_000).contains(&totals.last_late_ms), "{totals:?}");
+    let counted = (totals.scheduled, totals.delivered, totals.recalled, totals.discarded);
+    assert_eq!(counted, (4, 2, 1, 1));
+}
+
+/// What lies beside is in the log with the messages, and is not taken for a receipt.
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_messages_is_appended_with_them_and_kept() {
+    let world = World::start().await;
+    let mut writer = BatchWriter::new(BatchSpec::default());
+    writer.append(1, Some(b"id"), None, &[]).unwrap();
+    let batch = writer.finish().unwrap();
+    let header = BatchHeader::parse(&batch).unwrap();
+    let beside = [Part { queue: system::MESSAGE_IDS, batch: &batch, header: &header }];
+    let due_ms = world.now_ms() + 100;
+    world.timers.append(world.now_ms(), &beside, &[timer(due_ms, 0, "v")]).unwrap();
+    world.pass(200_000).await;
+    let ids = world.partitions.offsets(system::MESSAGE_IDS);
+    assert_eq!((ids.log_start.0, ids.high_watermark.0), (0, 1));
+    assert_eq!(world.values(A).await, ["v"]);
 }
 
 #[tokio::test(start_paused = true)]
