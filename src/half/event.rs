@@ -94,8 +94,6 @@ pub(crate) enum EventError {
     Text,
 }
 
-/// Longest text in an event.
-pub(super) const TEXT_BYTES_MAX: usize = 0xfffe;
 /// Length that says there is no text.
 const NO_TEXT: u16 = 0xffff;
 

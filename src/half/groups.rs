@@ -89,11 +89,6 @@ impl Groups {
         self.groups.get(place(number.0))?.as_ref().map(|group| &group.name)
     }
 
-    pub(super) fn pending(&self, number: GroupNumber) -> u64 {
-        let group = self.groups.get(place(number.0)).and_then(Option::as_ref);
-        group.map_or(0, |group| group.pending)
-    }
-
     /// Checks of a group in the order in which they are due: when, and of which half.
     pub(super) fn due<'a>(&'a self, name: &str) -> impl Iterator<Item = (i64, Offset)> + use<'a> {
         let group = self.numbers.get(name).and_then(|number| self.groups.get(place(*number)));

@@ -66,3 +66,50 @@ impl Ids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn key(message_id: &str) -> MessageKey {
+        MessageKey::of(TopicId(Uuid::nil()), "g", message_id)
+    }
+
+    #[test]
+    fn an_old_half_that_is_forgotten_does_not_take_the_newer_of_its_id_along() {
+        let mut ids = Ids::default();
+        ids.insert(key("a"), Offset(1));
+        ids.end(key("a"), Offset(1), 1000);
+        ids.insert(key("a"), Offset(5));
+        ids.forget(1001 + REMEMBER_MS);
+        assert_eq!(ids.find(key("a")), Some(Offset(5)));
+        ids.end(key("a"), Offset(5), 2000);
+        ids.forget(2000 + REMEMBER_MS);
+        assert_eq!(ids.find(key("a")), Some(Offset(5)));
+        ids.forget(2001 + REMEMBER_MS);
+        assert_eq!(ids.find(key("a")), None);
+    }
+
+    #[test]
+    fn of_too_many_ended_halves_the_oldest_are_not_found() {
+        let mut ids = Ids::default();
+        let end = i64::try_from(ENDED_MAX).unwrap() + 1;
+        for half in 0..end {
+            ids.insert(key(&half.to_string()), Offset(half));
+            ids.end(key(&half.to_string()), Offset(half), 0);
+        }
+        let found = |half: i64| ids.find(key(&half.to_string()));
+        assert_eq!([found(0), found(1)], [None, Some(Offset(1))]);
+    }
+
+    #[test]
+    fn topic_group_and_id_make_the_key() {
+        let of = |topic, group, id| MessageKey::of(TopicId(Uuid::from_u128(topic)), group, id);
+        assert_eq!(of(1, "g", "a"), of(1, "g", "a"));
+        for other in [of(2, "g", "a"), of(1, "h", "a"), of(1, "g", "b"), of(1, "ga", "")] {
+            assert_ne!(other, of(1, "g", "a"));
+        }
+    }
+}

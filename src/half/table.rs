@@ -412,11 +412,6 @@ impl Table {
         groups
     }
 
-    /// How many halves of a group are pending.
-    pub(super) fn pending_of(&self, group: &str) -> u64 {
-        self.groups.find(group).map_or(0, |number| self.groups.pending(number))
-    }
-
     pub(super) fn pending_count(&self) -> usize {
         self.halves.len()
     }
