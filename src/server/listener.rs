@@ -23,6 +23,10 @@ use crate::server::memory::RequestMemory;
 /// Pause after a failed accept (out of descriptors): long enough for connections to end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Connections accepted before others have their turn: a crowd of newcomers must not hold up those
+/// that are being served.
+const ACCEPTS_IN_A_ROW: u32 = 8;
+
 /// How many connections are open.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
@@ -100,7 +104,12 @@ pub(crate) async fn serve(
     open: tokio::sync::mpsc::Sender<()>,
 ) {
     let mut newcomers = Newcomers::default();
+    let mut in_a_row = 0;
     loop {
+        if in_a_row >= ACCEPTS_IN_A_ROW {
+            in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = newcomers.overdue() => {
@@ -123,6 +132,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        in_a_row += 1;
         let caller = Caller::new(Arc::clone(&listener_name), peer, common.census.next());
         match seat(&common, &mut newcomers, &caller).await {
             Ok(seat) => {
