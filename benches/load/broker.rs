@@ -16,13 +16,23 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts Braid on a directory and waits until it listens.
     pub(crate) fn start(program: &Path, data: &Path, cpu: Option<&str>) -> Self {
+        Self::start_with(program, data, cpu, &[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn start_with(
+        program: &Path,
+        data: &Path,
+        cpu: Option<&str>,
+        more: &[&str],
+    ) -> Self {
         let settings = [
             "listeners=PLAINTEXT://127.0.0.1:0".to_owned(),
             "braid.native.listeners=http://127.0.0.1:0".to_owned(),
             format!("log.dirs={}", data.display()),
         ];
         let mut args = Vec::new();
-        for setting in settings {
+        for setting in settings.into_iter().chain(more.iter().map(|more| (*more).to_owned())) {
             args.extend(["-X".to_owned(), setting]);
         }
         Self::spawn(program, &args, cpu)

@@ -21,8 +21,10 @@ use clap::{Args, Parser, Subcommand};
 
 mod bars;
 mod broker;
+mod clean;
 mod client;
 mod consume;
+mod crowd;
 mod frames;
 mod limits;
 mod null;
@@ -50,6 +52,48 @@ enum Command {
     Produce(Produce),
     /// Reads a topic from the beginning, again and again, and prints one line of figures.
     Consume(Consume),
+    /// Writes alone, while hostile connections arrive, and while they are there.
+    Crowd {
+        /// The broker's program.
+        #[arg(long)]
+        broker: std::path::PathBuf,
+        /// A directory for its data.
+        #[arg(long, default_value = ".")]
+        dir: std::path::PathBuf,
+        #[arg(long, default_value_t = 10_000)]
+        connections: usize,
+        /// Arrivals per second; without it as fast as they come.
+        #[arg(long)]
+        rate: Option<f64>,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// Writes beside a topic that is being compacted, and beside the same topic that is not.
+    Clean {
+        /// The broker's program.
+        #[arg(long)]
+        broker: std::path::PathBuf,
+        /// A directory for its data.
+        #[arg(long, default_value = ".")]
+        dir: std::path::PathBuf,
+        /// Megabytes per second written to the topic beside.
+        #[arg(long, default_value_t = 20.0)]
+        beside: f64,
+        #[arg(long, default_value_t = 20.0)]
+        seconds: f64,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// The hostile connections of `crowd`, until its input ends.
+    #[command(hide = true)]
+    CrowdOf {
+        #[arg(long)]
+        to: String,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        rate: Option<f64>,
+    },
     /// Sends a cached file to whoever connects: the ceiling of consuming.
     Stream {
         /// Where it listens.
@@ -152,6 +196,13 @@ fn main() {
             }
             Command::Consume(shape) => println!("{}", consume::consume(&shape).await),
             Command::Stream { listen } => stream::run(&listen),
+            Command::Crowd { broker, dir, connections, rate, rounds } => {
+                crowd::run(&broker, &dir, connections, rate, rounds);
+            }
+            Command::Clean { broker, dir, beside, seconds, rounds } => {
+                clean::run(&broker, &dir, beside, seconds, rounds).await;
+            }
+            Command::CrowdOf { to, connections, rate } => crowd::be(&to, connections, rate),
             Command::Limits { dir } => println!("{}", limits::measure(&dir).await),
             Command::Bars { broker, dir, rounds, only_consuming: true, .. } => {
                 bars::run_consuming(&broker, &dir, rounds).await;
