@@ -60,6 +60,9 @@ pub(crate) trait Catalog: Send + Sync + 'static {
     /// A topic by its name.
     fn topic_named(&self, name: &str) -> Option<TopicView>;
 
+    /// Which of so many partitions a producer of Kafka puts a key into.
+    fn partition_of(&self, key: &[u8], partitions: usize) -> usize;
+
     /// A group's settings; the defaults where nothing is set.
     fn settings(&self, group: &str) -> GroupSettings;
 

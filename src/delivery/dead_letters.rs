@@ -12,9 +12,7 @@ use super::error::Unavailable;
 use super::event::PartKey;
 use super::filter::TagFilter;
 use super::look::{Look, ScanFrom, look, readable_to};
-use super::message::{
-    DLQ_ORIGIN_PARTITION, DLQ_ORIGIN_TOPIC, Message, hash_of, message_key, original,
-};
+use super::message::{DLQ_ORIGIN_PARTITION, DLQ_ORIGIN_TOPIC, Message, message_key, original};
 use super::owner::{Input, Letter, Place};
 use super::request::{DeadLetters, Outcome, Settled, Target, Which};
 use crate::model::QueueId;
@@ -253,25 +251,27 @@ impl Deliveries {
                 let text = |name| std::str::from_utf8(message.header(name)?).ok();
                 let view = self.catalog.topic_named(text(DLQ_ORIGIN_TOPIC)?)?;
                 let partition = text(DLQ_ORIGIN_PARTITION)?.parse().ok()?;
-                let queue = view.queue(partition).or_else(|| by_key(&view, message))?;
+                let queue = view.queue(partition).or_else(|| self.by_key(&view, message))?;
                 (view, queue)
             }
             Target::Topic(name) => {
                 let view = self.catalog.topic_named(name)?;
-                let queue = by_key(&view, message)?;
+                let queue = self.by_key(&view, message)?;
                 (view, queue)
             }
         };
         Some(Place { queue, log_append_time: view.log_append_time })
     }
-}
 
-/// The queue that a message's group or key hashes to; one without goes where its offset says.
-fn by_key(view: &TopicView, message: &Message) -> Option<QueueId> {
-    let place = message_key(message).map_or(message.offset.unsigned_abs(), hash_of);
-    let partitions = view.queues.len() as u64;
-    let index = usize::try_from(place.checked_rem(partitions)?).ok()?;
-    Some(view.at(index)?.1)
+    /// The queue that a message's group or key belongs to; one without goes where its offset says.
+    fn by_key(&self, view: &TopicView, message: &Message) -> Option<QueueId> {
+        let partitions = view.queues.len();
+        let index = match message_key(message) {
+            Some(key) => self.catalog.partition_of(key, partitions),
+            None => usize::try_from(message.offset).ok()?.checked_rem(partitions)?,
+        };
+        Some(view.at(index)?.1)
+    }
 }
 
 /// The part that keeps which letters of a partition are settled.

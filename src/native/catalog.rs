@@ -7,6 +7,7 @@ use braid_raft::command::ConfigResource;
 use braid_raft::image::TopicImage;
 
 use super::made::{Maker, Shape};
+use super::partitioner;
 use crate::config::{BackoffConfig, DeliveryConfig, LiveConfig, Settings, TimestampType};
 use crate::delivery::{
     BackOff, Catalog, DeadLetterTopic, GroupSettings, NoDeadLetterTopic, StartFrom, TopicView,
@@ -93,6 +94,10 @@ impl Catalog for Topics {
     fn topic_named(&self, name: &str) -> Option<TopicView> {
         let image = self.maker.metadata.image();
         image.topic(name).map(|topic| view(&self.topic_settings, topic))
+    }
+
+    fn partition_of(&self, key: &[u8], partitions: usize) -> usize {
+        partitioner::of_key(key, partitions)
     }
 
     fn settings(&self, group: &str) -> GroupSettings {

@@ -17,7 +17,7 @@ use crate::delivery::settings::GroupSettings;
 use crate::model::QueueId;
 
 /// Bytes on all shelves; beyond, they are cleared.
-const SHELVED_SIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const SHELVED_SIZE_BYTES_MAX: usize = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
 /// Bytes on a shelf, beyond which nothing is kept at hand for later.
 const SHELF_SIZE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Shelves that nobody took from for so long are cleared.

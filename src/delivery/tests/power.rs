@@ -1,22 +1,25 @@
 //! Power cuts and kills at every operation of random lives of the engine on its store.
 //!
-//! A life produces, receives, acknowledges and gives messages up. It runs once uncut to count the
+//! A life produces, receives, acknowledges, gives messages up and re-drives the dead ones. It runs once uncut to count the
 //! disk's operations; then again with the power cut at one of them. What the next lives must show:
 //! what was acknowledged does not come back; no lease is given twice within its time; attempts are
 //! counted without a gap but for those whose answer the cut took; everything is delivered until it
-//! is acknowledged or is one dead letter.
+//! is acknowledged or is one dead letter, which is re-driven once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{DEAD, GROUP, Topics, World, request, value};
-use crate::delivery::{Delivered, GroupSettings, ReceiveError, ReceiveRequest, Unavailable};
+use crate::delivery::{
+    Delivered, GroupSettings, ReceiveError, ReceiveRequest, Target, Unavailable, Which,
+};
 use crate::env::Rng;
 use crate::env::rng::SeededRng;
 use crate::env::sim;
+use crate::model::QueueId;
 
-const STEPS: usize = 24;
+const STEPS: usize = 40;
 const ATTEMPTS_MAX: u16 = 3;
 /// Simulated time after which an engine that says nothing is dead.
 const PATIENCE: Duration = Duration::from_secs(100_000);
@@ -70,7 +73,8 @@ impl Life {
             match self.below(10) {
                 0..3 => self.produce(world).await?,
                 3..6 => self.receive(world).await?,
-                6..9 => self.judge(world).await?,
+                6..8 => self.judge(world).await?,
+                8 => self.re_drive(world).await?,
                 _ => tokio::time::sleep(Duration::from_millis(self.below(40_000))).await,
             }
         }
@@ -138,10 +142,16 @@ impl Life {
         let one = self.held.swap_remove(at);
         let name = value(&one.message);
         let known = self.known.get_mut(&name).expect("it was produced");
-        if self.dice.next_u64().is_multiple_of(3) {
+        let choice = self.dice.next_u64() % 4;
+        if choice == 0 {
             // From now on it may come back at any time.
             known.until_ms = 0;
             let said = world.deliveries.nack(GROUP, &one.handle, Some(2_000));
+            let _any = answered(said).await?;
+        } else if choice == 1 {
+            // Long, so that a dead letter lies across sectors of which a cut leaves some.
+            let reason = "bad ".repeat(200);
+            let said = world.deliveries.forward_to_dead_letter(GROUP, &one.handle, Some(&reason));
             let _any = answered(said).await?;
         } else {
             known.ack_asked = true;
@@ -157,6 +167,12 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    async fn re_drive(&self, world: &World) -> Result<(), Dead> {
+        let elsewhere = Target::Topic("other".into());
+        let settled = world.deliveries.re_drive(GROUP, Which::All, elsewhere);
+        answered(settled).await?.map_or(Err(Dead), |_| Ok(()))
     }
 
     /// Everything is delivered until it is acknowledged or dead, once.
@@ -181,11 +197,16 @@ impl Life {
             let known = &self.known[name];
             assert!(copies <= 1, "{name} died {copies} times");
             assert!(!(known.acked && copies == 1), "{name} is acknowledged and dead");
-            assert!(
-                known.acked || copies == 1 || known.unsure || known.attempt > 0,
-                "{name} is lost"
-            );
+            assert!(known.acked || copies == 1 || known.ack_asked, "{name} is lost");
         }
+        self.re_drive(world).await.expect("the power stays on");
+        let moved = world.read(QueueId(20)).await;
+        let sorted = |mut names: Vec<String>| {
+            names.sort_unstable();
+            names
+        };
+        let moved = sorted(moved.iter().map(value).collect());
+        assert_eq!(moved, sorted(dead), "each dead letter goes back once");
     }
 }
 
@@ -224,10 +245,57 @@ async fn cut(seed: u64, operation: u64, is_power: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn no_cut_loses_repeats_or_doubles_a_delivery() {
-    for seed in 0..6 {
+    for seed in 0..16 {
         let operations = uncut(seed).await;
         for operation in 1..=operations {
-            cut(seed, operation, operation % 2 == 0).await;
+            cut(seed, operation, operation % 4 != 0).await;
         }
     }
+}
+
+/// Gives up whatever is received.
+async fn give_up(world: &World) -> Result<(), Dead> {
+    answered(world.loaded()).await?;
+    for _ in 0..2 {
+        let delivered = answered(world.receive_or_nothing()).await?;
+        for one in delivered {
+            // Long, so that a dead letter lies across sectors of which a cut leaves some.
+            let reason = "bad ".repeat(250);
+            let said = world.deliveries.forward_to_dead_letter(GROUP, &one.handle, Some(&reason));
+            let _any = answered(said).await?;
+        }
+        tokio::time::sleep(Duration::from_secs(31)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_and_the_end_of_its_deliveries_are_one_step_whatever_is_cut() {
+    let mut operation = 1;
+    loop {
+        let mut was_cut = false;
+        for seed in 0..24 {
+            let (env, sim) = sim::env(seed);
+            sim.fs.cut_at(operation);
+            let topics = Arc::new(Topics::new(settings()));
+            if let Ok(world) = World::on(env, sim.clone(), Arc::clone(&topics)) {
+                let _dead = world.try_produce(10, &["a", "b", "c"]).await;
+                let _dead = give_up(&world).await;
+            }
+            was_cut |= sim.fs.is_off();
+            let (env, sim) = sim.reboot(seed);
+            let world = World::on(env, sim, topics).unwrap();
+            give_up(&world).await.expect("the power stays on");
+            let mut dead: Vec<String> = world.read(DEAD).await.iter().map(value).collect();
+            dead.sort_unstable();
+            let produced = world.read(QueueId(10)).await;
+            let produced: Vec<String> = produced.iter().map(value).collect();
+            assert_eq!(dead, produced, "cut at {operation}, seed {seed}");
+        }
+        if !was_cut {
+            break;
+        }
+        operation += 1;
+    }
+    assert!(operation > 10, "only {operation} operations were cut");
 }

@@ -125,3 +125,23 @@ async fn of_a_thousand_message_groups_a_stuck_one_blocks_only_itself() {
     let progress = world.deliveries.progress(GROUP).await.unwrap().unwrap();
     assert_eq!(progress.iter().map(|p| p.lag).sum::<i64>(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_and_dropped_again_is_read_again() {
+    let world = World::start(GroupSettings::default()).await;
+    // More than all shelves hold, so that each partition's clears the other's.
+    let texts: Vec<String> = (0..60).map(|n| format!("{n}{}", "x".repeat(1_000))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for _ in 0..4 {
+        world.produce(10, &texts).await;
+        world.produce(11, &texts).await;
+    }
+    let (mut got, mut empty) = (0, 0);
+    while empty < 3 {
+        let delivered = world.try_receive(ReceiveRequest { max: 7, ..request() }).await.unwrap();
+        empty += usize::from(delivered.is_empty());
+        got += delivered.len();
+        world.ack(&delivered).await;
+    }
+    assert_eq!(got, 480);
+}

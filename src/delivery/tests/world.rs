@@ -62,6 +62,10 @@ impl Catalog for Topics {
         topics.values().find(|view| &*view.name == name).cloned()
     }
 
+    fn partition_of(&self, key: &[u8], partitions: usize) -> usize {
+        key.len() % partitions
+    }
+
     fn settings(&self, _group: &str) -> GroupSettings {
         *self.settings.lock().unwrap()
     }
@@ -188,6 +192,11 @@ impl World {
     /// What there is at once, up to 32, invisible for 30 s.
     pub(super) async fn receive(&self) -> Vec<Delivered> {
         self.try_receive(request()).await.unwrap()
+    }
+
+    /// The same, or nothing if that is refused.
+    pub(super) async fn receive_or_nothing(&self) -> Vec<Delivered> {
+        self.try_receive(request()).await.unwrap_or_default()
     }
 
     pub(super) async fn ack(&self, delivered: &[Delivered]) {
