@@ -29,6 +29,13 @@ pub(crate) struct TransactionId {
 )]
 pub(crate) struct NoTransactionId;
 
+impl TransactionId {
+    /// When the half message was sent, in ms since 1970.
+    pub(crate) fn born_ms(self) -> i64 {
+        self.born_ms
+    }
+}
+
 impl fmt::Display for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{VERSION:02x}{:016x}{:016x}", self.half.0, self.born_ms)

@@ -56,6 +56,23 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     }
 }
 
+/// A JSON body that may be left out altogether.
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<App> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let headers = request.headers();
+        let is_absent = !headers.contains_key(header::TRANSFER_ENCODING)
+            && content_length(headers).is_none_or(|length| length == 0);
+        if is_absent {
+            return Ok(Self(T::default()));
+        }
+        Ok(Self(Body::from_request(request, app).await?.content))
+    }
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = given.and_then(|given| given.split(';').next()).unwrap_or_default().trim();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::native::message::{Due, Message, NewMessage};
+use crate::native::message::{Due, Header, Message, NewMessage};
 use crate::native::property;
 
 /// Bytes as a client gives them: a text, or an object with one of `text`, `base64` and `json`.
@@ -93,6 +93,12 @@ pub(super) struct HeaderGiven {
 pub(super) struct HeaderShown {
     name: String,
     value: Option<Shown>,
+}
+
+/// Headers as they are shown.
+pub(super) fn headers_shown(headers: Vec<Header>) -> Vec<HeaderShown> {
+    let shown = |(name, value): Header| HeaderShown { name, value: value.map(Shown::from) };
+    headers.into_iter().map(shown).collect()
 }
 
 /// Words, as a list or as one text with spaces.
@@ -183,6 +189,59 @@ impl MessageGiven {
     }
 }
 
+/// A half message to store.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct HalfGiven {
+    /// What it says.
+    #[serde(default)]
+    #[schema(value_type = Option<ContentForms>)]
+    payload: Option<Content>,
+    /// Its key, which decides its partition as with Kafka's own producers.
+    #[serde(default)]
+    #[schema(value_type = Option<ContentForms>)]
+    key: Option<Content>,
+    #[serde(default)]
+    headers: Vec<HeaderGiven>,
+    /// The partition; by default the key's, else one after the other.
+    #[schema(minimum = 0)]
+    partition: Option<i32>,
+    /// The sender's own id: as long as the half message is known, the same id of the same group on
+    /// the same topic gives the same transaction.
+    #[schema(max_length = 255)]
+    message_id: Option<String>,
+    /// One word by which consumers filter.
+    #[schema(max_length = 255)]
+    tags: Option<String>,
+    /// Words by which it is found again.
+    #[serde(default)]
+    keys: Words,
+    /// Any live producer of this group is asked what became of the half message.
+    #[schema(min_length = 1, max_length = 255)]
+    producer_group: String,
+    /// For so many milliseconds nobody is asked.
+    #[schema(minimum = 0, maximum = 3_600_000)]
+    check_immunity_ms: Option<u32>,
+}
+
+impl HalfGiven {
+    /// The message, the group of its producers, and for how long they are not asked.
+    pub(super) fn parts(self) -> (NewMessage, String, u32) {
+        let header = |header: HeaderGiven| (header.name, header.value.map(|Content(bytes)| bytes));
+        let message = NewMessage {
+            key: self.key.map(|Content(bytes)| bytes),
+            payload: self.payload.map(|Content(bytes)| bytes),
+            headers: self.headers.into_iter().map(header).collect(),
+            partition: self.partition,
+            message_id: self.message_id,
+            tags: self.tags,
+            keys: self.keys.list(),
+            ..NewMessage::default()
+        };
+        (message, self.producer_group, self.check_immunity_ms.unwrap_or(0))
+    }
+}
+
 /// A message as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -221,11 +280,7 @@ impl From<Message> for MessageShown {
             message_group: text(property::MESSAGE_GROUP),
             key: message.key.map(Shown::from),
             payload: message.payload.map(Shown::from),
-            headers: message
-                .headers
-                .into_iter()
-                .map(|(name, value)| HeaderShown { name, value: value.map(Shown::from) })
-                .collect(),
+            headers: headers_shown(message.headers),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::content::{MessageGiven, MessageShown};
 use super::problem::{Code, Problem, Problems};
 use super::topics::limit;
 use crate::native::browse::{BrowseError, Cursor, Search};
+use crate::native::message::InvalidMessage;
 use crate::native::send::{SendError, Sent};
 use crate::partition::{FetchError, LookupError};
 use crate::store::{AppendError, LogFailed, ReadError};
@@ -238,6 +239,18 @@ impl From<AppendError> for Problem {
     }
 }
 
+/// The code of a message that is not taken.
+pub(super) fn of_message(error: &InvalidMessage) -> Code {
+    match error {
+        InvalidMessage::Type { .. } => Code::MessageTypeMismatch,
+        InvalidMessage::Length { .. }
+        | InvalidMessage::Character { .. }
+        | InvalidMessage::Twice { .. }
+        | InvalidMessage::IdTwice(_)
+        | InvalidMessage::Time(_) => Code::MessageInvalid,
+    }
+}
+
 /// Why a batch is refused that the broker has built itself: by what the client gave.
 fn of_batch(error: &BatchError) -> Code {
     match error.class() {
@@ -251,7 +264,6 @@ fn of_batch(error: &BatchError) -> Code {
 
 impl From<SendError> for Problem {
     fn from(error: SendError) -> Self {
-        use crate::native::message::InvalidMessage;
         let text = error.to_string();
         match error {
             SendError::UnknownTopic(error) => error.into(),
@@ -269,17 +281,7 @@ impl From<SendError> for Problem {
             SendError::Batch { error: ConformError::Compress(_), .. } => {
                 Self::new(Code::MessageInvalid, text)
             }
-            SendError::Message { error, .. } => {
-                let code = match error {
-                    InvalidMessage::Type { .. } => Code::MessageTypeMismatch,
-                    InvalidMessage::Length { .. }
-                    | InvalidMessage::Character { .. }
-                    | InvalidMessage::Twice { .. }
-                    | InvalidMessage::IdTwice(_)
-                    | InvalidMessage::Time(_) => Code::MessageInvalid,
-                };
-                Self::new(code, text)
-            }
+            SendError::Message { error, .. } => Self::new(of_message(&error), text),
         }
     }
 }

@@ -16,6 +16,7 @@ mod deliveries;
 #[cfg(test)]
 mod docs;
 mod groups;
+mod half_messages;
 mod health;
 mod messages;
 mod metrics;

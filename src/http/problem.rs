@@ -141,6 +141,15 @@ codes! {
     /// The handle is not that of a delivery that holds.
     HandleInvalid "HANDLE_INVALID" CONFLICT
         "the message has been or will be delivered again, with another handle";
+    /// No such half message.
+    HalfNotFound "HALF_MESSAGE_NOT_FOUND" NOT_FOUND
+        "GET /api/v1/half-messages lists those that wait";
+    /// Another group's half message.
+    HalfOfAnother "HALF_MESSAGE_OF_ANOTHER_GROUP" FORBIDDEN
+        "name the group that sent it, or none to decide as an operator";
+    /// The half message has come to another end, or is not to be checked any more.
+    HalfEnded "HALF_MESSAGE_ENDED" CONFLICT
+        "GET /api/v1/half-messages/{transaction} tells what became of it";
     /// No webhook.
     WebhookNotFound "WEBHOOK_NOT_FOUND" NOT_FOUND
         "PUT /api/v1/producer-groups/{group}/webhook names one";

@@ -11,7 +11,8 @@ use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
 use super::{
-    App, cluster, dead_letters, deliveries, groups, health, messages, metrics, topics, webhook,
+    App, cluster, dead_letters, deliveries, groups, half_messages, health, messages, metrics,
+    topics, webhook,
 };
 
 #[derive(OpenApi)]
@@ -50,6 +51,13 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::re_drive))
         .routes(routes!(dead_letters::delete))
+        .routes(routes!(half_messages::send))
+        .routes(routes!(half_messages::list))
+        .routes(routes!(half_messages::show))
+        .routes(routes!(half_messages::commit))
+        .routes(routes!(half_messages::rollback))
+        .routes(routes!(half_messages::check))
+        .routes(routes!(half_messages::poll))
         .routes(routes!(webhook::show, webhook::set, webhook::delete))
 }
 

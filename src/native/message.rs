@@ -7,7 +7,7 @@ use std::sync::Arc;
 use braid_protocol::records::Record;
 use bytes::Bytes;
 
-use super::property;
+use super::{partitioner, property};
 use crate::config::MessageType;
 
 /// Longest message id, tag and key in bytes.
@@ -69,7 +69,6 @@ pub(crate) enum Way {
     /// It appears at once, or when it is due.
     Plain,
     /// It appears when it is committed.
-    #[allow(dead_code, reason = "half messages bring their use of it")]
     Half,
 }
 
@@ -143,6 +142,35 @@ impl NewMessage {
             header.1.as_deref().filter(|group| !group.is_empty())
         };
         self.message_group.as_deref().map(str::as_bytes).or_else(by_header)
+    }
+
+    /// The partition that it goes to among so many: the one it names, its group's, its key's, or the
+    /// one whose turn it is.
+    pub(crate) fn partition_among(&self, count: usize, turn: usize) -> i32 {
+        let by_content = || match (self.group(), &self.key) {
+            (Some(group), _) => partitioner::of_key(group, count),
+            (None, Some(key)) => partitioner::of_key(key, count),
+            (None, None) => turn % count.max(1),
+        };
+        self.partition.unwrap_or_else(|| i32::try_from(by_content()).unwrap_or(0))
+    }
+
+    /// Bytes of its key, its value and its headers.
+    pub(crate) fn texts_size_bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        let words: usize = self.keys.iter().map(|key| key.len() + 1).sum();
+        let word = |word: &Option<String>| word.as_ref().map_or(0, String::len);
+        let named = word(&self.tags) + word(&self.message_group) + word(&self.message_id);
+        length(&self.key) + length(&self.payload) + headers + words + named
+    }
+
+    /// Takes the id out of the headers, if it is there.
+    pub(crate) fn take_id_header(&mut self) -> Option<String> {
+        let at = self.headers.iter().position(|(name, _)| name == property::MESSAGE_ID)?;
+        let (_, value) = self.headers.remove(at);
+        String::from_utf8(value?.to_vec()).ok()
     }
 
     /// All headers, those of the properties first.

@@ -23,6 +23,7 @@ pub(crate) mod cluster;
 pub(crate) mod delivery;
 pub(crate) mod destinations;
 pub(crate) mod group;
+pub(crate) mod half;
 pub(crate) mod health;
 pub(crate) mod ids;
 pub(crate) mod made;

@@ -18,7 +18,6 @@ use bytes::Bytes;
 use super::Native;
 use super::ids::{At, Entry, Fingerprint, IdsUnreadable, Place, batch as batch_of_ids};
 use super::message::{InvalidMessage, NewMessage, Way};
-use super::partitioner;
 use super::topic::UnknownTopic;
 use crate::config::is_internal_topic;
 use crate::model::{Offset, Position, QueueId};
@@ -88,18 +87,9 @@ struct Placed {
 impl Placed {
     fn size_bytes(&self) -> usize {
         let message = &self.message;
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = message
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + length(value) + HEADER_OVERHEAD_BYTES)
-            .sum();
-        let words = message.keys.iter().map(|key| key.len() + 1).sum::<usize>()
-            + message.tags.as_ref().map_or(0, String::len)
-            + message.message_group.as_ref().map_or(0, String::len)
-            + self.message_id.len();
-        let overhead = RECORD_OVERHEAD_BYTES + 4 * (HEADER_OVERHEAD_BYTES + 14);
-        length(&message.key) + length(&message.payload) + headers + words + overhead
+        // Its own headers, those of the properties, and what frames them.
+        let headers = (message.headers.len() + 4) * (HEADER_OVERHEAD_BYTES + 14);
+        message.texts_size_bytes() + self.message_id.len() + headers + RECORD_OVERHEAD_BYTES
     }
 }
 
@@ -157,7 +147,7 @@ impl Native {
     ) -> Result<Vec<Placed>, SendError> {
         let count = topic.partitions.len();
         // The messages of a request that nothing places stay together.
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % count;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut ids = HashSet::new();
         let mut placed = Vec::with_capacity(messages.len());
         for (index, message) in messages.into_iter().enumerate() {
@@ -168,15 +158,7 @@ impl Native {
             {
                 return Err(refused(InvalidMessage::IdTwice(id.clone())));
             }
-            let by_content = || match (message.group(), &message.key) {
-                (Some(group), _) => partitioner::of_key(group, count),
-                (None, Some(key)) => partitioner::of_key(key, count),
-                (None, None) => turn,
-            };
-            let partition = match message.partition {
-                Some(partition) => partition,
-                None => i32::try_from(by_content()).unwrap_or(0),
-            };
+            let partition = message.partition_among(count, turn);
             let Some(found) = topic.partition(partition) else {
                 let topic = topic.name.to_string();
                 return Err(SendError::Partition { index, topic, partition });

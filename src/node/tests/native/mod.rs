@@ -3,6 +3,7 @@
 mod deliveries;
 mod errors;
 mod groups;
+mod half_messages;
 mod http;
 mod messages;
 mod topics;
