@@ -231,6 +231,7 @@ impl Node {
             maker: maker.clone(),
             deliveries: deliveries.clone(),
             halves: halves.clone(),
+            timers: timers.clone(),
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {

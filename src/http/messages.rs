@@ -69,9 +69,13 @@ pub(super) struct SendAnswer {
 pub(super) struct SentShown {
     topic: String,
     partition: i32,
-    /// Absent for a message that was sent before, when it can no longer be found.
+    /// Absent for a message that is not due yet, and for one that was sent before and can no longer
+    /// be found.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<i64>,
+    /// Of a message that is not due yet: its handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timer: Option<String>,
     message_id: String,
     /// Whether it was sent before under this id and not written again.
     duplicate: bool,
@@ -83,6 +87,7 @@ impl From<Sent> for SentShown {
             topic: sent.topic.to_string(),
             partition: sent.partition,
             offset: sent.offset,
+            timer: sent.timer.map(|timer| timer.to_string()),
             message_id: sent.message_id,
             duplicate: sent.duplicate,
         }
@@ -270,7 +275,9 @@ impl From<SendError> for Problem {
             SendError::Append(error) => error.into(),
             SendError::Failed(error) => error.into(),
             SendError::Internal(_) => Self::new(Code::TopicInternal, text),
-            SendError::Delayed => Self::new(Code::Unavailable, text),
+            SendError::Large { .. } => Self::new(Code::MessageTooLarge, text),
+            SendError::NoKey { .. } => Self::new(Code::MessageInvalid, text),
+            SendError::Schedule(error) => super::timers::of_schedule(error),
             SendError::Count(_) => Self::new(Code::MessageInvalid, text),
             SendError::Partition { .. } => Self::new(Code::PartitionNotFound, text),
             SendError::Ids(_) => Self::new(Code::StorageUnreadable, text),

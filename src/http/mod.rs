@@ -23,6 +23,7 @@ mod metrics;
 mod problem;
 mod routes;
 mod server;
+mod timers;
 mod topics;
 mod webhook;
 

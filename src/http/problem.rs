@@ -150,6 +150,12 @@ codes! {
     /// The half message has come to another end, or is not to be checked any more.
     HalfEnded "HALF_MESSAGE_ENDED" CONFLICT
         "GET /api/v1/half-messages/{transaction} tells what became of it";
+    /// No such scheduled message.
+    TimerNotFound "TIMER_NOT_FOUND" NOT_FOUND
+        "GET /api/v1/timers lists those that wait";
+    /// The scheduled message was delivered or taken back.
+    TimerEnded "TIMER_ENDED" CONFLICT
+        "GET /api/v1/timers/{timer} tells what became of it";
     /// No webhook.
     WebhookNotFound "WEBHOOK_NOT_FOUND" NOT_FOUND
         "PUT /api/v1/producer-groups/{group}/webhook names one";

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::problem::{Code, ErrorBody, Problem};
 use super::{
     App, cluster, dead_letters, deliveries, groups, half_messages, health, messages, metrics,
-    topics, webhook,
+    timers, topics, webhook,
 };
 
 #[derive(OpenApi)]
@@ -58,6 +58,10 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(half_messages::rollback))
         .routes(routes!(half_messages::check))
         .routes(routes!(half_messages::poll))
+        .routes(routes!(timers::list))
+        .routes(routes!(timers::show))
+        .routes(routes!(timers::recall))
+        .routes(routes!(timers::deliver))
         .routes(routes!(webhook::show, webhook::set, webhook::delete))
 }
 

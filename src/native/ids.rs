@@ -20,6 +20,7 @@ use crate::env::Env;
 use crate::model::{Offset, Position, QueueId, TopicId};
 use crate::partition::system::MESSAGE_IDS;
 use crate::partition::{FetchError, Partitions};
+use crate::timer::TimerId;
 
 /// Most ids that are remembered; more are forgotten before their time.
 const IDS_MAX: usize = 1_000_000;
@@ -46,6 +47,8 @@ pub(crate) enum At {
     Offset(Offset),
     /// This one or a later one: its record has to be looked for.
     From(Offset),
+    /// None yet: it waits until it is due.
+    Timer(TimerId),
 }
 
 /// An id of one topic, as it is remembered.

@@ -16,6 +16,7 @@ use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::half::Halves;
 use crate::partition::{Partitions, TopicSettingsCache};
+use crate::timer::Timers;
 
 pub(crate) mod browse;
 pub(crate) mod catalog;
@@ -33,6 +34,7 @@ mod partitioner;
 pub(crate) mod progress;
 pub(crate) mod property;
 pub(crate) mod send;
+pub(crate) mod timer;
 pub(crate) mod topic;
 
 /// What the calls work with.
@@ -55,6 +57,7 @@ pub(crate) struct Native {
     pub(crate) maker: made::Maker,
     pub(crate) deliveries: Deliveries,
     pub(crate) halves: Halves,
+    pub(crate) timers: Timers,
     /// Turns true when the broker stops: long waits end then.
     pub(crate) stopping: watch::Receiver<bool>,
 }

@@ -19,11 +19,12 @@ use super::Native;
 use super::ids::{At, Entry, Fingerprint, IdsUnreadable, Place, batch as batch_of_ids};
 use super::message::{InvalidMessage, NewMessage, Way};
 use super::topic::UnknownTopic;
-use crate::config::is_internal_topic;
+use crate::config::{MessageType, is_internal_topic};
 use crate::model::{Offset, Position, QueueId};
 use crate::partition::system::MESSAGE_IDS;
 use crate::partition::{FetchError, TopicSettings};
 use crate::store::{AppendError, Appended, Class, LogFailed, Part};
+use crate::timer::{ScheduleError, TimerId};
 
 /// Most messages of one request.
 const MESSAGES_MAX: usize = 10_000;
@@ -37,8 +38,10 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 pub(crate) struct Sent {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    /// None: it was sent before, and its place is no longer known.
+    /// None: it is not in its topic yet; or it was sent before, and its place is no longer known.
     pub(crate) offset: Option<i64>,
+    /// The handle of a message that is not due yet.
+    pub(crate) timer: Option<TimerId>,
     pub(crate) message_id: String,
     /// It was sent before under this id and not written again.
     pub(crate) duplicate: bool,
@@ -51,8 +54,12 @@ pub(crate) enum SendError {
     UnknownTopic(#[from] UnknownTopic),
     #[error("topic {0} is the broker's own")]
     Internal(String),
-    #[error("delayed messages are not served yet")]
-    Delayed,
+    #[error("messages[{index}]: it has about {size} bytes; the topic takes {max}")]
+    Large { index: usize, size: usize, max: usize },
+    #[error("messages[{index}]: the topic is compacted, so that a message needs a key")]
+    NoKey { index: usize },
+    #[error(transparent)]
+    Schedule(ScheduleError),
     #[error("{0} messages are given; a request holds 1 to {MESSAGES_MAX}")]
     Count(usize),
     #[error("messages[{index}]: {error}")]
@@ -73,19 +80,19 @@ pub(crate) enum SendError {
 
 /// A message with everything decided but its offset.
 #[derive(Debug)]
-struct Placed {
+pub(super) struct Placed {
     /// Its place in the request.
-    index: usize,
-    partition: i32,
-    queue: QueueId,
-    message_id: String,
+    pub(super) index: usize,
+    pub(super) partition: i32,
+    pub(super) queue: QueueId,
+    pub(super) message_id: String,
     /// If the sender gave the id.
-    fingerprint: Option<Fingerprint>,
-    message: NewMessage,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) message: NewMessage,
 }
 
 impl Placed {
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let message = &self.message;
         // Its own headers, those of the properties, and what frames them.
         let headers = (message.headers.len() + 4) * (HEADER_OVERHEAD_BYTES + 14);
@@ -120,8 +127,8 @@ impl Native {
         }
         let settings = self.topic_settings.of(&topic);
         let placed = self.place(&topic, &settings, messages)?;
-        if placed.iter().any(|placed| placed.message.due.is_some()) {
-            return Err(SendError::Delayed);
+        if settings.config.message_type == MessageType::Delay {
+            return self.schedule(&topic, &settings, &placed).await;
         }
         let with_ids = self.ids.remembers() && placed.iter().any(|p| p.fingerprint.is_some());
         let (sent, end) = if with_ids {
@@ -289,6 +296,7 @@ impl Native {
                 topic: Arc::clone(&topic.name),
                 partition: placed.partition,
                 offset: offsets.get(&index).map(|offset| offset.0),
+                timer: None,
                 message_id: placed.message_id.clone(),
                 duplicate: false,
             })
@@ -313,6 +321,11 @@ impl Native {
             sent.partition = number.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
             sent.offset = match place.at {
                 At::Offset(offset) => Some(offset.0),
+                // The topic's type was changed since.
+                At::Timer(id) => {
+                    sent.timer = Some(id);
+                    None
+                }
                 At::From(from) => {
                     let found = self.find_id(place.queue, from, &placed.message_id).await;
                     found.unwrap_or_else(|error: FetchError| {

@@ -6,4 +6,5 @@ mod groups;
 mod half_messages;
 mod http;
 mod messages;
+mod timers;
 mod topics;
