@@ -21,6 +21,9 @@ pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How long after its time a receiver is held up by reading for it.
 const READING_MAX: Duration = Duration::from_secs(1);
 
+/// How much later than its time a receiver may learn that there is nothing.
+const ALARM_STEP: Duration = Duration::from_millis(50);
+
 /// A group and a topic.
 pub(super) type LineKey = (Arc<str>, TopicId);
 
@@ -112,7 +115,7 @@ impl Owner {
     pub(super) fn put_line_back(&mut self, key: &LineKey, mut line: Line, view: &TopicView) {
         for waiting in line.waiting.iter_mut().filter(|waiting| !waiting.has_alarm) {
             waiting.has_alarm = true;
-            self.alarms.insert((waiting.deadline, Alarm::Line(key.clone())));
+            self.alarms.insert((rounded_up(waiting.deadline), Alarm::Line(key.clone())));
         }
         if !line.waiting.is_empty() {
             self.watch(key, &mut line, view);
@@ -174,4 +177,12 @@ impl Owner {
             }
         }
     }
+}
+
+/// A moment that many deadlines share: most receivers are served long before theirs, and an alarm
+/// stays until it rings.
+fn rounded_up(deadline: Duration) -> Duration {
+    let later = deadline.saturating_add(ALARM_STEP);
+    let step_ns = ALARM_STEP.subsec_nanos();
+    Duration::new(later.as_secs(), later.subsec_nanos() / step_ns * step_ns)
 }
