@@ -206,6 +206,32 @@ impl Gathered {
             let oldest = halves.oldest_born_ms.map_or(0, |born| (self.now_ms - born).max(0));
             series.gauge("braid_half_message_age_max_ms", "Age of the oldest of them", oldest)?;
         }
+        let timers = &self.timers;
+        for (name, help, value) in [
+            ("rocketmq_timer_enqueue", "Messages scheduled since the start", timers.scheduled),
+            (
+                "rocketmq_timer_dequeue",
+                "Scheduled messages delivered since the start",
+                timers.delivered + timers.discarded,
+            ),
+            (
+                "braid_timer_recalled",
+                "Scheduled messages taken back since the start",
+                timers.recalled,
+            ),
+        ] {
+            let kind = MetricType::Counter;
+            let metric = series.encoder.encode_descriptor(name, help, None, kind)?;
+            ConstCounter::new(value).encode(metric)?;
+        }
+        let late = i64::try_from(timers.last_late_ms).unwrap_or(i64::MAX);
+        series.gauge(
+            "braid_timer_last_late_ms",
+            "How late the last delivered message was",
+            late,
+        )?;
+        let loaded = count(self.timers_loaded);
+        series.gauge("braid_timers_loaded", "Scheduled messages that are due soon", loaded)?;
         let mut sums: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
         for (group, progress) in &self.deliveries {
             for progress in progress {

@@ -7,6 +7,7 @@
 //! task posts to each.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,10 +143,9 @@ pub(crate) async fn post_checks(native: Arc<Native>, mut stopping: watch::Receiv
                 stays
             });
             for (group, url) in wanted {
-                if !posters.contains_key(&group) {
-                    let poster = poster(Arc::clone(&native), group.clone(), url.clone());
-                    posters.insert(group, (url, native.env.spawner.connection(poster)));
-                }
+                let Entry::Vacant(place) = posters.entry(group) else { continue };
+                let poster = poster(Arc::clone(&native), place.key().clone(), url.clone());
+                place.insert((url, native.env.spawner.connection(poster)));
             }
         }
         let stops = async { drop(stopping.wait_for(|stopping| *stopping).await) };
@@ -161,7 +161,7 @@ pub(crate) async fn post_checks(native: Arc<Native>, mut stopping: watch::Receiv
 
 async fn poster(native: Arc<Native>, group: String, url: HttpUrl) {
     let mut pause = PAUSE;
-    loop {
+    while !*native.stopping.borrow() {
         let checks = match native.halves.poll_checks(&group, CHECKS_MAX, POLL_WAIT).await {
             Ok(checks) => checks,
             Err(error) => {

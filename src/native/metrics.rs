@@ -12,6 +12,7 @@ use crate::group::{FetchRequest, ListFilter};
 use crate::half::HalfCounts;
 use crate::model::BrokerId;
 use crate::store::Offsets;
+use crate::timer::Totals;
 
 /// Everything at one moment.
 #[derive(Debug)]
@@ -24,6 +25,9 @@ pub(crate) struct Gathered {
     pub(crate) deliveries: Vec<(String, Vec<Progress>)>,
     /// None while they are read back.
     pub(crate) halves: Option<HalfCounts>,
+    pub(crate) timers: Totals,
+    /// Scheduled messages that wait in memory: those that are due soon.
+    pub(crate) timers_loaded: usize,
     pub(crate) now_ms: i64,
     /// Whether there are few enough partitions to tell of each.
     pub(crate) by_partition: bool,
@@ -69,6 +73,8 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         groups: groups(native).await,
         deliveries: deliveries(native).await,
         halves: native.halves.counts().await.ok(),
+        timers: native.timers.totals(),
+        timers_loaded: native.timers.loaded(),
         now_ms: native.env.clock.wall_ms(),
         by_partition,
     }

@@ -103,6 +103,7 @@ async fn a_broker_that_runs_is_live_ready_and_measured() {
         "kafka_topic_partitions{topic=\"orders\"} 2",
         "rocketmq_messages_in_total{topic=\"orders\"} 0",
         "braid_half_message_age_max_ms 0",
+        "rocketmq_timer_enqueue_total 0",
         "kafka_topic_partition_current_offset{topic=\"orders\",partition=\"1\"} 0",
         "kafka_server_brokertopicmetrics_messagesin_total{topic=\"orders\"} 0",
         "# EOF",
