@@ -70,6 +70,7 @@ fn batch(size_bytes: usize) -> (Vec<u8>, BatchHeader) {
         producer_epoch: -1,
         base_sequence: -1,
         records_count: 1,
+        marker: None,
     };
     let mut bytes = header.encode().to_vec();
     bytes.resize(size_bytes, 7);

@@ -14,6 +14,7 @@ mod half;
 mod partition;
 #[allow(dead_code, unused_imports, reason = "the interfaces that use all of it come one by one")]
 mod timer;
+mod txn;
 
 mod api;
 mod native;

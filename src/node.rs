@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::api::{
     AnswerMemory, Broker, FetchSessions, Limits, OFFSETS_TOPIC, ProducerIds, Refusals,
+    TRANSACTION_VERSION, TRANSACTIONS_TOPIC, watch_over,
 };
 use crate::config::{Config, LiveConfig};
 use crate::delivery::Deliveries;
@@ -36,6 +37,7 @@ use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
 use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
 use crate::timer::{self, Timers};
+use crate::txn::{self, Transactions};
 
 /// A session unused for this long may give way to a new one
 /// (`min.incremental.fetch.session.eviction.ms`).
@@ -191,6 +193,7 @@ impl Node {
         });
         let halves = Halves::start(&env, config.half, &partitions, Arc::clone(&topics) as _);
         let deliveries = Deliveries::start(&env, partitions.clone(), topics);
+        let transactions = open_transactions(&env, &config, &metadata, &partitions);
         let reconciler = Reconciler {
             env: env.clone(),
             retention_check_interval: config.storage.retention_check_interval,
@@ -241,6 +244,7 @@ impl Node {
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            transactions,
             answer_memory: AnswerMemory::new(config.network.request_memory_bytes / 2),
             fetch_sessions: Mutex::new(FetchSessions::new(
                 config.fetch.sessions_max,
@@ -259,6 +263,8 @@ impl Node {
         reconciler.spawn(stopped.clone());
         let teller = Teller { maker, deliveries: deliveries.clone(), groups: groups.clone() };
         drop(env.spawner.critical("group progress", teller.run(stopped.clone())));
+        let watch = watch_over(Arc::clone(&broker), stopped.clone());
+        drop(env.spawner.critical("transactions", watch));
         let (open, all_closed) = mpsc::channel(1);
         let mut native_addresses = Vec::new();
         let posted = http::post_checks(Arc::clone(&native), stopped.clone());
@@ -373,7 +379,10 @@ fn live(config: &Arc<Config>, image: &MetadataImage) -> Arc<LiveConfig> {
 }
 
 fn metadata_config(config: &Config) -> MetadataConfig {
-    let features = BTreeMap::from([("metadata.version".to_owned(), crate::api::METADATA_VERSION)]);
+    let features = BTreeMap::from([
+        ("metadata.version".to_owned(), crate::api::METADATA_VERSION),
+        ("transaction.version".to_owned(), TRANSACTION_VERSION),
+    ]);
     MetadataConfig {
         dir: config.storage.dir.join("metadata"),
         node_id: config.node.id,
@@ -480,6 +489,23 @@ async fn open_groups(
         groups.lead(partition).await;
     }
     groups
+}
+
+fn open_transactions(
+    env: &Env,
+    config: &Config,
+    metadata: &MetadataNode,
+    partitions: &Partitions,
+) -> Transactions {
+    let producer = &config.producer;
+    let settings = txn::Settings {
+        topic: TRANSACTIONS_TOPIC,
+        offsets_topic: OFFSETS_TOPIC,
+        timeout_max_ms: producer.transaction_timeout_max_ms,
+        expiration_ms: i64::try_from(producer.transactional_id_expiration.as_millis())
+            .unwrap_or(i64::MAX),
+    };
+    Transactions::new(env.clone(), metadata.clone(), partitions.clone(), settings)
 }
 
 fn limits(config: &Config) -> Limits {

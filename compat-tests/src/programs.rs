@@ -108,7 +108,7 @@ impl Program {
             Program::Cluster => "every read, and the refusals of unregister and upgrade",
             Program::Load => "all records arrive, and every feature is found",
             Program::Refusals => {
-                "security is disabled; producers of a partition; no open transaction; what is not built is refused by the client"
+                "security is disabled; producers of a partition; transactions written, listed and described; what is not built is refused by the client"
             }
             Program::StreamsSmoke => {
                 "20,000 records through aggregates, windows, suppression and joins by foreign keys (at_least_once), judged by \

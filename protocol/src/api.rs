@@ -32,6 +32,11 @@ pub enum ApiKey {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    AddPartitionsToTxn = 24,
+    AddOffsetsToTxn = 25,
+    EndTxn = 26,
+    WriteTxnMarkers = 27,
+    TxnOffsetCommit = 28,
     DescribeAcls = 29,
     CreateAcls = 30,
     DeleteAcls = 31,
@@ -53,6 +58,8 @@ pub enum ApiKey {
     DescribeCluster = 60,
     DescribeProducers = 61,
     UnregisterBroker = 64,
+    DescribeTransactions = 65,
+    ListTransactions = 66,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
@@ -143,7 +150,7 @@ pub fn find(code: i16) -> Option<&'static Api> {
 }
 
 /// Every served API, by number.
-pub static SUPPORTED: [Api; 42] = [
+pub static SUPPORTED: [Api; 49] = [
     Api {
         // Versions 0 to 2 are not carried out, but old librdkafka takes a higher minimum for a
         // broker without message headers and compression.
@@ -208,6 +215,25 @@ pub static SUPPORTED: [Api; 42] = [
         "Write on the transactional id; IdempotentWrite on the cluster",
     ),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4, "Describe on the topic"),
+    row(ApiKey::AddPartitionsToTxn, "AddPartitionsToTxn", 0, 5, 3, TXN_AND_TOPIC),
+    row(
+        ApiKey::AddOffsetsToTxn,
+        "AddOffsetsToTxn",
+        0,
+        4,
+        3,
+        "Write on the transactional id, Read on the group",
+    ),
+    row(ApiKey::EndTxn, "EndTxn", 0, 5, 3, "Write on the transactional id"),
+    row(ApiKey::WriteTxnMarkers, "WriteTxnMarkers", 1, 1, 1, "Alter on the cluster"),
+    row(
+        ApiKey::TxnOffsetCommit,
+        "TxnOffsetCommit",
+        0,
+        5,
+        3,
+        "Write on the transactional id, Read on the group and the topic",
+    ),
     row(ApiKey::DescribeAcls, "DescribeAcls", 1, 3, 2, "Describe on the cluster"),
     row(ApiKey::CreateAcls, "CreateAcls", 1, 3, 2, "Alter on the cluster"),
     row(ApiKey::DeleteAcls, "DeleteAcls", 1, 3, 2, "Alter on the cluster"),
@@ -296,6 +322,15 @@ pub static SUPPORTED: [Api; 42] = [
     row(ApiKey::DescribeProducers, "DescribeProducers", 0, 0, 0, "Read on the topic"),
     row(ApiKey::UnregisterBroker, "UnregisterBroker", 0, 0, 0, "Alter on the cluster"),
     row(
+        ApiKey::DescribeTransactions,
+        "DescribeTransactions",
+        0,
+        0,
+        0,
+        "Describe on the transactional id",
+    ),
+    row(ApiKey::ListTransactions, "ListTransactions", 0, 2, 0, "Describe on the transactional id"),
+    row(
         ApiKey::ListConfigResources,
         "ListConfigResources",
         0,
@@ -312,6 +347,9 @@ pub static SUPPORTED: [Api; 42] = [
         "Describe on the topic",
     ),
 ];
+
+/// What adding partitions to a transaction needs.
+const TXN_AND_TOPIC: &str = "Write on the transactional id and the topic";
 
 const fn row(
     key: ApiKey,

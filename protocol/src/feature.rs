@@ -20,6 +20,36 @@ pub fn produce_adds_partitions_to_transaction(version: i16) -> bool {
     version >= 12
 }
 
+/// The producer knows the error that asks for an abort.
+#[must_use]
+pub fn produce_has_abortable_error(version: i16) -> bool {
+    version >= 11
+}
+
+/// The producer's epoch is raised at the end, and the answer tells the new one.
+#[must_use]
+pub fn end_txn_raises_epoch(version: i16) -> bool {
+    version >= 5
+}
+
+/// Committing offsets adds the group to the transaction without a request of its own.
+#[must_use]
+pub fn txn_offset_commit_adds_group(version: i16) -> bool {
+    version >= 5
+}
+
+/// The producer knows the error that asks for an abort.
+#[must_use]
+pub fn txn_offset_commit_has_abortable_error(version: i16) -> bool {
+    version >= 4
+}
+
+/// The request may name several transactions, and is a broker's.
+#[must_use]
+pub fn add_partitions_is_batched(version: i16) -> bool {
+    version >= 4
+}
+
 /// The response can name the current leader and its endpoint.
 #[must_use]
 pub fn produce_has_leader_hints(version: i16) -> bool {

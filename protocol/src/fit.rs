@@ -9,10 +9,10 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, DeleteTopicsResponse, DescribeClusterResponse,
-    DescribeGroupsResponse, DescribeQuorumResponse, ElectLeadersResponse, FindCoordinatorResponse,
-    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
-    MetadataResponse, OffsetFetchResponse, ProducerId,
+    AddPartitionsToTxnResponse, ApiVersionsResponse, BrokerId, DeleteTopicsResponse,
+    DescribeClusterResponse, DescribeGroupsResponse, DescribeQuorumResponse, ElectLeadersResponse,
+    EndTxnResponse, FindCoordinatorResponse, InitProducerIdResponse, JoinGroupResponse,
+    LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, ProducerId,
 };
 
 use crate::error_code::ErrorCode;
@@ -33,6 +33,9 @@ pub fn fit(response: &mut Response, version: i16) {
         Response::ApiVersions(versions) => fit_api_versions(versions, version),
         Response::DeleteTopics(delete) => fit_delete_topics(delete, version),
         Response::InitProducerId(init) => fit_init_producer_id(init, version),
+        Response::AddPartitionsToTxn(add) => fit_add_partitions(add, version),
+        Response::AddOffsetsToTxn(add) => fit_fenced(&mut add.error_code, version, 2),
+        Response::EndTxn(end) => fit_end_txn(end, version),
         Response::DescribeCluster(describe) => fit_describe_cluster(describe, version),
         Response::DescribeGroups(describe) => fit_describe_groups(describe, version),
         Response::ElectLeaders(elect) => fit_elect_leaders(elect, version),
@@ -65,7 +68,11 @@ pub fn fit(response: &mut Response, version: i16) {
         | Response::DescribeTopicPartitions(_)
         | Response::OffsetDelete(_)
         | Response::DeleteGroups(_)
-        | Response::ListGroups(_) => {}
+        | Response::ListGroups(_)
+        | Response::WriteTxnMarkers(_)
+        | Response::TxnOffsetCommit(_)
+        | Response::DescribeTransactions(_)
+        | Response::ListTransactions(_) => {}
     }
 }
 
@@ -73,6 +80,36 @@ pub fn fit(response: &mut Response, version: i16) {
 fn replace(code: &mut i16, unknown: ErrorCode, known: ErrorCode) {
     if *code == unknown.0 {
         *code = known.0;
+    }
+}
+
+/// Below the version that brought the error, a fenced producer is one of an old epoch.
+fn fit_fenced(code: &mut i16, version: i16, known_from: i16) {
+    if version < known_from {
+        replace(code, ErrorCode::PRODUCER_FENCED, ErrorCode::INVALID_PRODUCER_EPOCH);
+    }
+}
+
+/// Below version 4 the answer is about one transaction.
+fn fit_add_partitions(response: &mut AddPartitionsToTxnResponse, version: i16) {
+    if version >= 4 {
+        return;
+    }
+    let mut transactions = std::mem::take(&mut response.results_by_transaction).into_iter();
+    let mut topics = transactions.next().unwrap_or_default().topic_results;
+    for partition in topics.iter_mut().flat_map(|topic| &mut topic.results_by_partition) {
+        fit_fenced(&mut partition.partition_error_code, version, 2);
+    }
+    response.error_code = 0;
+    response.results_by_topic_v3_and_below = topics;
+}
+
+/// Below version 5 the epoch stays, and is not told.
+fn fit_end_txn(response: &mut EndTxnResponse, version: i16) {
+    fit_fenced(&mut response.error_code, version, 2);
+    if version < 5 {
+        response.producer_id = ProducerId(-1);
+        response.producer_epoch = -1;
     }
 }
 

@@ -6,23 +6,27 @@
 //! records are slices of the frame: whoever keeps them beyond the request copies them.
 
 use bytes::Bytes;
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId,
-    CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest,
-    DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId, CreateAclsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    DescribeTransactionsRequest, DescribeUserScramCredentialsRequest, ElectLeadersRequest,
+    EndTxnRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    SyncGroupRequest, TxnOffsetCommitRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -127,6 +131,13 @@ requests! {
     DeleteGroups(DeleteGroupsRequest, generated),
     DescribeGroups(DescribeGroupsRequest, generated),
     ListGroups(ListGroupsRequest, generated),
+    AddPartitionsToTxn(AddPartitionsToTxnRequest, generated),
+    AddOffsetsToTxn(AddOffsetsToTxnRequest, generated),
+    EndTxn(EndTxnRequest, generated),
+    WriteTxnMarkers(WriteTxnMarkersRequest, generated),
+    TxnOffsetCommit(TxnOffsetCommitRequest, generated),
+    DescribeTransactions(DescribeTransactionsRequest, generated),
+    ListTransactions(ListTransactionsRequest, generated),
 }
 
 /// Decodes the body that belongs to `header` into the newest shape.
@@ -199,6 +210,7 @@ fn normalise(request: &mut Request, version: i16) {
         Request::FindCoordinator(find) => normalise_find_coordinator(find, version),
         Request::JoinGroup(join) => normalise_join_group(join, version),
         Request::LeaveGroup(leave) => normalise_leave_group(leave, version),
+        Request::AddPartitionsToTxn(add) => normalise_add_partitions(add, version),
         Request::DeleteTopics(delete) => normalise_delete_topics(delete, version),
         Request::ListConfigResources(list) => normalise_list_config_resources(list, version),
         Request::UpdateFeatures(update) => normalise_update_features(update, version),
@@ -234,7 +246,13 @@ fn normalise(request: &mut Request, version: i16) {
         | Request::OffsetDelete(_)
         | Request::DeleteGroups(_)
         | Request::DescribeGroups(_)
-        | Request::ListGroups(_) => {}
+        | Request::ListGroups(_)
+        | Request::AddOffsetsToTxn(_)
+        | Request::EndTxn(_)
+        | Request::WriteTxnMarkers(_)
+        | Request::TxnOffsetCommit(_)
+        | Request::DescribeTransactions(_)
+        | Request::ListTransactions(_) => {}
     }
 }
 
@@ -301,6 +319,21 @@ fn normalise_delete_topics(request: &mut DeleteTopicsRequest, version: i16) {
             .into_iter()
             .map(|name| DeleteTopicState::default().with_name(Some(name)))
             .collect();
+    }
+}
+
+/// One transaction is a list of one.
+fn normalise_add_partitions(request: &mut AddPartitionsToTxnRequest, version: i16) {
+    if version < 4 {
+        let id = std::mem::take(&mut request.v3_and_below_transactional_id);
+        let topics = std::mem::take(&mut request.v3_and_below_topics);
+        request.transactions = vec![
+            AddPartitionsToTxnTransaction::default()
+                .with_transactional_id(id)
+                .with_producer_id(request.v3_and_below_producer_id)
+                .with_producer_epoch(request.v3_and_below_producer_epoch)
+                .with_topics(topics),
+        ];
     }
 }
 

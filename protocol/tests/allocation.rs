@@ -151,7 +151,7 @@ fn the_guard_never_thinks_too_little_of_what_decoding_takes() {
             assert!(matches!(decoded, Some(Ok(_))));
             let list_of_one = match (api, version) {
                 (ApiKey::OffsetFetch, ..8) | (ApiKey::FindCoordinator, ..4) => LIST_OF_ONE_BYTES,
-                (ApiKey::LeaveGroup, ..3) => LIST_OF_ONE_BYTES,
+                (ApiKey::LeaveGroup, ..3) | (ApiKey::AddPartitionsToTxn, ..4) => LIST_OF_ONE_BYTES,
                 _ => 0,
             };
             let expected = extent.memory_bytes as u64 + SHARED_BYTES + list_of_one;

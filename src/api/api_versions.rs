@@ -11,6 +11,9 @@ use super::{Broker, Caller};
 /// Feature level of Kafka 4.1's metadata (4.1-IV1), whose behaviour is the one served.
 pub(crate) const METADATA_VERSION: i16 = 27;
 const METADATA_VERSION_MIN: i16 = 7;
+/// Feature level of transactions: epochs are raised by every end, partitions join with what is
+/// written (KIP-890).
+pub(crate) const TRANSACTION_VERSION: i16 = 2;
 
 pub(crate) fn answer(
     broker: &Broker,
@@ -25,12 +28,18 @@ pub(crate) fn answer(
     }
     let image = broker.metadata.image();
     let features = Features {
-        supported: vec![SupportedFeature {
-            name: "metadata.version",
-            min: METADATA_VERSION_MIN,
-            max: METADATA_VERSION,
-        }],
-        finalized: vec![FinalizedFeature { name: "metadata.version", level: METADATA_VERSION }],
+        supported: vec![
+            SupportedFeature {
+                name: "metadata.version",
+                min: METADATA_VERSION_MIN,
+                max: METADATA_VERSION,
+            },
+            SupportedFeature { name: "transaction.version", min: 0, max: TRANSACTION_VERSION },
+        ],
+        finalized: vec![
+            FinalizedFeature { name: "metadata.version", level: METADATA_VERSION },
+            FinalizedFeature { name: "transaction.version", level: TRANSACTION_VERSION },
+        ],
         finalized_epoch: i64::try_from(image.applied_index()).unwrap_or(i64::MAX),
     };
     let identity = image

@@ -20,6 +20,7 @@ use braid_raft::plan::{Assignment, Limits, TopicRequest, place_topic};
 use super::Broker;
 use super::error::{create_rejection_code, placement_code, propose_code};
 use super::respond::text;
+use super::transactions::TRANSACTIONS_TOPIC;
 use crate::model::{BrokerId, TopicId};
 
 /// More partitions than this in one request are refused, as Kafka does.
@@ -194,7 +195,11 @@ pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
     let planned = names
         .iter()
         .filter_map(|name| {
-            let internal = (name == OFFSETS_TOPIC).then(|| offsets_topic_shape(broker));
+            let internal = match name.as_str() {
+                OFFSETS_TOPIC => Some(offsets_topic_shape(broker)),
+                TRANSACTIONS_TOPIC => Some(transactions_topic_shape(broker)),
+                _ => None,
+            };
             if internal.is_none() && super::respond::is_internal(name) {
                 return None;
             }
@@ -238,6 +243,10 @@ pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
 /// The topic of group offsets and memberships.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// What a partition of states may have before it is compacted, which is read at every start;
+/// Kafka's default of `transaction.state.log.segment.bytes`.
+const TRANSACTIONS_SEGMENT_BYTES: &str = "104857600";
+
 /// The least that `segment.bytes` of a topic may be.
 const SEGMENT_BYTES_MIN: i32 = 1 << 20;
 
@@ -251,4 +260,16 @@ fn offsets_topic_shape(broker: &Broker) -> ((i32, i16), BTreeMap<String, String>
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()));
     ((group.offsets_partitions, group.offsets_replication_factor), configs.into())
+}
+
+fn transactions_topic_shape(broker: &Broker) -> ((i32, i16), BTreeMap<String, String>) {
+    let producer = &broker.config.producer;
+    let shape = (producer.transaction_partitions, producer.transaction_replication_factor);
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", TRANSACTIONS_SEGMENT_BYTES),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()));
+    (shape, configs.into())
 }

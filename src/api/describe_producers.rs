@@ -1,5 +1,5 @@
 //! DescribeProducers v0: the idempotent producers a partition remembers, from the windows that
-//! tell retries apart. There are no transactions, so none has one open.
+//! tell retries apart, and where their open transactions begin.
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
 
 use braid_protocol::messages::describe_producers_response::{
@@ -12,6 +12,7 @@ use braid_raft::image::TopicImage;
 use super::Broker;
 use super::respond::{UNKNOWN_TOPIC, queue_of};
 use crate::store::ActiveProducer;
+use crate::txn::COORDINATOR_EPOCH;
 
 pub(crate) fn handle(
     broker: &Broker,
@@ -58,8 +59,8 @@ fn state(producer: ActiveProducer) -> ProducerState {
         .with_producer_epoch(i32::from(producer.epoch))
         .with_last_sequence(producer.last_sequence)
         .with_last_timestamp(producer.last_store_time_ms)
-        .with_coordinator_epoch(-1)
-        .with_current_txn_start_offset(-1)
+        .with_coordinator_epoch(producer.open_from.map_or(-1, |_| COORDINATOR_EPOCH))
+        .with_current_txn_start_offset(producer.open_from.map_or(-1, |first| first.0))
 }
 
 fn refused(index: i32, code: ErrorCode, why: String) -> PartitionResponse {

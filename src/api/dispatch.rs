@@ -6,15 +6,16 @@ use braid_protocol::{Request, RequestHeader, Response};
 
 use super::{Broker, Caller, Reply};
 use super::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_acls,
-    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics,
-    describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_groups,
-    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
-    describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, heartbeat,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, alter_partition_reassignments,
+    alter_replica_log_dirs, create_acls, create_partitions, create_topics, delete_acls,
+    delete_groups, delete_records, delete_topics, describe_acls, describe_client_quotas,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, describe_transactions,
+    describe_user_scram_credentials, elect_leaders, end_txn, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, sync_group, unregister_broker,
-    update_features,
+    list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, sync_group,
+    txn_offset_commit, unregister_broker, update_features, write_txn_markers,
 };
 
 /// The second stage of every request that is handled alone.
@@ -103,6 +104,23 @@ pub(super) async fn serve(
         Request::DescribeProducers(r) => {
             Response::DescribeProducers(describe_producers::handle(b, r))
         }
+        Request::AddPartitionsToTxn(r) => {
+            Response::AddPartitionsToTxn(add_partitions_to_txn::handle(b, &header, r).await)
+        }
+        Request::AddOffsetsToTxn(r) => {
+            Response::AddOffsetsToTxn(add_offsets_to_txn::handle(b, r).await)
+        }
+        Request::EndTxn(r) => Response::EndTxn(end_txn::handle(b, &header, r).await),
+        Request::WriteTxnMarkers(r) => {
+            Response::WriteTxnMarkers(write_txn_markers::handle(b, r).await)
+        }
+        Request::TxnOffsetCommit(r) => {
+            Response::TxnOffsetCommit(txn_offset_commit::handle(b, &header, r).await)
+        }
+        Request::DescribeTransactions(r) => {
+            Response::DescribeTransactions(describe_transactions::handle(b, r))
+        }
+        Request::ListTransactions(r) => Response::ListTransactions(list_transactions::handle(b, r)),
         Request::ListConfigResources(r) => {
             Response::ListConfigResources(list_config_resources::handle(b, listener, &r))
         }

@@ -141,6 +141,7 @@ fn sequence_code(rejected: SequenceRejected) -> ErrorCode {
         SequenceRejected::OutOfOrder { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         SequenceRejected::DuplicateForgotten { .. } => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
         SequenceRejected::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        SequenceRejected::OutsideTransaction => ErrorCode::INVALID_TXN_STATE,
         SequenceRejected::UnknownProducer => ErrorCode::UNKNOWN_PRODUCER_ID,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! v7 adds sessions, v9 the client's idea of the leader epoch, v12 diverging epochs, v13 topic ids.
 //! The first batch found is returned whole even above the limits, so that a client is never stuck
-//! (KIP-74). There are no transactions yet: the last stable offset is the high watermark.
+//! (KIP-74). With read_committed nothing behind the last stable offset is read, and the answer names
+//! the void transactions in what it holds.
 //! Errors per partition: OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
 //! FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR; for all:
 //! FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
@@ -10,8 +11,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use braid_protocol::fetch_response::{FetchResponse, Partition, Topic};
+use braid_protocol::fetch_response::{
+    AbortedTransaction as AbortedInAnswer, FetchResponse, Partition, Topic,
+};
 use braid_protocol::messages::{FetchRequest, TopicName};
+use braid_protocol::records::Batches;
 use braid_protocol::{ErrorCode, RequestHeader, Response, feature};
 use braid_raft::image::{MetadataImage, TopicImage};
 use bytes::Bytes;
@@ -25,7 +29,8 @@ use super::fetch_session::{
 };
 use super::respond::{check_epoch, queue_of, text};
 use super::{Broker, Reply};
-use crate::model::{QueueId, TopicId};
+use crate::model::{Offset, QueueId, TopicId};
+use crate::store::AbortedTransaction;
 
 const READ_COMMITTED: i8 = 1;
 
@@ -72,12 +77,22 @@ struct Read {
     error: ErrorCode,
     high_watermark: i64,
     log_start: i64,
+    last_stable: i64,
+    /// What is void among the records, for readers of committed ones.
+    aborted: Vec<AbortedTransaction>,
     records: Vec<Bytes>,
 }
 
 impl Read {
     fn failed(error: ErrorCode) -> Self {
-        Self { error, high_watermark: -1, log_start: -1, records: Vec::new() }
+        Self {
+            error,
+            high_watermark: -1,
+            log_start: -1,
+            last_stable: -1,
+            aborted: Vec::new(),
+            records: Vec::new(),
+        }
     }
     fn size_bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
@@ -101,7 +116,7 @@ fn begin(
             topic.partitions.iter().map(move |p| {
                 let wanted = Wanted {
                     current_leader_epoch: p.current_leader_epoch,
-                    fetch_offset: crate::model::Offset(p.fetch_offset),
+                    fetch_offset: Offset(p.fetch_offset),
                     size_bytes_max: p.partition_max_bytes,
                 };
                 ((key.clone(), p.partition), wanted)
@@ -190,7 +205,8 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
             return true;
         };
         let size_bytes_max = wanted.size_bytes_max();
-        match broker.partitions.readable(queue, wanted.fetch_offset, size_bytes_max) {
+        let up_to = limits.read_committed.then(|| broker.partitions.last_stable(queue));
+        match broker.partitions.readable(queue, wanted.fetch_offset, up_to, size_bytes_max) {
             Ok(Some(readable)) => size_bytes += readable,
             // On disk: a reader that far behind need not wait.
             Ok(None) | Err(_) => return true,
@@ -207,12 +223,17 @@ async fn read_leased(broker: &Arc<Broker>, plan: &Plan, limits: &Limits) -> (Vec
     let wanted = plan.partitions.iter().map(|(_, wanted)| wanted.size_bytes_max());
     let wanted = wanted.fold(0, usize::saturating_add).min(limits.size_bytes_max);
     let mut lease = broker.answer_memory.lease(wanted);
-    let reads = read_all(broker, plan, lease.size_bytes()).await;
+    let reads = read_all(broker, plan, lease.size_bytes(), limits.read_committed).await;
     lease.fit(reads.iter().map(Read::size_bytes).sum());
     (reads, lease)
 }
 
-async fn read_all(broker: &Arc<Broker>, plan: &Plan, size_bytes_max: usize) -> Vec<Read> {
+async fn read_all(
+    broker: &Arc<Broker>,
+    plan: &Plan,
+    size_bytes_max: usize,
+    committed: bool,
+) -> Vec<Read> {
     let image = broker.metadata.image();
     let mut left = size_bytes_max;
     let mut nothing_yet = true;
@@ -222,7 +243,7 @@ async fn read_all(broker: &Arc<Broker>, plan: &Plan, size_bytes_max: usize) -> V
         let read = match queue
             .and_then(|queue| check_epoch(wanted.current_leader_epoch).map(|()| queue))
         {
-            Ok(queue) => read_one(broker, queue, wanted, left, nothing_yet).await,
+            Ok(queue) => read_one(broker, queue, wanted, (left, nothing_yet), committed).await,
             Err(code) => Read::failed(code),
         };
         let size = read.size_bytes();
@@ -237,19 +258,51 @@ async fn read_one(
     broker: &Arc<Broker>,
     queue: QueueId,
     wanted: &Wanted,
-    left: usize,
-    first: bool,
+    (left, first): (usize, bool),
+    committed: bool,
 ) -> Read {
     let size_bytes_max = wanted.size_bytes_max().min(left);
-    match broker.partitions.read(queue, wanted.fetch_offset, size_bytes_max, first).await {
+    let (from, partitions) = (wanted.fetch_offset, &broker.partitions);
+    // Asked for before the read: it only grows, and never over what is durable.
+    let last_stable = partitions.last_stable(queue);
+    let read = if committed {
+        partitions.read_below(queue, from, last_stable, size_bytes_max, first).await
+    } else {
+        partitions.read(queue, from, size_bytes_max, first).await
+    };
+    match read {
         Ok(read) => Read {
             error: ErrorCode::NONE,
             high_watermark: read.offsets.high_watermark.0,
             log_start: read.offsets.log_start.0,
+            last_stable: last_stable.0,
+            aborted: if committed {
+                aborted(broker, queue, from..last_stable, &read.batches)
+            } else {
+                Vec::new()
+            },
             records: read.batches,
         },
         Err(error) => Read::failed(fetch_code(&error)),
     }
+}
+
+/// The void transactions among the batches of an answer.
+fn aborted(
+    broker: &Broker,
+    queue: QueueId,
+    mut range: std::ops::Range<Offset>,
+    batches: &[Bytes],
+) -> Vec<AbortedTransaction> {
+    if batches.is_empty() || broker.partitions.aborted(queue, range.clone()).is_empty() {
+        return Vec::new();
+    }
+    // A reader far behind is not told of all that is to come.
+    let headers = Batches::new(Bytes::from(batches.concat())).filter_map(Result::ok);
+    if let Some((last, _)) = headers.last() {
+        range.end = range.end.min(Offset(last.next_offset()));
+    }
+    broker.partitions.aborted(queue, range)
 }
 
 fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -> FetchResponse {
@@ -297,10 +350,15 @@ fn partition(index: i32, read: Read, read_committed: bool) -> Partition {
         index,
         error: read.error,
         high_watermark: read.high_watermark,
-        last_stable_offset: read.high_watermark,
+        last_stable_offset: read.last_stable,
         log_start_offset: read.log_start,
-        // No transaction can have been aborted: there are none.
-        aborted_transactions: read_committed.then(Vec::new),
+        aborted_transactions: read_committed.then(|| {
+            let told = read.aborted.iter().map(|void| AbortedInAnswer {
+                producer_id: void.producer.0,
+                first_offset: void.first.0,
+            });
+            told.collect()
+        }),
         records: read.records,
         ..Partition::default()
     }

@@ -1,5 +1,5 @@
-//! FindCoordinator v0–6. One node coordinates every group, so the answer is this broker at the
-//! address of the listener that was asked. v4 asks for many keys at once; v6 adds share keys.
+//! FindCoordinator v0–6. One node coordinates every group and every transactional id, so the answer
+//! is this broker at the address of the listener that was asked. v4 asks for many keys at once; v6 adds share keys.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use braid_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use super::Broker;
 use super::create_topics::{OFFSETS_TOPIC, auto_create};
 use super::respond::{text, this_broker};
+use super::transactions::{TRANSACTIONS_TOPIC, has_topic};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -24,6 +25,9 @@ pub(crate) async fn handle(
     // As in Kafka the offsets topic comes into being when the first group asks.
     if request.key_type == GROUP && broker.metadata.image().topic(OFFSETS_TOPIC).is_none() {
         auto_create(broker, &[OFFSETS_TOPIC.to_owned()]).await;
+    }
+    if request.key_type == TRANSACTION {
+        has_topic(broker).await;
     }
     let coordinators = request
         .coordinator_keys
@@ -42,10 +46,14 @@ fn refused(broker: &Broker, key_type: i8, key: &str) -> Option<(ErrorCode, &'sta
             "The topic of group offsets could not be created yet.",
         )),
         GROUP => None,
-        TRANSACTION => Some((
-            ErrorCode::UNSUPPORTED_VERSION,
-            "Transactions are not served by this version of Braid: leave transactional.id unset.",
+        TRANSACTION if key.is_empty() => {
+            Some((ErrorCode::INVALID_REQUEST, "A transactional id must not be empty."))
+        }
+        TRANSACTION if broker.metadata.image().topic(TRANSACTIONS_TOPIC).is_none() => Some((
+            ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            "The topic of transactions could not be created yet.",
         )),
+        TRANSACTION => None,
         SHARE if is_share_key(key) => Some((
             ErrorCode::UNSUPPORTED_VERSION,
             "Share groups are not served by this version of Braid.",

@@ -1,5 +1,5 @@
-//! InitProducerId v0–5 for idempotent producers. v3 (KIP-360) lets a producer bump its epoch
-//! and go on. Transactional ids are refused until transactions are served.
+//! InitProducerId v0–5. v3 (KIP-360) lets a producer raise its epoch and go on. With a transactional
+//! id, the instance before is fenced and what it left open is aborted, in the same step.
 //!
 //! Ids come in blocks from the metadata quorum; a block is used up before the next is asked for,
 //! and what is left of one is lost at a restart, so no id is ever handed out twice.
@@ -11,6 +11,9 @@ use braid_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use braid_raft::command::AllocateProducerIds;
 
 use super::Broker;
+use super::transactions::{STATE_SIZE_BYTES, has_topic, refusal_code};
+use crate::txn::decide::Init;
+use crate::txn::{Identity, Refusal};
 
 /// Ids in a block, as in Kafka.
 const BLOCK_IDS: u32 = 1000;
@@ -37,15 +40,17 @@ pub(crate) async fn handle(
     broker: &Arc<Broker>,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
-    if request.transactional_id.is_some() {
-        return refused(ErrorCode::UNSUPPORTED_VERSION);
-    }
     let (id, epoch) = (request.producer_id.0, request.producer_epoch);
     match (id, epoch) {
         // Kafka answers a non-transactional producer with a fresh id, whatever it had before.
         (-1, -1) => {}
         (id, epoch) if id >= 0 && epoch >= 0 => {}
         _ => return refused(ErrorCode::INVALID_REQUEST),
+    }
+    if let Some(transactional_id) = &request.transactional_id {
+        let expected = (id >= 0).then_some(Identity { producer_id: id, epoch });
+        let asked = Init { timeout_ms: request.transaction_timeout_ms, expected, spare: None };
+        return transactional(broker, transactional_id, asked).await;
     }
     match next_id(broker).await {
         Some(id) => InitProducerIdResponse::default()
@@ -55,7 +60,29 @@ pub(crate) async fn handle(
     }
 }
 
-async fn next_id(broker: &Arc<Broker>) -> Option<i64> {
+async fn transactional(broker: &Arc<Broker>, id: &str, mut asked: Init) -> InitProducerIdResponse {
+    if !has_topic(broker).await {
+        return refused(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    }
+    broker.partitions.room(STATE_SIZE_BYTES).await;
+    let mut outcome = broker.transactions.init(id, asked);
+    if matches!(outcome, Err(Refusal::NeedsProducerId)) {
+        asked.spare = next_id(broker).await;
+        outcome = broker.transactions.init(id, asked);
+    }
+    match outcome {
+        Ok((who, end)) => match broker.partitions.wait_durable(end).await {
+            Ok(()) => InitProducerIdResponse::default()
+                .with_producer_id(ProducerId(who.producer_id))
+                .with_producer_epoch(who.epoch),
+            Err(_) => refused(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        },
+        Err(refusal) => refused(refusal_code(&refusal, true)),
+    }
+}
+
+/// A producer id that nobody had before.
+pub(super) async fn next_id(broker: &Arc<Broker>) -> Option<i64> {
     loop {
         if let Some(id) = broker.producer_ids.take() {
             return Some(id);

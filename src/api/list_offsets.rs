@@ -22,6 +22,7 @@ use super::error::lookup_code;
 use super::respond::{LEADER_EPOCH, check_epoch, queue_of};
 use crate::partition::Found;
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -36,6 +37,7 @@ pub(crate) async fn handle(
 ) -> ListOffsetsResponse {
     let image = broker.metadata.image();
     let repeated = repeated(&request);
+    let committed = request.isolation_level == READ_COMMITTED;
     let mut topics = Vec::new();
     for asked in request.topics {
         let topic = image.topic(&asked.name).cloned();
@@ -48,7 +50,7 @@ pub(crate) async fn handle(
             {
                 Err(ErrorCode::UNSUPPORTED_VERSION)
             } else {
-                look_up(broker, topic.as_deref(), partition).await
+                look_up(broker, topic.as_deref(), partition, committed).await
             };
             let answer = match found {
                 Ok(found) => ListOffsetsPartitionResponse::default()
@@ -84,11 +86,15 @@ async fn look_up(
     broker: &Arc<Broker>,
     topic: Option<&TopicImage>,
     asked: &ListOffsetsPartition,
+    committed: bool,
 ) -> Result<Found, ErrorCode> {
     let queue = queue_of(topic, asked.partition_index)?;
     check_epoch(asked.current_leader_epoch)?;
     let offsets = broker.partitions.offsets(queue);
     match asked.timestamp {
+        LATEST if committed => {
+            Ok(Found { offset: broker.partitions.last_stable(queue).0, timestamp: -1 })
+        }
         LATEST => Ok(Found { offset: offsets.high_watermark.0, timestamp: -1 }),
         EARLIEST | EARLIEST_LOCAL => Ok(Found { offset: offsets.log_start.0, timestamp: -1 }),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
@@ -96,7 +102,11 @@ async fn look_up(
             broker.partitions.at_max_timestamp(queue).await.map_err(|e| lookup_code(&e))
         }
         timestamp if timestamp >= 0 => {
-            broker.partitions.at_or_after(queue, timestamp).await.map_err(|e| lookup_code(&e))
+            let found = broker.partitions.at_or_after(queue, timestamp).await;
+            let found = found.map_err(|e| lookup_code(&e))?;
+            // What is not decided yet is not there for readers of committed records.
+            let is_hidden = committed && found.offset >= broker.partitions.last_stable(queue).0;
+            Ok(if is_hidden { Found::NOTHING } else { found })
         }
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }

@@ -27,7 +27,10 @@ use crate::group::GroupCoordinator;
 use crate::loggers::Loggers;
 use crate::partition::{Partitions, TopicSettingsCache};
 use crate::timer::Timers;
+use crate::txn::Transactions;
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -51,9 +54,11 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod describe_user_scram_credentials;
 mod dispatch;
 mod elect_leaders;
+mod end_txn;
 mod error;
 mod fetch;
 mod fetch_session;
@@ -68,6 +73,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -77,16 +83,20 @@ mod produce;
 mod refusal;
 mod respond;
 mod sync_group;
+mod transactions;
+mod txn_offset_commit;
 mod unregister_broker;
 mod update_features;
+mod write_txn_markers;
 
 pub(crate) use answer_memory::{AnswerMemory, Lease};
-pub(crate) use api_versions::METADATA_VERSION;
+pub(crate) use api_versions::{METADATA_VERSION, TRANSACTION_VERSION};
 pub(crate) use create_topics::OFFSETS_TOPIC;
 pub(crate) use fetch_session::FetchSessions;
 pub(crate) use init_producer_id::ProducerIds;
 pub(crate) use produce::Produced;
 pub(crate) use refusal::{Refusals, tell_answer, tell_connection};
+pub(crate) use transactions::{TRANSACTIONS_TOPIC, watch_over};
 
 /// Bounds on what clients may make the broker hold.
 #[derive(Debug, Clone)]
@@ -113,6 +123,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) transactions: Transactions,
     pub(crate) answer_memory: Arc<AnswerMemory>,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,

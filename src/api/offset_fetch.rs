@@ -2,6 +2,7 @@
 //! v7 can insist on stable offsets, v9 takes member epochs, v10 topic ids. A group or partition
 //! without an offset is answered with -1 and no error, whether the group exists or not.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use braid_protocol::messages::offset_fetch_request::{
@@ -17,7 +18,7 @@ use braid_raft::image::MetadataImage;
 use super::Broker;
 use super::error::group_code;
 use super::respond::text;
-use crate::group::{FetchRequest, FetchTopic, FetchedPartition, FetchedTopic};
+use crate::group::{FetchRequest, FetchTopic, FetchedPartition, FetchedTopic, GroupError};
 use crate::model::TopicId;
 
 pub(crate) async fn handle(
@@ -46,12 +47,37 @@ async fn one(
         topics.into_iter().filter_map(|topic| resolve(&image, topic, by_id, &mut unknown)).collect()
     });
     let wanted = FetchRequest { group_id: asked.group_id.to_string(), topics, require_stable };
+    // Asked before the offsets are read: what is pending now may have become an offset by then, and
+    // what becomes pending later is not yet one.
+    let group = asked.group_id.to_string();
+    if require_stable && !broker.transactions.is_loaded() {
+        return answer.with_error_code(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS.0);
+    }
+    let pending = if require_stable && broker.transactions.has_pending(&group) {
+        Some(broker.transactions.pending(&group))
+    } else {
+        None
+    };
     match broker.groups.fetch(wanted).await {
-        Ok(fetched) => {
+        Ok(mut fetched) => {
+            if let Some(pending) = pending {
+                hide(&mut fetched, &pending);
+            }
             let topics = fetched.into_iter().filter_map(|topic| named(&image, topic, by_id));
             answer.with_topics(topics.chain(unknown).collect())
         }
         Err(error) => answer.with_error_code(group_code(error).0),
+    }
+}
+
+/// Offsets that an open transaction may change are not told.
+fn hide(fetched: &mut [FetchedTopic], pending: &HashSet<(Arc<str>, i32)>) {
+    for topic in fetched {
+        for partition in &mut topic.partitions {
+            if pending.contains(&(Arc::clone(&topic.name), partition.partition)) {
+                partition.result = Err(GroupError::UnstableOffsetCommit);
+            }
+        }
     }
 }
 

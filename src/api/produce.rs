@@ -5,15 +5,20 @@
 //! v7 allows zstd; v8 lists the records that were refused; v13 names topics by id. acks=1 and
 //! acks=all both wait for the disk; as in Kafka, min.insync.replicas asks for no more replicas than
 //! a partition has. acks=0 is never answered, and an error closes the connection.
+//! A transactional batch joins its transaction (v12) or is verified to be in it, in the step that
+//! appends it: no delayed request can join or follow another transaction.
 //! Errors: CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
-//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR.
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR,
+//! INVALID_TXN_STATE, TRANSACTION_ABORTABLE, CONCURRENT_TRANSACTIONS, INVALID_PRODUCER_ID_MAPPING.
 
 use bytes::BytesMut;
 
 use braid_protocol::header::Head;
 use braid_protocol::produce::{ProduceAnswer, ProduceHead, Refusal, Stored, TopicKey, Walk, fail};
-use braid_protocol::records::{BatchLimits, ConformError, RecordError, RecordProblem, conform};
+use braid_protocol::records::{
+    BatchHeader, BatchLimits, ConformError, RecordError, RecordProblem, conform,
+};
 use braid_protocol::request::{BodyError, DecodeError};
 use braid_protocol::{ApiKey, ErrorCode, feature};
 use braid_raft::MetadataImage;
@@ -24,10 +29,12 @@ use super::error::{append_code, batch_code};
 use super::heavy_produce::Found;
 use super::refusal::tell_produce;
 use super::respond::internal_write_refused;
+use super::transactions::produce_code;
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
 use crate::config::MessageType;
-use crate::model::{Position, ShardId, TopicId};
+use crate::model::{Position, QueueId, ShardId, TopicId};
 use crate::partition::TopicSettings;
+use crate::store::Appended;
 
 const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
@@ -65,6 +72,7 @@ pub(crate) fn submit<'a>(
         acks: head.acks,
         allow_zstd: feature::produce_has_zstd(version),
         refused: refusal_of_all(&head),
+        transactional_id: head.transactional_id,
         now,
         end: Position(0),
         failed: false,
@@ -102,12 +110,6 @@ fn refusal_of_all(request: &ProduceHead<'_>) -> Option<(ErrorCode, &'static str)
             "acks must be 0, 1 or -1 (all); set the producer's acks accordingly.",
         ));
     }
-    if request.transactional_id.is_some() {
-        return Some((
-            ErrorCode::INVALID_REQUEST,
-            "Transactions are not served by this version of Braid: leave transactional.id unset.",
-        ));
-    }
     None
 }
 
@@ -118,6 +120,7 @@ struct Appending<'a> {
     acks: i16,
     allow_zstd: bool,
     refused: Option<(ErrorCode, &'static str)>,
+    transactional_id: Option<&'a str>,
     now: &'a Moment,
     end: Position,
     failed: bool,
@@ -187,21 +190,21 @@ impl<'a> Appending<'a> {
         let batch = checked
             .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now.wall_ms))
             .map_err(|error| batch_refused(&error, &topic.name, index))?;
-        if batch.header.is_transactional() {
-            let why = "Transactions are not served by this version of Braid.";
-            return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
-        }
-        if settings.config.message_type == MessageType::Delay {
+        if settings.config.message_type == MessageType::Delay && !batch.header.is_transactional() {
             let place = DelayedPlace { topic, index, queue: partition.queue };
             let (stored, end) = delayed_produce::schedule(self.broker, self.now, place, &batch)?;
             self.end = self.end.max(end);
             return Ok(stored);
         }
-        let appended = self
-            .broker
-            .partitions
-            .append(self.now.wall_ms, partition.queue, &batch.batch, &batch.header)
-            .map_err(|error| refused_because(append_code(&error), error.to_string()))?;
+        let appended = if batch.header.is_transactional() {
+            let place = (&*topic.name, index, partition.queue);
+            self.append_in_transaction(place, settings, (&batch.batch, &batch.header))?
+        } else {
+            self.broker
+                .partitions
+                .append(self.now.wall_ms, partition.queue, &batch.batch, &batch.header)
+                .map_err(|error| refused_because(append_code(&error), error.to_string()))?
+        };
         self.end = self.end.max(appended.end);
         let log_append_time_ms =
             if batch.header.log_append_time() { batch.header.max_timestamp } else { -1 };
@@ -209,6 +212,38 @@ impl<'a> Appending<'a> {
             base_offset: appended.base_offset.0,
             log_append_time_ms,
             log_start_offset: appended.log_start.0,
+        })
+    }
+}
+
+impl Appending<'_> {
+    /// From v12 on the partition joins the producer's transaction with the batch; before, it must
+    /// have been added.
+    fn append_in_transaction(
+        &self,
+        place: (&str, i32, QueueId),
+        settings: &TopicSettings,
+        batch: (&[u8], &BatchHeader),
+    ) -> Result<Appended, Box<Refusal>> {
+        let Some(id) = self.transactional_id else {
+            let why = "The batch is part of a transaction, and the request names no transactional \
+                       id: set transactional.id.";
+            return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
+        };
+        match settings.config.message_type {
+            MessageType::Normal | MessageType::Fifo => {}
+            MessageType::Delay | MessageType::Transaction => {
+                let why = "Topics with message.type DELAY or TRANSACTION take no Kafka \
+                           transactions: send without transactional.id, or to a NORMAL topic.";
+                return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
+            }
+        }
+        let version = self.asked.api_version;
+        let joins = feature::produce_adds_partitions_to_transaction(version);
+        let has_abortable = feature::produce_has_abortable_error(version);
+        let appended = self.broker.transactions.append(self.now.wall_ms, id, place, batch, joins);
+        appended.map_err(|refusal| {
+            refused_because(produce_code(&refusal, joins, has_abortable), refusal.to_string())
         })
     }
 }

@@ -205,6 +205,15 @@ keys! {
     PRODUCER_ID_EXPIRATION_MS = Key::int("producer.id.expiration.ms", "86400000").at_least(1).cluster_wide();
     /// How many milliseconds ahead a message may be due that is to be delivered later; ten years.
     TIMER_DELAY_MAX_MS = Key::long("braid.timer.delay.max.ms", "315360000000").at_least(0);
+    /// Partitions of __transaction_state. Applies when that topic is made.
+    TRANSACTION_STATE_LOG_NUM_PARTITIONS = Key::int("transaction.state.log.num.partitions", "50").at_least(1);
+    /// Replicas of __transaction_state.
+    TRANSACTION_STATE_LOG_REPLICATION_FACTOR = Key::short("transaction.state.log.replication.factor", "1").at_least(1)
+        .differs("Kafka's is 3; one node holds one replica");
+    /// The longest transaction timeout a producer may ask for, in milliseconds.
+    TRANSACTION_MAX_TIMEOUT_MS = Key::int("transaction.max.timeout.ms", "900000").at_least(1);
+    /// After how many milliseconds without use a transactional id is forgotten.
+    TRANSACTIONAL_ID_EXPIRATION_MS = Key::int("transactional.id.expiration.ms", "604800000").at_least(1);
 }
 
 keys! {

@@ -11,7 +11,7 @@ const SHARED_LOG: &str = "all partitions share one CommitLog (braid.commitlog.se
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
 const CLEANER: &str = "one partition is compacted at a time";
 const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
-const TRANSACTIONS: &str = "transactions are not built yet";
+const TRANSACTIONS: &str = "a transaction ends in one step of the one log";
 const SOCKETS: &str = "the system sizes socket buffers and queues";
 const JVM: &str = "Braid is not a Java program and loads no classes";
 const QUOTAS: &str = "quotas are not built yet";
@@ -136,18 +136,9 @@ keys! {
     /// After which silence the controller gives up a broker.
     BROKER_SESSION_TIMEOUT_MS = Key::int("broker.session.timeout.ms", "9000").nothing(ONE_NODE);
 
-    /// Partitions of __transaction_state.
-    TRANSACTION_STATE_LOG_NUM_PARTITIONS = Key::int("transaction.state.log.num.partitions", "50").at_least(1).nothing(TRANSACTIONS);
-    /// Replicas of __transaction_state.
-    TRANSACTION_STATE_LOG_REPLICATION_FACTOR = Key::short("transaction.state.log.replication.factor", "1").at_least(1)
-        .differs("Kafka's is 3; one node holds one replica").nothing(TRANSACTIONS);
     /// Replicas of __transaction_state that must have a record.
     TRANSACTION_STATE_LOG_MIN_ISR = Key::int("transaction.state.log.min.isr", "1").at_least(1)
         .differs("Kafka's is 2; one node holds one replica").nothing(TRANSACTIONS);
-    /// The longest transaction timeout a producer may ask for.
-    TRANSACTION_MAX_TIMEOUT_MS = Key::int("transaction.max.timeout.ms", "900000").at_least(1).nothing(TRANSACTIONS);
-    /// How long an unused transactional id is remembered.
-    TRANSACTIONAL_ID_EXPIRATION_MS = Key::int("transactional.id.expiration.ms", "604800000").at_least(1).nothing(TRANSACTIONS);
 
     /// Group protocols the coordinator serves.
     GROUP_COORDINATOR_REBALANCE_PROTOCOLS = Key::list("group.coordinator.rebalance.protocols", "classic")

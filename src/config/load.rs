@@ -395,6 +395,10 @@ impl Reading {
                 &keys::OFFSETS_TOPIC_REPLICATION_FACTOR,
                 i32::from(self.values.short(&keys::OFFSETS_TOPIC_REPLICATION_FACTOR)),
             ),
+            (
+                &keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR,
+                i32::from(self.values.short(&keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR)),
+            ),
         ];
         for (key, given) in replicas {
             if given > 1 {

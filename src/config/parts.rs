@@ -115,13 +115,21 @@ pub struct FetchConfig {
     pub sessions_max: usize,
 }
 
-/// Idempotent producers.
+/// Idempotent and transactional producers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerConfig {
     /// Idle time after which a producer's state in a partition is dropped.
     pub expiration: Duration,
     /// How far ahead a message may be due, in ms.
     pub delay_max_ms: i64,
+    /// Partitions of `__transaction_state`.
+    pub transaction_partitions: i32,
+    /// Replicas of `__transaction_state`.
+    pub transaction_replication_factor: i16,
+    /// Longest transaction timeout a producer may ask for.
+    pub transaction_timeout_max_ms: i32,
+    /// Idle time after which a transactional id is forgotten.
+    pub transactional_id_expiration: Duration,
 }
 
 /// Consumer groups and their offsets.
@@ -220,6 +228,11 @@ impl Parts {
             producer: ProducerConfig {
                 expiration: ms(values.int(&keys::PRODUCER_ID_EXPIRATION_MS)),
                 delay_max_ms: values.long(&keys::TIMER_DELAY_MAX_MS),
+                transaction_partitions: values.int(&keys::TRANSACTION_STATE_LOG_NUM_PARTITIONS),
+                transaction_replication_factor: values
+                    .short(&keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR),
+                transaction_timeout_max_ms: values.int(&keys::TRANSACTION_MAX_TIMEOUT_MS),
+                transactional_id_expiration: ms(values.int(&keys::TRANSACTIONAL_ID_EXPIRATION_MS)),
             },
             group: group(values),
             half: HalfConfig {

@@ -70,7 +70,7 @@ impl Deliveries {
         let Some(queue) = view.queue(partition) else { return Ok((Vec::new(), None)) };
         let offsets = self.partitions.offsets(queue);
         let from = from.max(offsets.log_start.0);
-        if from >= readable_to(&offsets) {
+        if from >= readable_to(&self.partitions, queue) {
             return Ok((Vec::new(), None));
         }
         let scan = ScanFrom { from, filter: TagFilter::All, is_ordered: false };
@@ -139,7 +139,7 @@ impl Deliveries {
             Which::All => {
                 for (partition, queue) in view.partitions() {
                     // Those that die while this runs are of another call.
-                    let end = readable_to(&self.partitions.offsets(queue));
+                    let end = readable_to(&self.partitions, queue);
                     let mut at = 0;
                     while let (found, Some(next)) = self.undone_from(&view, (partition, at)).await?
                     {

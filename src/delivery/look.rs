@@ -10,7 +10,7 @@ use super::filter::TagFilter;
 use super::message::{Message, is_wanted, message_group, messages};
 use crate::env::Env;
 use crate::model::{Offset, QueueId};
-use crate::partition::{FetchError, Partitions};
+use crate::partition::{FetchError, Partitions, Void};
 use crate::store::Offsets;
 
 /// Bytes of batches read at a time, about.
@@ -24,9 +24,10 @@ const CONTENT_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Batches larger than this are opened where it does not hold up other tasks.
 const INLINE_SIZE_BYTES_MAX: usize = 512 * 1024;
 
-/// Up to where records may be delivered: the one place that says so.
-pub(super) fn readable_to(offsets: &Offsets) -> i64 {
-    offsets.high_watermark.0
+/// Up to where records may be delivered: the one place that says so. What is part of an open
+/// transaction waits.
+pub(super) fn readable_to(partitions: &Partitions, queue: QueueId) -> i64 {
+    partitions.last_stable(queue).0
 }
 
 /// Why records could not be read.
@@ -81,12 +82,13 @@ pub(super) async fn look(
     if let Some(scan) = look.scan {
         let offsets = partitions.offsets(look.queue);
         let from = Offset(scan.from.max(offsets.log_start.0));
-        let end = readable_to(&offsets);
+        let end = readable_to(partitions, look.queue);
         looked.seen_to = Some(scan.from);
         if from.0 < end {
             let read = partitions.read(look.queue, from, SCAN_SIZE_BYTES, true).await?;
-            let (fresh, seen_to) =
-                opened(env, read.batches, move |batches| scanned(batches, &scan, end)).await?;
+            let void = partitions.void(look.queue, from..Offset(end));
+            let open = move |batches| scanned(batches, &scan, &void, end);
+            let (fresh, seen_to) = opened(env, read.batches, open).await?;
             (looked.fresh, looked.seen_to) = (fresh, Some(seen_to.unwrap_or(from.0)));
         }
     }
@@ -154,7 +156,12 @@ fn is_compressed(batches: &Bytes) -> bool {
 
 type Scanned = (Vec<(Seen, Option<Message>)>, Option<i64>);
 
-fn scanned(batches: Bytes, scan: &ScanFrom, end: i64) -> Result<Scanned, records::ReadError> {
+fn scanned(
+    batches: Bytes,
+    scan: &ScanFrom,
+    void: &Void,
+    end: i64,
+) -> Result<Scanned, records::ReadError> {
     let mut fresh = Vec::new();
     let mut seen_to = None;
     for batch in Batches::new(batches) {
@@ -163,7 +170,7 @@ fn scanned(batches: Bytes, scan: &ScanFrom, end: i64) -> Result<Scanned, records
             break;
         }
         seen_to = Some(header.next_offset());
-        if header.is_control() {
+        if void.hides(&header) {
             continue;
         }
         let reader = RecordReader::open(&batch, CONTENT_SIZE_BYTES_MAX)?;

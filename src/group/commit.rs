@@ -60,6 +60,57 @@ impl Shard {
             effects.push(Effect::Reply(to, Reply::Commit(Err(error))));
             return;
         }
+        self.commit_checked(now, to, request, effects);
+    }
+
+    /// Whether a member may put offsets into a transaction, and which of them. As in Kafka, one
+    /// that says nothing of its membership is taken at its word.
+    pub(super) fn check_for_transaction(
+        &mut self,
+        now: Now,
+        request: CommitRequest,
+    ) -> Result<Vec<CommittedTopic>, GroupError> {
+        let says_nothing = request.generation < 0
+            && request.member_id.is_empty()
+            && request.group_instance_id.is_none();
+        if !says_nothing || request.group_id.len() > TEXT_SIZE_BYTES_MAX {
+            self.check_commit(&request)?;
+        }
+        self.refresh_committer(now, &request.group_id, &request.member_id);
+        let core = &self.core;
+        let topics = request.topics.into_iter().map(|topic| {
+            let CommitTopic { name, topic_id, partitions } = topic;
+            let results = partitions.iter().map(|it| (it.partition, check_size(core, &name, it)));
+            let partitions = results.collect();
+            CommittedTopic { name, topic_id, partitions }
+        });
+        Ok(topics.collect())
+    }
+
+    /// Writes the offsets of a committed transaction.
+    pub(super) fn commit_of_transaction(
+        &mut self,
+        now: Now,
+        to: RequestId,
+        request: CommitRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let group = self.groups.get(request.group_id.as_str());
+        if group.is_some_and(|group| group.is_deleting) {
+            let error = GroupError::CoordinatorLoadInProgress;
+            effects.push(Effect::Reply(to, Reply::Commit(Err(error))));
+            return;
+        }
+        self.commit_checked(now, to, request, effects);
+    }
+
+    fn commit_checked(
+        &mut self,
+        now: Now,
+        to: RequestId,
+        request: CommitRequest,
+        effects: &mut Vec<Effect>,
+    ) {
         let expire_ms =
             (request.retention_ms >= 0).then(|| now.wall_ms.saturating_add(request.retention_ms));
         let (mut changes, mut topics) = (Vec::new(), Vec::new());

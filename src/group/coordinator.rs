@@ -20,12 +20,12 @@ use super::request::{
     FetchRequest, HeartbeatReply, HeartbeatRequest, JoinReply, JoinRequest, LeaveReply,
     LeaveRequest, ListFilter, ListedGroup, SyncReply, SyncRequest,
 };
-use super::routing::partition_for;
 use super::step::{Reply, Request};
 use super::worker::{Message, Worker};
 use crate::config::GroupConfig;
 use crate::env::{Env, Rng};
 use crate::model::TopicId;
+use crate::partition::partition_for;
 
 /// Tasks that share the partitions of `__consumer_offsets` among them.
 const TASKS_MAX: usize = 4;
@@ -138,6 +138,22 @@ impl GroupCoordinator {
     /// OffsetCommit. Answered when the offsets are durable.
     pub fn commit(&self, request: CommitRequest) -> Ticket<CommitReply> {
         self.submit(Request::Commit(request), |reply| match reply {
+            Reply::Commit(reply) => Some(reply),
+            _ => None,
+        })
+    }
+
+    /// Whether offsets may join a transaction (TxnOffsetCommit, KIP-447). Writes nothing.
+    pub fn check_for_transaction(&self, request: CommitRequest) -> Ticket<CommitReply> {
+        self.submit(Request::CheckForTransaction(request), |reply| match reply {
+            Reply::Commit(reply) => Some(reply),
+            _ => None,
+        })
+    }
+
+    /// Offsets of a transaction that is committed: whoever the group's members are by now.
+    pub fn commit_of_transaction(&self, request: CommitRequest) -> Ticket<CommitReply> {
+        self.submit(Request::CommitOfTransaction(request), |reply| match reply {
             Reply::Commit(reply) => Some(reply),
             _ => None,
         })

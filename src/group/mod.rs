@@ -28,13 +28,13 @@ mod rebalance;
 pub mod record;
 mod request;
 mod restate;
-mod routing;
 mod state;
 mod step;
 mod sync;
 mod timers;
 mod worker;
 
+pub use crate::partition::partition_for;
 pub use coordinator::{GroupCoordinator, Ticket};
 pub use error::{GroupError, GroupLogError};
 pub use load::Replayed;
@@ -47,7 +47,6 @@ pub use request::{
     JoinRejected, JoinReply, JoinRequest, Joined, JoinedMember, LeaveMember, LeaveReply,
     LeaveRequest, LeftMember, ListFilter, ListedGroup, SyncReply, SyncRequest, Synced,
 };
-pub use routing::partition_for;
 pub use state::{Shard, State};
 pub use step::{Effect, Input, Now, Reply, Request, RequestId, Token};
 

@@ -208,6 +208,12 @@ impl Shard {
             Request::Join(request, fresh) => return self.join(now, to, &request, fresh, effects),
             Request::Sync(request) => return self.sync(now, to, &request, effects),
             Request::Commit(request) => return self.commit(now, to, request, effects),
+            Request::CheckForTransaction(request) => {
+                Reply::Commit(self.check_for_transaction(now, request))
+            }
+            Request::CommitOfTransaction(request) => {
+                return self.commit_of_transaction(now, to, request, effects);
+            }
             Request::Fetch(request) => return self.fetch(now, to, request, effects),
             Request::Delete(group_id) => return self.delete(now, to, &group_id, effects),
             Request::DeleteOffsets(request) => {

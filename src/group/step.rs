@@ -40,6 +40,10 @@ pub enum Request {
     Heartbeat(HeartbeatRequest),
     Leave(LeaveRequest),
     Commit(CommitRequest),
+    /// Whether offsets may join a transaction; writes nothing.
+    CheckForTransaction(CommitRequest),
+    /// The offsets of a committed transaction, whoever the members are by now.
+    CommitOfTransaction(CommitRequest),
     Fetch(FetchRequest),
     Describe(String),
     Delete(String),
@@ -101,7 +105,9 @@ impl Request {
             Self::Sync(request) => &request.group_id,
             Self::Heartbeat(request) => &request.group_id,
             Self::Leave(request) => &request.group_id,
-            Self::Commit(request) => &request.group_id,
+            Self::Commit(request)
+            | Self::CheckForTransaction(request)
+            | Self::CommitOfTransaction(request) => &request.group_id,
             Self::Fetch(request) => &request.group_id,
             Self::Describe(group_id) | Self::Delete(group_id) => group_id,
             Self::DeleteOffsets(request) => &request.group_id,
@@ -117,6 +123,8 @@ impl Request {
             Self::Join(..)
             | Self::Leave(_)
             | Self::Commit(_)
+            | Self::CheckForTransaction(_)
+            | Self::CommitOfTransaction(_)
             | Self::Fetch(_)
             | Self::Describe(_)
             | Self::Delete(_)
@@ -131,6 +139,8 @@ impl Request {
             Self::Join(..)
             | Self::Leave(_)
             | Self::Commit(_)
+            | Self::CheckForTransaction(_)
+            | Self::CommitOfTransaction(_)
             | Self::Fetch(_)
             | Self::Describe(_)
             | Self::Delete(_)
@@ -149,7 +159,9 @@ impl Request {
             Self::Sync(_) => Reply::Sync(Err(error)),
             Self::Heartbeat(_) => Reply::Heartbeat(Err(error)),
             Self::Leave(_) => Reply::Leave(Err(error)),
-            Self::Commit(_) => Reply::Commit(Err(error)),
+            Self::Commit(_) | Self::CheckForTransaction(_) | Self::CommitOfTransaction(_) => {
+                Reply::Commit(Err(error))
+            }
             Self::Fetch(_) => Reply::Fetch(Err(error)),
             Self::Describe(_) => Reply::Describe(Err(error)),
             Self::Delete(_) => Reply::Delete(Err(error)),

@@ -14,7 +14,7 @@ use super::message::Message;
 use super::property;
 use super::topic::UnknownTopic;
 use crate::model::{Offset, QueueId};
-use crate::partition::{FetchError, LookupError};
+use crate::partition::{FetchError, LookupError, Void};
 use crate::store::ReadError;
 
 /// Bytes of stored batches that one page is made from.
@@ -113,7 +113,7 @@ impl Native {
             next = found.next;
             size += found.size_bytes;
             messages.extend(found.messages);
-            let at_end = next >= self.partitions.offsets(queue).high_watermark;
+            let at_end = next >= self.partitions.last_stable(queue);
             if at_end || messages.len() >= limit || size >= PAGE_SIZE_BYTES {
                 return Ok(Page { messages, next: (!at_end).then_some(next.0) });
             }
@@ -138,7 +138,7 @@ impl Native {
                 Some(after) => Offset(after.offset).max(self.partitions.offsets(queue).log_start),
                 None => self.first_at(queue, search.from_ms).await?,
             };
-            while next < self.partitions.offsets(queue).high_watermark {
+            while next < self.partitions.last_stable(queue) {
                 if messages.len() >= search.limit || size >= SEARCH_SIZE_BYTES {
                     let next = Some(Cursor { partition, offset: next.0 });
                     return Ok(Page { messages, next });
@@ -177,12 +177,14 @@ impl Native {
         wanted: usize,
         fits: impl Fn(&Message) -> bool + Send + 'static,
     ) -> Result<Scanned, BrowseError> {
-        let fetched = self.partitions.read(queue, from, PAGE_SIZE_BYTES, true).await?;
+        let end = self.partitions.last_stable(queue);
+        let read = self.partitions.read_below(queue, from, end, PAGE_SIZE_BYTES, true);
+        let fetched = read.await?;
         let name = Arc::clone(&topic.name);
-        let end = fetched.offsets.high_watermark;
+        let void = self.partitions.void(queue, from..end);
         let look = move || {
             let bytes = Bytes::from(fetched.batches.concat());
-            unpack(&name, partition, bytes, (from, end), wanted, fits)
+            unpack(&name, partition, bytes, &void, (from, end), wanted, fits)
         };
         let looked = self.env.spawner.blocking(look).await;
         Ok(looked.map_err(FetchError::Pool)??)
@@ -198,15 +200,17 @@ impl Native {
         let name: Arc<str> = Arc::from("");
         let mut next = from.max(self.partitions.offsets(queue).log_start);
         let mut size = 0;
-        while size < SEARCH_SIZE_BYTES && next < self.partitions.offsets(queue).high_watermark {
-            let fetched = self.partitions.read(queue, next, PAGE_SIZE_BYTES, true).await?;
-            let end = fetched.offsets.high_watermark;
+        while size < SEARCH_SIZE_BYTES && next < self.partitions.last_stable(queue) {
+            let end = self.partitions.last_stable(queue);
+            let read = self.partitions.read_below(queue, next, end, PAGE_SIZE_BYTES, true);
+            let fetched = read.await?;
+            let void = self.partitions.void(queue, next..end);
             let (name, id) = (Arc::clone(&name), id.to_owned());
             let look = move || {
                 let bytes = Bytes::from(fetched.batches.concat());
                 let is_it =
                     move |m: &Message| m.property(property::MESSAGE_ID) == Some(id.as_str());
-                unpack(&name, 0, bytes, (next, end), 1, is_it)
+                unpack(&name, 0, bytes, &void, (next, end), 1, is_it)
             };
             let looked = self.env.spawner.blocking(look).await.map_err(FetchError::Pool)?;
             let Ok(found) = looked else { return Ok(None) };
@@ -229,6 +233,7 @@ fn unpack(
     topic: &Arc<str>,
     partition: i32,
     bytes: Bytes,
+    void: &Void,
     (from, end): (Offset, Offset),
     wanted: usize,
     fits: impl Fn(&Message) -> bool,
@@ -239,7 +244,7 @@ fn unpack(
     let mut next = if bytes.is_empty() { end.max(from) } else { from };
     for batch in Batches::new(bytes) {
         let (header, batch) = batch?;
-        if !header.is_control() {
+        if !void.hides(&header) {
             let reader = RecordReader::open(&batch, CONTENT_SIZE_BYTES_MAX)?;
             for record in reader.records() {
                 let record = record?;

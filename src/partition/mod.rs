@@ -8,12 +8,15 @@
 mod lookup;
 mod partitions;
 mod producers;
+mod routing;
 mod sequencer;
 mod settings;
 #[allow(dead_code, reason = "each engine uses its own")]
 pub(crate) mod system;
+mod transactions;
 
 pub(crate) use lookup::{Found, LookupError};
-pub(crate) use partitions::{FetchError, Partitions};
+pub(crate) use partitions::{FetchError, Partitions, Void};
+pub use routing::partition_for;
 pub(crate) use sequencer::ShardSequencer;
 pub(crate) use settings::{TopicSettings, TopicSettingsCache};

@@ -11,9 +11,9 @@ use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
-    ActiveProducer, AppendError, Appended, BatchEntry, Class, CleanLimits, Cleaned, Compaction,
-    Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets, Part, ReadError,
-    ReadSpec, Retention, Subscription, WaitDurable,
+    AbortedTransaction, ActiveProducer, AppendError, Appended, BatchEntry, Class, CleanLimits,
+    Cleaned, Compaction, Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets,
+    Part, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -38,6 +38,21 @@ pub(crate) struct Fetched {
     pub(crate) offsets: Offsets,
     /// Slices that, one behind the other, are whole batches.
     pub(crate) batches: Vec<Bytes>,
+}
+
+/// The void transactions in a part of a queue.
+#[derive(Debug)]
+pub(crate) struct Void(Vec<AbortedTransaction>);
+
+impl Void {
+    /// Whether a batch of that part is for nobody: a marker, or part of a void transaction.
+    pub(crate) fn hides(&self, batch: &BatchHeader) -> bool {
+        let is_its = |void: &AbortedTransaction| {
+            let of = (void.first.0..void.end.0).contains(&batch.base_offset);
+            of && void.producer.0 == batch.producer_id
+        };
+        batch.is_control() || batch.is_transactional() && self.0.iter().any(is_its)
+    }
 }
 
 /// All partitions of the shard. Cheap to clone.
@@ -146,6 +161,39 @@ impl Partitions {
         self.log.offsets(queue).unwrap_or(NO_RECORDS)
     }
 
+    /// Where readers of committed records of a queue stop.
+    pub(crate) fn last_stable(&self, queue: QueueId) -> Offset {
+        self.log.last_stable(queue).unwrap_or(Offset::ZERO)
+    }
+
+    /// The void transactions that have records in a range of a queue, by where they begin.
+    pub(crate) fn aborted(
+        &self,
+        queue: QueueId,
+        range: std::ops::Range<Offset>,
+    ) -> Vec<AbortedTransaction> {
+        self.log.aborted(queue, range)
+    }
+
+    /// What is void in a range of a queue, which ends at its last stable offset or before.
+    pub(crate) fn void(&self, queue: QueueId, range: std::ops::Range<Offset>) -> Void {
+        Void(self.log.aborted(queue, range))
+    }
+
+    /// Whole batches of a queue from the one that holds `from` on, as [`Partitions::read`], none of
+    /// which reaches beyond `up_to`.
+    pub(crate) async fn read_below(
+        &self,
+        queue: QueueId,
+        from: Offset,
+        up_to: Offset,
+        size_bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Fetched, FetchError> {
+        let spec = ReadSpec { from, up_to: Some(up_to), size_bytes_max, at_least_one };
+        self.read_spec(queue, spec).await
+    }
+
     /// Wakes `news` whenever records of the queue become readable.
     pub(crate) fn subscribe(&self, queue: QueueId, news: &Arc<Notify>) -> Option<Subscription> {
         self.log.open_queue(queue);
@@ -163,6 +211,10 @@ impl Partitions {
         at_least_one: bool,
     ) -> Result<Fetched, FetchError> {
         let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one };
+        self.read_spec(queue, spec).await
+    }
+
+    async fn read_spec(&self, queue: QueueId, spec: ReadSpec) -> Result<Fetched, FetchError> {
         let Some(located) = self.locate(queue, spec)? else {
             return Ok(Fetched { offsets: NO_RECORDS, batches: Vec::new() });
         };
@@ -176,9 +228,10 @@ impl Partitions {
         &self,
         queue: QueueId,
         from: Offset,
+        up_to: Option<Offset>,
         size_bytes_max: usize,
     ) -> Result<Option<usize>, FetchError> {
-        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one: true };
+        let spec = ReadSpec { from, up_to, size_bytes_max, at_least_one: true };
         Ok(self.locate(queue, spec)?.map_or(Some(0), |located| located.size_bytes()))
     }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use braid_base::model::{Offset, ProducerId, QueueId};
+use crate::model::{Offset, ProducerId, QueueId};
 
 use crate::store::ActiveProducer;
 
@@ -300,6 +300,7 @@ impl Producers {
                 epoch: window.epoch,
                 last_sequence: last.last_sequence,
                 last_store_time_ms: last.store_time_ms,
+                open_from: None,
             })
         });
         active.collect()
@@ -461,6 +462,7 @@ mod tests {
             epoch: 2,
             last_sequence: 6,
             last_store_time_ms: 1000,
+            open_from: None,
         };
         assert_eq!(active, [expected]);
     }

@@ -1,23 +1,30 @@
 //! The sequencing decision, made where order is made: under the shard's lock.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use braid_protocol::records::BatchHeader;
 
 use super::producers::{Producers, SequenceError, Stamp, Verdict};
+use super::transactions::Transactions;
 use crate::config::LiveConfig;
 use crate::model::{Offset, ProducerId, QueueId};
 use crate::store::{
-    ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer, SnapshotMark,
+    AbortedTransaction, ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer,
+    SnapshotMark,
 };
 
 /// Appends between two looks at the configuration.
 const LOOK_EVERY: u32 = 1024;
 
-/// The idempotence windows of a shard, fed by its log.
+/// Version of a snapshot with transactions in it; one without begins with the windows' own.
+const SNAPSHOT_VERSION: u8 = 2;
+
+/// The idempotence windows of a shard and the transactions of its queues, fed by its log.
 #[derive(Debug)]
 pub(crate) struct ShardSequencer {
     producers: Producers,
+    transactions: Transactions,
     /// Says `producer.id.expiration.ms`, which may change.
     live: Arc<LiveConfig>,
     until_look: u32,
@@ -27,7 +34,7 @@ impl ShardSequencer {
     /// Windows of producers that are forgotten when idle for `producer.id.expiration.ms`.
     pub(crate) fn new(live: Arc<LiveConfig>) -> Self {
         let producers = Producers::new(expiration_ms(&live));
-        Self { producers, live, until_look: LOOK_EVERY }
+        Self { producers, transactions: Transactions::default(), live, until_look: LOOK_EVERY }
     }
 
     fn look_at_config(&mut self) {
@@ -37,6 +44,18 @@ impl ShardSequencer {
             self.producers.expire_after(expiration_ms(&self.live));
         }
     }
+
+    /// What a batch in the log means to its producer's transaction.
+    fn follow(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader) {
+        let producer = ProducerId(batch.producer_id);
+        if batch.is_control() {
+            if let Some(marker) = batch.marker {
+                self.transactions.end(queue, producer, marker, base);
+            }
+        } else if batch.is_transactional() {
+            self.transactions.write(queue, producer, batch.producer_epoch, base);
+        }
+    }
 }
 
 fn expiration_ms(live: &LiveConfig) -> i64 {
@@ -44,7 +63,8 @@ fn expiration_ms(live: &LiveConfig) -> i64 {
 }
 
 fn stamp_of(batch: &BatchHeader) -> Option<Stamp> {
-    batch.has_producer_id().then_some(Stamp {
+    // Markers have no sequence: whoever writes one has decided.
+    (batch.has_producer_id() && !batch.is_control()).then_some(Stamp {
         producer_id: ProducerId(batch.producer_id),
         epoch: batch.producer_epoch,
         base_sequence: batch.base_sequence,
@@ -59,7 +79,22 @@ impl Sequencer for ShardSequencer {
         batch: &BatchHeader,
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
+        if batch.is_control() {
+            let open = self.transactions.open_of(queue, ProducerId(batch.producer_id));
+            return match open.filter(|open| open.epoch > batch.producer_epoch) {
+                // Only a tool's can be: the coordinator's are never older than what it let in.
+                Some(open) => Err(SequenceRejected::ProducerFenced {
+                    current: open.epoch,
+                    got: batch.producer_epoch,
+                }),
+                None => Ok(Sequenced::Append),
+            };
+        }
         let Some(stamp) = stamp_of(batch) else { return Ok(Sequenced::Append) };
+        let open = self.transactions.open_of(queue, stamp.producer_id);
+        if !batch.is_transactional() && open.is_some() {
+            return Err(SequenceRejected::OutsideTransaction);
+        }
         match self.producers.judge(queue, stamp, now_ms).map_err(rejected)? {
             Verdict::New => Ok(Sequenced::Append),
             Verdict::Duplicate { base_offset } => Ok(Sequenced::Duplicate {
@@ -74,33 +109,86 @@ impl Sequencer for ShardSequencer {
             self.look_at_config();
             self.producers.record(queue, stamp, base, now_ms);
         }
+        self.follow(queue, base, batch);
     }
 
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64) {
         if let Some(stamp) = stamp_of(batch) {
             self.producers.replay(queue, stamp, base, store_time_ms);
         }
+        self.follow(queue, base, batch);
+    }
+
+    fn last_stable(&mut self, queue: QueueId, durable: Offset) -> Offset {
+        self.transactions.last_stable(queue, durable)
+    }
+
+    fn aborted(&self, queue: QueueId, range: Range<Offset>) -> Vec<AbortedTransaction> {
+        self.transactions.aborted(queue, range)
+    }
+
+    fn trim(&mut self, queue: QueueId, log_start: Offset) {
+        self.transactions.trim(queue, log_start);
     }
 
     fn forget(&mut self, queue: QueueId) {
         self.producers.forget(queue);
+        self.transactions.forget(queue);
     }
 
     fn producers(&self, queue: QueueId) -> Vec<ActiveProducer> {
-        self.producers.active(queue)
+        let mut active = self.producers.active(queue);
+        for (id, open) in self.transactions.open(queue) {
+            match active.iter_mut().find(|known| known.id == id) {
+                Some(known) => known.open_from = Some(open.first),
+                None => active.push(ActiveProducer {
+                    id,
+                    epoch: open.epoch,
+                    last_sequence: -1,
+                    last_store_time_ms: -1,
+                    open_from: Some(open.first),
+                }),
+            }
+        }
+        active
     }
 
     fn snapshot(&self, after: Option<SnapshotMark>, out: &mut Vec<u8>) -> Option<SnapshotMark> {
+        if after.is_none() {
+            let mut transactions = Vec::new();
+            self.transactions.encode(&mut transactions);
+            let size_bytes = u32::try_from(transactions.len()).unwrap_or(u32::MAX);
+            out.push(SNAPSHOT_VERSION);
+            out.extend_from_slice(&size_bytes.to_be_bytes());
+            out.append(&mut transactions);
+        }
         let after = after.map(|SnapshotMark { queue, producer }| (queue, producer));
         let (queue, producer) = self.producers.encode_part(after, out)?;
         Some(SnapshotMark { queue, producer })
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
-        self.producers = Producers::decode(snapshot, expiration_ms(&self.live))
-            .map_err(|at| RestoreError { at })?;
+        let (transactions, windows) = match snapshot.split_first() {
+            Some((&SNAPSHOT_VERSION, rest)) => {
+                transactions_in(rest).ok_or(RestoreError { at: 1 })?
+            }
+            // Before there were transactions.
+            _ => (Transactions::default(), snapshot),
+        };
+        let before = snapshot.len() - windows.len();
+        self.producers = Producers::decode(windows, expiration_ms(&self.live))
+            .map_err(|at| RestoreError { at: before + at })?;
+        self.transactions = transactions;
         Ok(())
     }
+}
+
+/// The transactions that a snapshot begins with, and the rest of it.
+fn transactions_in(snapshot: &[u8]) -> Option<(Transactions, &[u8])> {
+    let (size_bytes, rest) = snapshot.split_first_chunk::<4>()?;
+    let size_bytes = usize::try_from(u32::from_be_bytes(*size_bytes)).ok()?;
+    let (mut transactions, windows) = rest.split_at_checked(size_bytes)?;
+    Some((Transactions::decode(&mut transactions)?, windows))
 }
 
 fn rejected(error: SequenceError) -> SequenceRejected {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::error::{AppendError, LogFailed, LogStartError, MaintainError, ReadError};
 use super::frame::{self, Kind};
 use super::group::Part;
-use super::sequencer::ActiveProducer;
+use super::sequencer::{AbortedTransaction, ActiveProducer};
 use super::shared::Shared;
 use super::state::{Appended, Class, Content, Moment};
 use super::watermark::WaitDurable;
@@ -249,6 +249,30 @@ impl LogHandle {
             high_watermark: Offset(state.high_watermark(known, durable)),
             next: Offset(known.next),
         })
+    }
+
+    /// Where readers of committed records of a queue stop: at most its high watermark.
+    ///
+    /// # Errors
+    /// The queue is unknown.
+    pub fn last_stable(&self, queue: QueueId) -> Result<Offset, ReadError> {
+        let durable = self.shared.watermark.durable();
+        let mut state = self.shared.state();
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        let high_watermark = Offset(state.high_watermark(known, durable));
+        let log_start = Offset(known.log_start);
+        // Retention goes by records, whatever transaction they are of.
+        Ok(state.sequencer.last_stable(queue, high_watermark).max(log_start))
+    }
+
+    /// The void transactions that have records in a range of a queue, by where they begin.
+    #[must_use]
+    pub fn aborted(
+        &self,
+        queue: QueueId,
+        range: std::ops::Range<Offset>,
+    ) -> Vec<AbortedTransaction> {
+        self.shared.state().sequencer.aborted(queue, range)
     }
 
     /// Bytes of the batches of a queue, to the precision of a segment at its beginning.

@@ -58,7 +58,8 @@ pub use lookup::{BatchEntry, Retention};
 pub use open::Store;
 pub use read::{Batches, Located, ReadSpec};
 pub use sequencer::{
-    ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer, SnapshotMark,
+    AbortedTransaction, ActiveProducer, RestoreError, SequenceRejected, Sequenced, Sequencer,
+    SnapshotMark,
 };
 pub use state::{Appended, Class};
 pub use watermark::WaitDurable;

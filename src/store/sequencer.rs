@@ -1,6 +1,8 @@
 //! The one upward call of the store, by inversion: whoever owns producer state decides, where
 //! the single order of the log is made, whether a batch may be appended.
 
+use std::ops::Range;
+
 use braid_protocol::records::BatchHeader;
 
 use crate::model::{Offset, ProducerId, QueueId};
@@ -27,6 +29,23 @@ pub trait Sequencer: Send {
     /// Records a stored batch during recovery. Gaps are possible where the log was damaged, and
     /// the restored snapshot may hold it already.
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64);
+
+    /// Where readers of committed records of a queue stop, if everything below `durable` is.
+    fn last_stable(&mut self, queue: QueueId, durable: Offset) -> Offset {
+        let _ = queue;
+        durable
+    }
+
+    /// The void transactions that have records in a range of a queue, by where they begin.
+    fn aborted(&self, queue: QueueId, range: Range<Offset>) -> Vec<AbortedTransaction> {
+        let _ = (queue, range);
+        Vec::new()
+    }
+
+    /// A queue's records below `log_start` are gone.
+    fn trim(&mut self, queue: QueueId, log_start: Offset) {
+        let _ = (queue, log_start);
+    }
 
     /// Drops what is known of a queue.
     fn forget(&mut self, queue: QueueId);
@@ -64,8 +83,21 @@ pub struct ActiveProducer {
     pub epoch: i16,
     /// Sequence of the last record it appended.
     pub last_sequence: i32,
-    /// Wall time of that append.
+    /// Wall time of that append; -1 if only its transaction is known.
     pub last_store_time_ms: i64,
+    /// First record of its open transaction.
+    pub open_from: Option<Offset>,
+}
+
+/// A transaction whose records are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    /// Whose it was.
+    pub producer: ProducerId,
+    /// Its first record.
+    pub first: Offset,
+    /// Its marker.
+    pub end: Offset,
 }
 
 /// What becomes of a batch.
@@ -107,6 +139,9 @@ pub enum SequenceRejected {
         /// Epoch of the batch.
         got: i16,
     },
+    /// Its producer has a transaction open, which the batch is no part of.
+    #[error("the producer's transaction is open, and the batch is no part of it")]
+    OutsideTransaction,
     /// Its producer is unknown here and the sequence is not a first one.
     #[error("nothing is known of the producer")]
     UnknownProducer,

@@ -464,6 +464,7 @@ impl State {
             known.next = known.next.max(log_start);
             let dead = known.leave_dead_places();
             self.release(&dead);
+            self.sequencer.trim(queue, Offset(log_start));
         }
     }
 

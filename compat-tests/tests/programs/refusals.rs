@@ -1,4 +1,4 @@
-//! Tools for what a broker without access control, transactions, share groups and the newer group protocol does not have:
+//! Transactions by Kafka's tools, and tools for what a broker without access control, share groups and the newer group protocol does not have:
 //! they end at once, with Kafka's words.
 
 use anyhow::{Result, ensure};
@@ -11,6 +11,7 @@ use braid_compat_tests::tools::{Said, refused, run, try_run};
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("refusals::security_is_disabled", security);
     suite.add("refusals::producers_of_a_partition_are_told", producers);
+    suite.add("refusals::transactions_are_written_read_and_told", transactions);
     suite.add("refusals::what_is_not_built_is_refused_by_the_client", not_built);
 }
 
@@ -59,18 +60,33 @@ fn producers(world: &World) -> Result<()> {
     Ok(())
 }
 
+fn transactions(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.transactions";
+    Kind::Java.shared()?.new_topic(server, topic, 1, &[])?;
+    let write = ["--topic", topic, "--num-records", "1000", "--record-size", "10"];
+    let transactional = ["--throughput", "5000", "--transactional-id", "tool.transaction"];
+    let often = ["--transaction-duration-ms", "20"];
+    run(server, "ProducerPerformance", &[&write[..], &transactional, &often].concat(), "")?;
+    let read = ["--topic", topic, "--from-beginning", "--isolation-level", "read_committed"];
+    let all = ["--max-messages", "1000", "--timeout-ms", "30000"];
+    run(server, "consumer.ConsoleConsumer", &[&read[..], &all].concat(), "")?
+        .has(&["Processed a total of 1000 messages"])?;
+    let listed = run(server, "TransactionsCommand", &["list"], "")?;
+    let is_it = |row: &Vec<&str>| row.first() == Some(&"tool.transaction");
+    ensure!(listed.rows().iter().any(is_it), "{listed:?}");
+    let one = ["describe", "--transactional-id", "tool.transaction"];
+    run(server, "TransactionsCommand", &one, "")?.has(&["CompleteCommit"])?;
+    world.ran(Program::Refusals, 4);
+    Ok(())
+}
+
 /// Not advertised, so the client refuses by itself, as with every older Kafka.
 fn not_built(world: &World) -> Result<()> {
     if server::kind() == server::Kind::Kafka {
         return Ok(());
     }
     let server = world.server()?;
-    refused(
-        server,
-        "TransactionsCommand",
-        &["list"],
-        &["The node does not support LIST_TRANSACTIONS"],
-    )?;
     let quota = ["--alter", "--entity-type", "clients", "--entity-name", "me"];
     let quota = [&quota[..], &["--add-config", "producer_byte_rate=1000"]].concat();
     refused(server, "ConfigCommand", &quota, &["The node does not support ALTER_CLIENT_QUOTAS"])?;
@@ -92,14 +108,10 @@ fn not_built(world: &World) -> Result<()> {
         "The cluster does not support the share group protocol",
         "Processed a total of 0 messages",
     ])?;
-    let write = ["--topic", "tool.newer", "--num-records", "1", "--record-size", "1"];
-    let transactional = ["--throughput", "-1", "--transactional-id", "tool.transaction"];
-    let transactional = [&write[..], &transactional].concat();
-    refused(server, "ProducerPerformance", &transactional, &["Transactions are not served"])?;
     for tool in ["consumer.group.ShareGroupCommand", "streams.StreamsGroupCommand"] {
         let said = run(server, tool, &["--list"], "")?;
         ensure!(said.out.trim().is_empty(), "{said:?}");
     }
-    world.ran(Program::Refusals, 8);
+    world.ran(Program::Refusals, 6);
     Ok(())
 }

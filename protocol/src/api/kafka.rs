@@ -91,12 +91,11 @@ const KAFKA: &[(i16, &str, i16, i16)] = &[
 /// What a served API does otherwise than Kafka's.
 fn difference(key: ApiKey) -> &'static str {
     match key {
-        ApiKey::Produce => {
-            "acks=1 waits for the disk; no transactions; some batches are judged more strictly"
-        }
-        ApiKey::Fetch => "no aborted transactions; smaller answers when memory for them is short",
-        ApiKey::InitProducerId => "no transactional ids",
-        ApiKey::FindCoordinator => "groups only",
+        ApiKey::Produce => "acks=1 waits for the disk; some batches are judged more strictly",
+        ApiKey::Fetch => "smaller answers when memory for them is short",
+        ApiKey::FindCoordinator => "groups and transactional ids",
+        ApiKey::TxnOffsetCommit => "no topic ids (v6)",
+        ApiKey::WriteTxnMarkers => "for tools: the broker ends transactions without it",
         ApiKey::AlterConfigs
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeConfigs
@@ -133,7 +132,13 @@ fn difference(key: ApiKey) -> &'static str {
         | ApiKey::DeleteGroups
         | ApiKey::OffsetDelete
         | ApiKey::DescribeCluster
-        | ApiKey::DescribeTopicPartitions => "–",
+        | ApiKey::DescribeTopicPartitions
+        | ApiKey::InitProducerId
+        | ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::EndTxn
+        | ApiKey::DescribeTransactions
+        | ApiKey::ListTransactions => "–",
     }
 }
 
@@ -141,7 +146,6 @@ fn difference(key: ApiKey) -> &'static str {
 fn not_served(code: i16) -> &'static str {
     match code {
         17 | 36 | 38..=41 | 51 => "no authentication yet",
-        24..=28 | 65 | 66 => "no transactions yet",
         49 => "no quotas yet",
         68 | 69 => "no consumer protocol of KIP-848 yet",
         71 | 72 => "clients are not asked for metrics",

@@ -32,6 +32,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::api::ApiKey;
 
 mod admin;
+mod transactions;
 
 /// How a value's bytes are found.
 #[derive(Debug)]
@@ -184,6 +185,13 @@ pub(super) fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::DeleteGroups => admin::DELETE_GROUPS,
         ApiKey::DescribeGroups => admin::DESCRIBE_GROUPS,
         ApiKey::ListGroups => admin::LIST_GROUPS,
+        ApiKey::AddPartitionsToTxn => transactions::ADD_PARTITIONS,
+        ApiKey::AddOffsetsToTxn => transactions::ADD_OFFSETS,
+        ApiKey::EndTxn => transactions::END,
+        ApiKey::WriteTxnMarkers => transactions::WRITE_MARKERS,
+        ApiKey::TxnOffsetCommit => transactions::OFFSET_COMMIT,
+        ApiKey::DescribeTransactions => transactions::DESCRIBE,
+        ApiKey::ListTransactions => transactions::LIST,
     }
 }
 

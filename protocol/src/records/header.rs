@@ -6,6 +6,7 @@
 //! read back from disks that lie.
 
 use super::compression::{Codec, UnknownCodec};
+use super::marker::Marker;
 
 const BASE_OFFSET: usize = 0;
 const BATCH_LENGTH: usize = 8;
@@ -50,6 +51,9 @@ pub struct BatchHeader {
     pub base_sequence: i32,
     /// Records present in the batch.
     pub records_count: i32,
+    /// How a transaction ended, if the batch is a control batch that says so, and its bytes were
+    /// at hand. No field of Kafka's header: the first record's key.
+    pub marker: Option<Marker>,
 }
 
 /// What the timestamps of a batch mean.
@@ -120,19 +124,21 @@ impl BatchHeader {
             Some(magic @ (0 | 1)) => return Err(HeaderError::UnsupportedMagic { magic }),
             Some(magic) => return Err(HeaderError::UnknownMagic { magic }),
         }
-        let Some(bytes) = bytes.first_chunk::<{ Self::SIZE_BYTES }>() else {
+        let Some((bytes, records)) = bytes.split_first_chunk::<{ Self::SIZE_BYTES }>() else {
             return Err(HeaderError::Truncated { have: bytes.len() });
         };
         let batch_length = i32::from_be_bytes(field(bytes, BATCH_LENGTH));
         if batch_length < Self::LENGTH_MIN {
             return Err(HeaderError::ShortLength { length: batch_length });
         }
+        let attributes = i16::from_be_bytes(field(bytes, ATTRIBUTES));
+        let is_control = attributes & Self::CONTROL_BIT != 0;
         Ok(BatchHeader {
             base_offset: i64::from_be_bytes(field(bytes, BASE_OFFSET)),
             batch_length,
             partition_leader_epoch: i32::from_be_bytes(field(bytes, LEADER_EPOCH)),
             crc: u32::from_be_bytes(field(bytes, CRC)),
-            attributes: i16::from_be_bytes(field(bytes, ATTRIBUTES)),
+            attributes,
             last_offset_delta: i32::from_be_bytes(field(bytes, LAST_OFFSET_DELTA)),
             base_timestamp: i64::from_be_bytes(field(bytes, BASE_TIMESTAMP)),
             max_timestamp: i64::from_be_bytes(field(bytes, MAX_TIMESTAMP)),
@@ -140,6 +146,7 @@ impl BatchHeader {
             producer_epoch: i16::from_be_bytes(field(bytes, PRODUCER_EPOCH)),
             base_sequence: i32::from_be_bytes(field(bytes, BASE_SEQUENCE)),
             records_count: i32::from_be_bytes(field(bytes, RECORDS_COUNT)),
+            marker: if is_control { Marker::of(records) } else { None },
         })
     }
 

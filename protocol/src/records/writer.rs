@@ -247,6 +247,7 @@ impl BatchWriter {
             producer_epoch: producer.epoch,
             base_sequence: producer.base_sequence,
             records_count: self.records_count,
+            marker: None,
         }
         .with_codec(codec)
         .with_timestamp_type(timestamp_type)

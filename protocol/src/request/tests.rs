@@ -76,6 +76,13 @@ fn again(api: &'static Api, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::DeleteGroups => round::<DeleteGroupsRequest>(version, body),
         ApiKey::DescribeGroups => round::<DescribeGroupsRequest>(version, body),
         ApiKey::ListGroups => round::<ListGroupsRequest>(version, body),
+        ApiKey::AddPartitionsToTxn => round::<AddPartitionsToTxnRequest>(version, body),
+        ApiKey::AddOffsetsToTxn => round::<AddOffsetsToTxnRequest>(version, body),
+        ApiKey::EndTxn => round::<EndTxnRequest>(version, body),
+        ApiKey::WriteTxnMarkers => round::<WriteTxnMarkersRequest>(version, body),
+        ApiKey::TxnOffsetCommit => round::<TxnOffsetCommitRequest>(version, body),
+        ApiKey::DescribeTransactions => round::<DescribeTransactionsRequest>(version, body),
+        ApiKey::ListTransactions => round::<ListTransactionsRequest>(version, body),
     }
 }
 

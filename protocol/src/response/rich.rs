@@ -40,6 +40,8 @@ use crate::fetch_response;
 
 #[path = "rich/admin.rs"]
 mod admin;
+#[path = "rich/transactions.rs"]
+mod transactions;
 
 fn text(value: &'static str) -> StrBytes {
     StrBytes::from_static_str(value)
@@ -127,6 +129,13 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         }
         ApiKey::OffsetDelete => Response::OffsetDelete(admin::offset_delete()),
         ApiKey::DeleteGroups => Response::DeleteGroups(admin::delete_groups()),
+        ApiKey::AddPartitionsToTxn => Response::AddPartitionsToTxn(transactions::add_partitions()),
+        ApiKey::AddOffsetsToTxn => Response::AddOffsetsToTxn(transactions::add_offsets()),
+        ApiKey::EndTxn => Response::EndTxn(transactions::end()),
+        ApiKey::WriteTxnMarkers => Response::WriteTxnMarkers(transactions::write_markers()),
+        ApiKey::TxnOffsetCommit => Response::TxnOffsetCommit(transactions::offset_commit()),
+        ApiKey::DescribeTransactions => Response::DescribeTransactions(transactions::describe()),
+        ApiKey::ListTransactions => Response::ListTransactions(transactions::list()),
         ApiKey::DescribeGroups => Response::DescribeGroups(admin::describe_groups()),
         ApiKey::ListGroups => Response::ListGroups(admin::list_groups()),
     }

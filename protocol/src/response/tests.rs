@@ -115,6 +115,13 @@ fn again(api: ApiKey, version: i16, body: &Bytes) -> BytesMut {
         ApiKey::DeleteGroups => round::<DeleteGroupsResponse>(version, body),
         ApiKey::DescribeGroups => round::<DescribeGroupsResponse>(version, body),
         ApiKey::ListGroups => round::<ListGroupsResponse>(version, body),
+        ApiKey::AddPartitionsToTxn => round::<AddPartitionsToTxnResponse>(version, body),
+        ApiKey::AddOffsetsToTxn => round::<AddOffsetsToTxnResponse>(version, body),
+        ApiKey::EndTxn => round::<EndTxnResponse>(version, body),
+        ApiKey::WriteTxnMarkers => round::<WriteTxnMarkersResponse>(version, body),
+        ApiKey::TxnOffsetCommit => round::<TxnOffsetCommitResponse>(version, body),
+        ApiKey::DescribeTransactions => round::<DescribeTransactionsResponse>(version, body),
+        ApiKey::ListTransactions => round::<ListTransactionsResponse>(version, body),
     }
 }
 

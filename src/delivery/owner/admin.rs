@@ -11,7 +11,6 @@ use crate::delivery::part::Part;
 use crate::delivery::request::{GroupSummary, Progress};
 use crate::delivery::settings::GroupSettings;
 use crate::model::TopicId;
-use crate::store::Offsets;
 
 impl Owner {
     pub(super) fn groups(&self) -> Vec<GroupSummary> {
@@ -35,8 +34,9 @@ impl Owner {
         let settings = self.catalog.settings(group);
         let progress = parts.filter_map(|(key, part)| {
             let queue = self.catalog.topic(key.topic)?.queue(key.partition)?;
-            let offsets = self.partitions.offsets(queue);
-            Some(progress_in(&key, part, &offsets, &settings, self.now_ms()))
+            let log_start = self.partitions.offsets(queue).log_start.0;
+            let range = log_start..readable_to(&self.partitions, queue);
+            Some(progress_in(&key, part, range, &settings, self.now_ms()))
         });
         Some(progress.collect())
     }
@@ -142,11 +142,11 @@ impl Owner {
 fn progress_in(
     key: &PartKey,
     part: &Part,
-    offsets: &Offsets,
+    range: std::ops::Range<i64>,
     settings: &GroupSettings,
     now_ms: i64,
 ) -> Progress {
-    let (log_start, end) = (offsets.log_start.0, readable_to(offsets));
+    let (log_start, end) = (range.start, range.end);
     let mut undone = 0;
     let mut in_flight = 0;
     let mut archiving = 0;

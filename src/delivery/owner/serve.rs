@@ -64,8 +64,11 @@ impl Owner {
         for (partition, queue) in view.partitions() {
             let key = PartKey { group: Arc::clone(&key.0), topic: key.1, partition };
             if self.table.part(&key).is_none() {
-                let offsets = self.partitions.offsets(queue);
-                let to = if is_latest { readable_to(&offsets) } else { offsets.log_start.0 };
+                let to = if is_latest {
+                    readable_to(&self.partitions, queue)
+                } else {
+                    self.partitions.offsets(queue).log_start.0
+                };
                 events.push(Event::Part { key, change: Change::Reset { to, generation } });
             }
         }

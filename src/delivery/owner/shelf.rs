@@ -171,7 +171,7 @@ impl Owner {
         let (generation, scanned_to) = (part.generation(), part.scanned_to());
         let again = deliverable(part, now_ms, settings, wanted);
         let has_room = room(part, settings) > 0;
-        let end = readable_to(&self.partitions.offsets(queue));
+        let end = readable_to(&self.partitions, queue);
         if again.is_empty() && (!has_room || scanned_to >= end) {
             return false;
         }

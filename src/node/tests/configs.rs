@@ -212,9 +212,14 @@ async fn every_version_finds_the_coordinator_of_a_group() {
         }
     }
     let share = "g:AAAAAAAAAAAAAAAAAAAAAA:0";
-    for (kind, version, key, expected) in
-        [(1, 4, "k", 35), (2, 6, share, 35), (2, 6, "k", 42), (9, 4, "k", 42), (-1, 3, "k", 42)]
-    {
+    for (kind, version, key, expected) in [
+        (1, 4, "k", 0),
+        (1, 4, "", 42),
+        (2, 6, share, 35),
+        (2, 6, "k", 42),
+        (9, 4, "k", 42),
+        (-1, 3, "k", 42),
+    ] {
         let mut request = FindCoordinatorRequest::default().with_key_type(kind);
         if version < 4 {
             request.key = text(key);

@@ -21,6 +21,7 @@ mod produce;
 mod real;
 mod sessions;
 mod topics;
+mod transactions;
 mod vanished;
 mod wire;
 mod world;

@@ -155,7 +155,7 @@ async fn what_is_no_batch_of_a_client_is_refused_and_the_connection_goes_on() {
         ("half a header", good.slice(..30), 87),
         ("bytes behind", [&good[..], b"x"].concat().into(), 87),
         ("a control batch", batch_of(control, &["a"]), 87),
-        ("a transaction", batch_of(transactional, &["a"]), 48),
+        ("a transaction without its id", batch_of(transactional, &["a"]), 48),
         ("an old format", with_header(&good, 16, &[1]), 87),
         ("an unknown format", with_header(&good, 16, &[3]), 2),
         ("a base offset", with_header(&good, 0, &7_i64.to_be_bytes()), 87),
@@ -396,11 +396,16 @@ async fn what_init_producer_id_does_not_serve_is_refused() {
     use kafka_protocol::messages::{InitProducerIdRequest, ProducerId, TransactionalId};
     let world = World::start().await;
     let mut client = world.client().await;
-    let transactional = InitProducerIdRequest::default()
-        .with_transactional_id(Some(TransactionalId(super::ask::text("tx"))));
+    let transactional = |id: &str, timeout_ms| {
+        InitProducerIdRequest::default()
+            .with_transactional_id(Some(TransactionalId(super::ask::text(id))))
+            .with_transaction_timeout_ms(timeout_ms)
+    };
     for version in 0..=5 {
-        let answer = client.call(version, &transactional).await;
-        assert_eq!((answer.error_code, answer.producer_id), (35, ProducerId(-1)));
+        for (id, timeout_ms, code) in [("", 1000, 42), ("tx", 0, 50), ("tx", 900_001, 50)] {
+            let answer = client.call(version, &transactional(id, timeout_ms)).await;
+            assert_eq!((answer.error_code, answer.producer_id), (code, ProducerId(-1)));
+        }
     }
     let with = |id: i64, epoch: i16| {
         InitProducerIdRequest::default()

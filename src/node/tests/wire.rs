@@ -62,6 +62,13 @@ fn decode_any(key: ApiKey, version: i16, frame: Bytes) {
         ApiKey::DeleteRecords => whole::<DeleteRecordsResponse>,
         ApiKey::DescribeLogDirs => whole::<DescribeLogDirsResponse>,
         ApiKey::DescribeProducers => whole::<DescribeProducersResponse>,
+        ApiKey::AddPartitionsToTxn => whole::<AddPartitionsToTxnResponse>,
+        ApiKey::AddOffsetsToTxn => whole::<AddOffsetsToTxnResponse>,
+        ApiKey::EndTxn => whole::<EndTxnResponse>,
+        ApiKey::WriteTxnMarkers => whole::<WriteTxnMarkersResponse>,
+        ApiKey::TxnOffsetCommit => whole::<TxnOffsetCommitResponse>,
+        ApiKey::DescribeTransactions => whole::<DescribeTransactionsResponse>,
+        ApiKey::ListTransactions => whole::<ListTransactionsResponse>,
         ApiKey::ListConfigResources => whole::<ListConfigResourcesResponse>,
     };
     decode(frame, version);

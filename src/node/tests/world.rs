@@ -25,6 +25,7 @@ pub(super) fn config(settings: &[(&str, &str)]) -> Config {
         ("log.dir", "/data"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("offsets.topic.num.partitions", "3"),
+        ("transaction.state.log.num.partitions", "3"),
         ("message.max.bytes", "40000"),
         ("braid.commitlog.segment.bytes", "1048576"),
         ("braid.commitlog.ring.bytes", "1048576"),

@@ -77,6 +77,7 @@ pub(super) fn batch_at(records: i32, body: &[u8], max_timestamp: i64) -> (Vec<u8
         producer_epoch: -1,
         base_sequence: -1,
         records_count: records,
+        marker: None,
     };
     let mut bytes = header.encode().to_vec();
     bytes.extend_from_slice(body);

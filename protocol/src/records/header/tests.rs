@@ -14,6 +14,7 @@ fn sample() -> BatchHeader {
         producer_epoch: 0x1a1b,
         base_sequence: 0x2a2b_2c2d,
         records_count: 0x3a3b_3c3d,
+        marker: None,
     }
 }
 

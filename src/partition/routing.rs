@@ -1,15 +1,15 @@
-//! Which partition of `__consumer_offsets` a group belongs to. Kafka's rule, because tools compute
-//! it themselves: Java's string hash, made positive as Kafka does it, modulo the partitions.
+//! Which partition of `__consumer_offsets` a group belongs to, and which of `__transaction_state` a
+//! transactional id. Kafka's rule, because tools compute it themselves: Java's string hash, made positive as Kafka does it, modulo the partitions.
 
-/// The partition of `__consumer_offsets`, which has `partitions` of them, that holds `group_id`.
+/// The partition that holds an id, of a coordinator's topic that has `partitions` of them.
 ///
 /// # Panics
 /// `partitions` is not positive.
 #[must_use]
-pub fn partition_for(group_id: &str, partitions: i32) -> i32 {
-    assert!(partitions > 0, "__consumer_offsets has at least one partition");
+pub fn partition_for(id: &str, partitions: i32) -> i32 {
+    assert!(partitions > 0, "a topic has at least one partition");
     // Java has no positive counterpart of its smallest int; Kafka takes 0 for it.
-    java_hash(group_id).checked_abs().unwrap_or(0) % partitions
+    java_hash(id).checked_abs().unwrap_or(0) % partitions
 }
 
 /// `String.hashCode()` of Java: over UTF-16 units, wrapping.
