@@ -6,13 +6,10 @@ pub mod config;
 pub mod loggers;
 pub mod store;
 
-#[allow(dead_code, reason = "the floor above is built on it next")]
 mod delivery;
 pub mod group;
-#[allow(dead_code, reason = "the native API reaches it")]
 mod half;
 mod partition;
-#[allow(dead_code, unused_imports, reason = "the interfaces that use all of it come one by one")]
 mod timer;
 mod txn;
 

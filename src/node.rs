@@ -356,6 +356,8 @@ impl Node {
 }
 
 mod descriptors;
+#[doc(hidden)]
+pub mod measure;
 #[cfg(test)]
 mod tests;
 

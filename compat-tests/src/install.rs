@@ -209,6 +209,21 @@ pub fn registry() -> Result<PathBuf> {
     Ok(home.join(format!("apicurio-registry-app-{REGISTRY_VERSION}-runner.jar")))
 }
 
+/// The guides' example programs in Java: the directory with `lib/` (jars) and `classes/`.
+///
+/// # Errors
+/// When the package manager fails.
+pub fn examples() -> Result<PathBuf> {
+    let sources = package_dir().join("clients/examples");
+    let programs = [package_dir().join("../docs/guides/examples/Payment.java")];
+    let inputs = [sources.join("pom.xml"), programs[0].clone()];
+    installed("examples", &inputs, |home| {
+        tool("javac", &["default-jdk-headless"])?;
+        dependencies(&sources, &[], &home.join("lib"))?;
+        compile(&home.join("lib/*"), &home.join("classes"), &programs)
+    })
+}
+
 fn compile(libraries: &Path, into: &Path, programs: &[PathBuf]) -> Result<()> {
     let mut javac = Command::new("javac");
     javac.arg("-cp").arg(libraries).arg("-d").arg(into).args(programs);

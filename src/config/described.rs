@@ -24,6 +24,7 @@ const ELR: &str = "min.insync.replicas";
 const OURS: &[&str] = &[
     "delivery.backoff.initial.ms",
     "delivery.backoff.max.ms",
+    "delivery.backoff.ms",
     "delivery.backoff.multiplier",
     "delivery.backoff.policy",
     "delivery.in.flight.max",

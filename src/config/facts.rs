@@ -153,6 +153,7 @@ fn valid(key: &Key) -> Vec<String> {
         Check::NonEmpty => words("non-empty list"),
         Check::ShareOffsetReset => words("[latest, earliest, by_duration:PnDTnHnMn.nS]"),
         Check::ClusterId => words("a UUID"),
+        Check::RestsMs => words("milliseconds,milliseconds,..."),
         Check::HttpUrl => words("http://host[:port][/path]"),
         Check::CountByAddress => words("address:count,..."),
     }

@@ -8,7 +8,7 @@ use super::key::{Check, Effect, Key, Synonym, keys};
 use super::keys_by_name::broker_key;
 use super::live::Settings;
 use super::topic::value_in_force;
-use super::value::{InvalidValue, Value};
+use super::value::{InvalidValue, RESTS_MAX, Value, rests_ms};
 use super::values::Values;
 
 const NEW_GROUPS: &str = "only classic consumer groups are built yet";
@@ -37,12 +37,14 @@ keys! {
     DELIVERY_BACKOFF_INITIAL_MS = Key::long("delivery.backoff.initial.ms", "5000").between(0, 604_800_000);
     /// Of delivery.backoff.policy exponential: how many milliseconds a message rests at most.
     DELIVERY_BACKOFF_MAX_MS = Key::long("delivery.backoff.max.ms", "7200000").between(0, 604_800_000);
+    /// Of delivery.backoff.policy table: how many milliseconds a message rests after the first, the
+    /// second … failed attempt; the last one holds for all further. RocketMQ's by default.
+    DELIVERY_BACKOFF_MS = Key::list("delivery.backoff.ms", ROCKETMQS_TABLE_MS).check(Check::RestsMs);
     /// Of delivery.backoff.policy exponential: how many times as long a message rests after each
     /// further attempt.
     DELIVERY_BACKOFF_MULTIPLIER = Key::double("delivery.backoff.multiplier", "2.0").between(1, 100);
-    /// How long a message rests after a failed attempt: `table` is RocketMQ's 10 s, 30 s, 1 min to
-    /// 10 min by the minute, 20 min, 30 min, 1 h, then 2 h; `exponential` is as the keys
-    /// delivery.backoff.initial.ms, max.ms and multiplier say.
+    /// How long a message rests after a failed attempt: `table` is as delivery.backoff.ms says,
+    /// `exponential` as delivery.backoff.initial.ms, max.ms and multiplier say.
     DELIVERY_BACKOFF_POLICY = Key::string("delivery.backoff.policy", "table").check(Check::OneOf(&["table", "exponential"]));
     /// How many messages of a partition may be delivered and not done at a time.
     DELIVERY_IN_FLIGHT_MAX = Key::int("delivery.in.flight.max", "100000").between(1, 10_000_000);
@@ -117,8 +119,8 @@ pub struct DeliveryConfig {
 /// How long a message rests after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackoffConfig {
-    /// RocketMQ's table.
-    Table,
+    /// After each attempt its own.
+    Table(RestTable),
     /// Each time so much longer.
     Exponential {
         /// After the first attempt.
@@ -129,6 +131,53 @@ pub enum BackoffConfig {
         multiplier_percent: u32,
     },
 }
+
+/// How long a message rests after each failed attempt, in milliseconds; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestTable {
+    rests_ms: [u32; RESTS_MAX],
+    count: usize,
+}
+
+impl RestTable {
+    /// The rest after an attempt, counted from 1; the last one holds for all further.
+    #[must_use]
+    pub fn after(&self, attempt: u16) -> i64 {
+        let at = usize::from(attempt.saturating_sub(1)).min(self.count.saturating_sub(1));
+        i64::from(self.rests_ms.get(at).copied().unwrap_or(0))
+    }
+
+    /// A table of these rests: the first 32 count.
+    #[must_use]
+    pub fn new(rests: &[u32]) -> Self {
+        let mut rests_ms = [0; RESTS_MAX];
+        rests_ms.iter_mut().zip(rests).for_each(|(to, rest)| *to = *rest);
+        Self { rests_ms, count: rests.len().min(RESTS_MAX) }
+    }
+
+    fn of(value: &Value) -> Self {
+        let rests = match value {
+            Value::List(texts) => rests_ms(texts),
+            _ => None,
+        };
+        let Some(rests) = rests else {
+            unreachable!("the key's check lets only durations pass: {value:?}")
+        };
+        Self::new(&rests)
+    }
+}
+
+impl Default for RestTable {
+    /// RocketMQ's.
+    fn default() -> Self {
+        let texts: Vec<String> = ROCKETMQS_TABLE_MS.split(',').map(ToOwned::to_owned).collect();
+        Self::of(&Value::List(texts))
+    }
+}
+
+/// RocketMQ's delays between attempts: its third delay level and those after it.
+const ROCKETMQS_TABLE_MS: &str = "10000,30000,60000,120000,180000,240000,300000,360000,420000,\
+                                  480000,540000,600000,1200000,1800000,3600000,7200000";
 
 /// How messages are delivered to a group with these settings of its own.
 pub(super) fn delivery(own: &Settings, broker: &Values) -> DeliveryConfig {
@@ -149,7 +198,7 @@ pub(super) fn delivery(own: &Settings, broker: &Values) -> DeliveryConfig {
             multiplier_percent: percent(&value(&DELIVERY_BACKOFF_MULTIPLIER)),
         }
     } else {
-        BackoffConfig::Table
+        BackoffConfig::Table(RestTable::of(&value(&DELIVERY_BACKOFF_MS)))
     };
     DeliveryConfig {
         retries_max: u16::try_from(int(&DELIVERY_RETRY_MAX)).unwrap_or(u16::MAX),
@@ -370,7 +419,7 @@ mod tests {
         };
         let defaults = DeliveryConfig {
             retries_max: 16,
-            backoff: BackoffConfig::Table,
+            backoff: BackoffConfig::Table(RestTable::default()),
             ordered: false,
             starts_latest: false,
             in_flight_max: 100_000,
@@ -405,6 +454,22 @@ mod tests {
         ] {
             assert!(of(&[(key, value)]).is_err(), "{key}={value}");
         }
+    }
+
+    #[test]
+    fn a_table_of_rests_is_the_groups_own_or_rocketmqs() {
+        let of = |text: &str| {
+            let texts: Vec<String> = text.split(',').map(ToOwned::to_owned).collect();
+            rests_ms(&texts).map(|rests| RestTable::new(&rests))
+        };
+        let own = of("50,100").unwrap();
+        assert_eq!([1, 2, 3, 9].map(|attempt| own.after(attempt)), [50, 100, 100, 100]);
+        let default = RestTable::default();
+        assert_eq!([1, 16, 17].map(|n| default.after(n)), [10_000, 7_200_000, 7_200_000]);
+        for wrong in ["", "-1", "1,x", "1.5", "604800001", "1,,2"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+        assert!(of(&["1"; 33].join(",")).is_none());
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub enum Check {
     ThrottledReplicas,
     /// `earliest`, `latest` or `by_duration:` and an ISO 8601 duration.
     ShareOffsetReset,
+    /// A list of 1 to 32 durations in milliseconds, none above 7 days.
+    RestsMs,
     /// Empty, or an address of the form `http://host[:port][/path]`.
     HttpUrl,
     /// 22 characters of URL-safe base64: a UUID as Kafka writes it.
@@ -286,6 +288,7 @@ impl Key {
             Check::ShareOffsetReset => {
                 "earliest, latest, or by_duration: and a duration such as PT1H".to_owned()
             }
+            Check::RestsMs => "1 to 32 durations in ms, such as 1000,5000,30000".to_owned(),
             Check::HttpUrl => "an address such as http://127.0.0.1:8000/path".to_owned(),
             Check::ClusterId => "22 characters of URL-safe base64".to_owned(),
             Check::CountByAddress => "a list of address:count, such as 10.0.0.1:50".to_owned(),

@@ -43,7 +43,7 @@ pub use describe::{ConfigSource, ConfigSynonym, Described, describe_client_metri
 pub use dynamic::{BrokerConfigError, BrokerScope, NotAList};
 pub use fault::{Fault, LoadError, Located, Warning};
 pub use group::{
-    BackoffConfig, DeliveryConfig, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, group_key,
+    BackoffConfig, DeliveryConfig, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, RestTable, group_key,
     group_settings_without_effect,
 };
 pub use key::{Check, Effect, Key, Kind, Synonym, Update};

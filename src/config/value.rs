@@ -122,6 +122,10 @@ fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
                 "Invalid value `{given}` for configuration {name}. The value must be either {form}."
             ))
         }),
+        (Check::RestsMs, Value::List(texts)) => {
+            let reason = "Expected 1 to 32 durations in ms, none above 604800000 (7 days)";
+            rests_ms(texts).is_none().then(|| (texts.join(","), reason.to_owned()))
+        }
         (Check::HttpUrl, Value::Text(text)) => {
             let reason = "Expected an address of the form http://host[:port][/path]";
             (!text.is_empty() && HttpUrl::parse(text).is_none()).then(|| whole(reason.to_owned()))
@@ -141,6 +145,17 @@ fn violation(key: &Key, value: &Value) -> Option<(String, String)> {
         (check, value) => unreachable!("{}: {check:?} does not fit {value:?}", key.name),
     }
 }
+
+/// Reads a list of durations.
+pub(super) fn rests_ms(texts: &[String]) -> Option<Vec<u32>> {
+    const REST_MS_MAX: u32 = 7 * 24 * 3_600_000;
+    let rests: Vec<u32> = texts.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let fits = (1..=RESTS_MAX).contains(&rests.len()) && rests.iter().all(|ms| *ms <= REST_MS_MAX);
+    fits.then_some(rests)
+}
+
+/// Most durations of a list.
+pub(super) const RESTS_MAX: usize = 32;
 
 fn out_of_range(min: Option<i64>, max: Option<i64>, n: i64) -> Option<String> {
     match (min, max) {

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::catalog::{Catalog, TopicView};
+use super::catalog::Catalog;
 use super::decide::Verdict;
 use super::error::{LeaseError, ReceiveError, ResetError, Unavailable};
 use super::look::{Look, look};
 use super::owner::{Input, Owner};
 use super::receipt::Receipt;
-use super::request::{Delivered, GroupSummary, Lag, Progress, ReceiveRequest, ResetTo};
+use super::request::{Delivered, GroupSummary, Lag, Progress, ReceiveRequest};
 use super::settings::{INVISIBLE_MS_MAX, INVISIBLE_MS_MIN, RECEIVE_MAX, RECEIVE_MAX_CEILING};
 use crate::env::Env;
 use crate::model::TopicId;
-use crate::partition::{Found, Partitions};
+use crate::partition::Partitions;
 
 /// Requests that may wait for the task.
 const INBOX_MAX: usize = 16_384;
@@ -227,8 +227,9 @@ impl Deliveries {
         message.map(|message| now_ms.saturating_sub(message.timestamp_ms).max(0))
     }
 
-    /// Has a group go on elsewhere in a topic: all its leases there are void. A group that has
-    /// read nothing yet begins there.
+    /// Has a group go on elsewhere in partitions of a topic: all its leases there are void. An
+    /// offset is moved as close as the log allows; partitions that are not named stay. A group
+    /// that has read nothing yet begins there.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -236,48 +237,20 @@ impl Deliveries {
         &self,
         group: &str,
         topic: TopicId,
-        to: ResetTo,
+        mut offsets: Vec<(i32, i64)>,
     ) -> Result<(), ResetError> {
         if !(1..=GROUP_SIZE_BYTES_MAX).contains(&group.len()) {
             return Err(ResetError::GroupName);
         }
         let view = self.catalog.topic(topic).ok_or(ResetError::UnknownTopic)?;
-        let offsets = self.offsets_of(&view, &to).await?;
+        for (partition, offset) in &mut offsets {
+            let unknown = ResetError::UnknownPartition { partition: *partition };
+            let marks = self.partitions.offsets(view.queue(*partition).ok_or(unknown)?);
+            let (first, end) = (marks.log_start.0, marks.high_watermark.0);
+            *offset = (*offset).clamp(first, end.max(first));
+        }
         let group = Arc::from(group);
         Ok(self.ask(|reply| Input::Reset { group, topic, offsets, reply }).await??)
-    }
-
-    async fn offsets_of(
-        &self,
-        view: &TopicView,
-        to: &ResetTo,
-    ) -> Result<Vec<(i32, i64)>, ResetError> {
-        let mut found = Vec::new();
-        for (partition, queue) in view.partitions() {
-            let marks = self.partitions.offsets(queue);
-            let (first, end) = (marks.log_start.0, marks.high_watermark.0);
-            let offset = match to {
-                ResetTo::Earliest => first,
-                ResetTo::Latest => end,
-                ResetTo::Time { timestamp_ms } => {
-                    let at = self.partitions.at_or_after(queue, *timestamp_ms).await;
-                    let at = at.map_err(|error| ResetError::Lookup { why: error.to_string() })?;
-                    if at == Found::NOTHING { end } else { at.offset }
-                }
-                ResetTo::Offsets(offsets) => {
-                    let asked = offsets.iter().find(|(asked, _)| *asked == partition);
-                    let Some((_, offset)) = asked else { continue };
-                    *offset
-                }
-            };
-            found.push((partition, offset.clamp(first, end.max(first))));
-        }
-        if let ResetTo::Offsets(offsets) = to
-            && let Some((partition, _)) = offsets.iter().find(|(p, _)| view.queue(*p).is_none())
-        {
-            return Err(ResetError::UnknownPartition { partition: *partition });
-        }
-        Ok(found)
     }
 
     /// Forgets a group; says whether there was one. What its dead letters are to others stays.

@@ -91,8 +91,6 @@ pub(crate) enum ResetError {
     UnknownPartition { partition: i32 },
     #[error("a group's name has 1 to 255 bytes")]
     GroupName,
-    #[error("the time cannot be looked up: {why}")]
-    Lookup { why: String },
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

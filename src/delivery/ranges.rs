@@ -51,12 +51,9 @@ impl Ranges {
     }
 
     /// How many offsets these are.
+    #[cfg(test)]
     pub(super) fn count(&self) -> i64 {
         self.iter().map(|(start, end)| end - start).sum()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
     }
 }
 

@@ -78,20 +78,6 @@ pub(crate) struct GroupSummary {
     pub(crate) undone: usize,
 }
 
-/// Where a group goes on reading a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ResetTo {
-    Earliest,
-    /// Skips what is there.
-    Latest,
-    /// At the first record of at least this timestamp (ms since 1970), else behind the newest.
-    Time {
-        timestamp_ms: i64,
-    },
-    /// At an offset per partition, as close as the log allows; other partitions stay.
-    Offsets(Vec<(i32, i64)>),
-}
-
 /// What became of a dead letter that was to be re-driven or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {

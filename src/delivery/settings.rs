@@ -3,6 +3,8 @@
 //! Settings belong to the metadata; the engine asks for them ([`super::Catalog`]) whenever it
 //! decides, so a change counts for the next decision and never for one already in the log.
 
+use crate::config::RestTable;
+
 /// Shortest time a message can be made invisible.
 pub(crate) const INVISIBLE_MS_MIN: i64 = 1_000;
 /// Longest time a message can be made invisible, as in RocketMQ's documents (12 h).
@@ -16,15 +18,12 @@ pub(crate) const RECEIVE_MAX_CEILING: usize = 1_000;
 /// Undone messages of a partition that a FIFO group looks past to find others it may deliver.
 pub(crate) const ORDERED_WINDOW: usize = 10_000;
 
-/// RocketMQ's delays between attempts: the third delay level and those after it.
-const TABLE_S: [i64; 16] =
-    [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
-
 /// How long a message rests after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BackOff {
-    /// RocketMQ's: 10 s 30 s 1 m 2 m 3 m 4 m 5 m 6 m 7 m 8 m 9 m 10 m 20 m 30 m 1 h 2 h, then 2 h.
-    Table,
+    /// After each attempt its own; RocketMQ's by default: 10 s 30 s 1 m 2 m 3 m 4 m 5 m 6 m 7 m 8 m
+    /// 9 m 10 m 20 m 30 m 1 h 2 h, then 2 h.
+    Table(RestTable),
     /// `initial_ms` after the first attempt, each time so much longer, at most `max_ms`.
     Exponential { initial_ms: i64, max_ms: i64, multiplier_percent: u32 },
 }
@@ -34,7 +33,7 @@ impl BackOff {
     pub(crate) fn delay_ms(self, attempts: u16) -> i64 {
         let failed_before = usize::from(attempts.saturating_sub(1));
         match self {
-            Self::Table => TABLE_S[failed_before.min(TABLE_S.len() - 1)] * 1_000,
+            Self::Table(table) => table.after(attempts),
             Self::Exponential { initial_ms, max_ms, multiplier_percent } => {
                 let longest = max_ms.clamp(0, DELAY_MS_MAX);
                 let mut delay = initial_ms.clamp(0, longest);
@@ -78,7 +77,7 @@ impl Default for GroupSettings {
     fn default() -> Self {
         Self {
             attempts_max: 17,
-            back_off: BackOff::Table,
+            back_off: BackOff::Table(RestTable::default()),
             is_ordered: false,
             start: StartFrom::Earliest,
             in_flight_max: 100_000,
@@ -92,13 +91,14 @@ mod tests {
 
     #[test]
     fn the_table_is_rocketmqs() {
-        let delays: Vec<i64> = (1..=18).map(|n| BackOff::Table.delay_ms(n) / 1_000).collect();
+        let delays: Vec<i64> =
+            (1..=18).map(|n| BackOff::Table(RestTable::default()).delay_ms(n) / 1_000).collect();
         let expected = [
             10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
             7_200, 7_200,
         ];
         assert_eq!(delays, expected);
-        assert_eq!(BackOff::Table.delay_ms(0), 10_000);
+        assert_eq!(BackOff::Table(RestTable::default()).delay_ms(0), 10_000);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! and is all that a restart does. The owning task appends between the two without an await.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::event::{Change, Event, PartKey};
@@ -126,11 +125,5 @@ impl Table {
     pub(super) fn oldest_said(&self, before: i64) -> Option<(PartKey, &Part)> {
         let (_, key) = self.said.first().filter(|(said_at, _)| *said_at < before)?;
         Some((key.clone(), self.part(key)?))
-    }
-
-    /// The group after this one, for whoever goes through them bit by bit.
-    pub(super) fn group_after(&self, group: Option<&str>) -> Option<&Arc<str>> {
-        let from = group.map_or(Bound::Unbounded, Bound::Excluded);
-        self.groups.range::<str, _>((from, Bound::Unbounded)).next().map(|(name, _)| name)
     }
 }

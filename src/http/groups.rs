@@ -280,7 +280,6 @@ impl From<GroupsError> for Problem {
                 ResetError::UnknownTopic => Self::new(Code::TopicNotFound, text),
                 ResetError::UnknownPartition { .. } => Self::new(Code::PartitionNotFound, text),
                 ResetError::GroupName => Self::new(Code::GroupInvalid, text),
-                ResetError::Lookup { .. } => Self::new(Code::StorageUnreadable, text),
                 ResetError::Unavailable(_) => Self::new(Code::Unavailable, text),
             },
             GroupsError::Deliveries(_) => Self::new(Code::Unavailable, text),

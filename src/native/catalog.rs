@@ -74,7 +74,7 @@ fn settings(config: &DeliveryConfig) -> GroupSettings {
     GroupSettings {
         attempts_max: config.retries_max.saturating_add(1),
         back_off: match config.backoff {
-            BackoffConfig::Table => BackOff::Table,
+            BackoffConfig::Table(table) => BackOff::Table(table),
             BackoffConfig::Exponential { initial_ms, max_ms, multiplier_percent } => {
                 BackOff::Exponential { initial_ms, max_ms, multiplier_percent }
             }

@@ -15,7 +15,7 @@ use crate::partition::TopicSettingsCache;
 use crate::timer::{Destination, Destinations, Target};
 
 /// Messages whose topic was gone when they were due.
-pub(crate) const DISCARDED_TIMERS: &str = "braid.timer.discard";
+pub(crate) const DISCARDED_TIMERS: &str = "discarded.timers";
 
 /// The topics of the metadata as [`Destinations`].
 #[derive(Debug)]

@@ -15,9 +15,7 @@ use super::Native;
 use super::made::MakeError;
 use super::topic::{Setting, UnknownTopic};
 use crate::config::{ConfigSource, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, HttpUrl, Settings};
-use crate::delivery::{
-    DEAD_LETTER_PREFIX, ResetError, ResetTo as DeliveryResetTo, Unavailable, dead_letter_name,
-};
+use crate::delivery::{DEAD_LETTER_PREFIX, ResetError, Unavailable, dead_letter_name};
 use crate::group::{
     CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupError, ListFilter,
 };
@@ -380,8 +378,7 @@ impl Native {
             |p: &Progress| p.topic == topic.name && partition.is_none_or(|n| n == p.partition);
         if !is_kafkas {
             self.check_deliverable(name).await?;
-            let to = DeliveryResetTo::Offsets(places);
-            self.deliveries.reset(name, topic.id, to).await.map_err(GroupsError::Reset)?;
+            self.deliveries.reset(name, topic.id, places).await.map_err(GroupsError::Reset)?;
             let progress = self.delivery_progress(name).await?.unwrap_or_default();
             return Ok(progress.into_iter().filter(moved).collect());
         }

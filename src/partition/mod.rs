@@ -11,7 +11,6 @@ mod producers;
 mod routing;
 mod sequencer;
 mod settings;
-#[allow(dead_code, reason = "each engine uses its own")]
 pub(crate) mod system;
 mod transactions;
 

@@ -91,7 +91,6 @@ impl Partitions {
 
     /// Appends batches to several queues as one group: all of them are in the log or none. See
     /// [`LogHandle::append_all`] for the answers, also of a group that is a duplicate.
-    #[allow(dead_code, reason = "each engine brings its use of it")]
     pub(crate) fn append_all(
         &self,
         now_ms: i64,

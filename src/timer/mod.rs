@@ -27,10 +27,10 @@ mod tests;
 pub(crate) use error::{ScheduleError, TimerError};
 pub(crate) use event::End;
 pub(crate) use id::{NoTimerId, TimerId};
-pub(crate) use list::{Cursor, Listed, Page};
+pub(crate) use list::{Cursor, Page};
 pub(crate) use message::{Message, NewTimer, Target};
-pub(crate) use shared::{Destination, Destinations, Limits, Scheduled, Totals};
-pub(crate) use timers::{Recalled, Timer, TimerState, Timers};
+pub(crate) use shared::{Destination, Destinations, Limits, Totals};
+pub(crate) use timers::{Recalled, TimerState, Timers};
 
 /// The header that says when a message is due, in ms since 1970 (RocketMQ's `TIMER_DELIVER_MS`).
 pub(crate) const DELIVER_MS: &str = "TIMER_DELIVER_MS";

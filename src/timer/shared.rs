@@ -56,12 +56,11 @@ pub(crate) struct Limits {
 /// What was appended for messages to be delivered later.
 #[derive(Debug)]
 pub(crate) struct Scheduled {
-    /// Their handles, in the order of the messages; none of a duplicate.
+    /// Their handles, in the order of the messages; none if the receipt says that they were
+    /// scheduled before, and nothing was appended.
     pub(crate) ids: Vec<TimerId>,
     /// They are scheduled once everything below is durable.
     pub(crate) end: Position,
-    /// The receipt says that they were scheduled before: nothing was appended.
-    pub(crate) duplicate: bool,
 }
 
 /// See the module.
@@ -185,10 +184,10 @@ impl Shared {
         let appended = self.partitions.append_all(now_ms, Class::Data, &parts)?;
         let Some(end) = appended.last().map(|part| part.end) else {
             let end = state.end;
-            return Ok(Scheduled { ids: Vec::new(), end, duplicate: false });
+            return Ok(Scheduled { ids: Vec::new(), end });
         };
         if appended.iter().any(|part| part.duplicate) {
-            return Ok(Scheduled { ids: Vec::new(), end, duplicate: true });
+            return Ok(Scheduled { ids: Vec::new(), end });
         }
         let mut ids: Vec<Option<TimerId>> = vec![None; timers.len()];
         for (batch, part) in batches.iter().zip(appended.iter().skip(first)) {
@@ -215,7 +214,7 @@ impl Shared {
         if state.table.next_due_ms() != before {
             self.due.notify_one();
         }
-        Ok(Scheduled { ids, end, duplicate: false })
+        Ok(Scheduled { ids, end })
     }
 
     fn check(&self, now_ms: i64, timers: &[NewTimer<'_>]) -> Result<(), ScheduleError> {

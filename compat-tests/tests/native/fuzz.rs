@@ -26,6 +26,8 @@ fn fuzz() -> Result<()> {
     command.args(["-m", "schemathesis.cli", "run"]);
     command.arg(format!("{}/api/openapi.json", server.native()));
     command.args(["--checks", CHECKS, "--max-examples", "20", "--seed", "7", "--no-color"]);
+    // Longer than any wait that a request may ask for.
+    command.args(["--request-timeout", "60"]);
     install::run(command.current_dir(install::scratch()?))?;
     cli::said(&server, &["topic", "list"])?;
     Ok(())

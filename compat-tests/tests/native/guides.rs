@@ -12,7 +12,12 @@ use braid_compat_tests::install;
 use braid_compat_tests::runner::Suite;
 use braid_compat_tests::server::{self, Server};
 
-const GUIDES: &[&str] = &["docs/guides/command-line.md"];
+const GUIDES: &[&str] = &[
+    "docs/guides/command-line.md",
+    "docs/guides/delay.md",
+    "docs/guides/retry-and-dead-letters.md",
+    "docs/guides/transactional-messages.md",
+];
 
 pub(crate) fn add(suite: &mut Suite) {
     for guide in GUIDES {
@@ -74,15 +79,29 @@ fn follow(guide: &str) -> Result<()> {
     let steps = steps(&page);
     ensure!(!steps.is_empty(), "{guide} has no commands");
     let scratch = tempfile::Builder::new().prefix("guide-").tempdir_in(install::scratch()?)?;
-    for step in steps {
-        let here = format!("{guide}:{}", step.line);
-        let said = run(&server, scratch.path(), &step.commands).with_context(|| here.clone())?;
-        if let Some(printed) = step.printed {
-            ensure!(fits(&printed, &said), "{here} should print\n{printed}\nand printed\n{said}");
+    // One shell, since a reader has one: what a block sets, the next ones use.
+    let mut script = String::new();
+    for step in &steps {
+        script += &format!("echo '{MARK}{}'\n{}", step.line, step.commands);
+    }
+    let said = run(&server, scratch.path(), &script).context(guide.to_owned())?;
+    let parts: Vec<&str> = said.split(MARK).skip(1).collect();
+    ensure!(parts.len() == steps.len(), "{guide}: not every block ran\n{said}");
+    for (step, part) in steps.iter().zip(parts) {
+        let said = part.split_once('\n').map_or("", |(_, said)| said);
+        if let Some(printed) = &step.printed {
+            let line = step.line;
+            ensure!(
+                fits(&lines(printed), &lines(said)),
+                "{guide}:{line} should print\n{printed}\nand printed\n{said}"
+            );
         }
     }
     Ok(())
 }
+
+/// Stands in front of what a block prints, and its line.
+const MARK: &str = "==== the block at line ";
 
 fn run(server: &Server, dir: &Path, commands: &str) -> Result<String> {
     let binary = server::binary()?;
@@ -118,11 +137,15 @@ fn run(server: &Server, dir: &Path, commands: &str) -> Result<String> {
     Ok(said)
 }
 
-/// Whether a text is what a guide says, line by line, with `…` for anything.
-fn fits(expected: &str, said: &str) -> bool {
-    let (expected, said): (Vec<&str>, Vec<&str>) = (lines(expected), lines(said));
-    expected.len() == said.len()
-        && expected.iter().zip(said).all(|(line, said)| line_fits(line, said))
+/// Whether lines are what a guide says: `…` stands for anything in a line, and alone for any lines.
+fn fits(expected: &[&str], said: &[&str]) -> bool {
+    match expected.split_first() {
+        None => said.is_empty(),
+        Some((&"…", rest)) => (0..=said.len()).any(|skipped| fits(rest, &said[skipped..])),
+        Some((line, rest)) => said
+            .split_first()
+            .is_some_and(|(first, left)| line_fits(line, first) && fits(rest, left)),
+    }
 }
 
 fn lines(text: &str) -> Vec<&str> {

@@ -15,6 +15,8 @@ mod cli;
 mod delay;
 mod fuzz;
 mod guides;
+mod payment;
+mod scripts;
 
 fn main() -> ExitCode {
     let mut suite = Suite::without_table(2);
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     if kind() == Kind::Braid {
         cli::add(&mut suite);
         guides::add(&mut suite);
+        scripts::add(&mut suite);
+        payment::add(&mut suite);
         fuzz::add(&mut suite);
         delay::add(&mut suite);
     }

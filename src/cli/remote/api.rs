@@ -10,6 +10,9 @@ use super::Failure;
 
 /// Longer than any long poll.
 const TIMEOUT: Duration = Duration::from_secs(90);
+/// How often, and after which pause, a broker is asked again that is not ready yet.
+const READY_TRIES: u32 = 300;
+const READY_PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes of an answer.
 const ANSWER_SIZE_BYTES_MAX: u64 = 256 << 20;
 
@@ -55,6 +58,21 @@ impl Api {
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.read(self.agent.post(self.url(path)).send_json(body))
+    }
+
+    /// As [`Api::post`], and asks again for a while if the broker says that it is not ready: for what
+    /// may be repeated.
+    pub(super) fn post_when_ready(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let mut tries = READY_TRIES;
+        loop {
+            match self.post(path, body) {
+                Err(failure) if tries > 0 && failure.message.contains("(UNAVAILABLE)") => {
+                    tries -= 1;
+                    std::thread::park_timeout(READY_PAUSE);
+                }
+                answer => return answer,
+            }
+        }
     }
 
     pub(super) fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {

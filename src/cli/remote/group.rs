@@ -66,12 +66,8 @@ pub struct To {
     time_ms: Option<i64>,
 }
 
-const COLUMNS: &[Column] = &[
-    Column("GROUP", "group"),
-    Column("KIND", "kind"),
-    Column("STATE", "state"),
-    Column("LAG", "lag"),
-];
+const COLUMNS: &[Column] =
+    &[Column("GROUP", "group"), Column("KIND", "kind"), Column("STATE", "state")];
 const PARTITION_COLUMNS: &[Column] = &[
     Column("TOPIC", "topic"),
     Column("PARTITION", "partition"),

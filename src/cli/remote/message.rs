@@ -154,7 +154,7 @@ pub(super) fn consume(consume: &Consume, api: &Api, printer: &mut Printer) -> Re
             "waitMs": wait_ms,
             "tags": consume.tags,
         });
-        let answer = api.post(&format!("{group}/receive"), &request)?;
+        let answer = api.post_when_ready(&format!("{group}/receive"), &request)?;
         let messages = answer["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         if messages.is_empty() && !consume.follow {
             break;
@@ -188,7 +188,7 @@ fn take(
         return Ok(());
     }
     let handles: Vec<&Value> = messages.iter().map(|message| &message["handle"]).collect();
-    let answer = api.post(&format!("{group}/ack"), &json!({"handles": handles}))?;
+    let answer = api.post_when_ready(&format!("{group}/ack"), &json!({"handles": handles}))?;
     let failed = answer["results"].as_array().into_iter().flatten();
     match failed.filter(|result| result["ok"] == false).count() {
         0 => Ok(()),

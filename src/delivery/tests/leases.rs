@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{GROUP, ORDERS, Record, World, request, values};
 use crate::delivery::{
-    GroupSettings, LeaseError, ReceiveError, ReceiveRequest, ResetTo, StartFrom, TagFilter,
+    GroupSettings, LeaseError, ReceiveError, ReceiveRequest, StartFrom, TagFilter,
 };
 
 pub(super) async fn seconds(count: u64) {
@@ -69,7 +69,7 @@ async fn a_handle_is_of_its_group_and_of_its_time() {
     let short = world.deliveries.change_invisible(GROUP, handle, 10).await;
     assert_eq!(short, Err(LeaseError::Invisible { got_ms: 10 }));
     // The same message, delivered for the first time again after a reset.
-    world.deliveries.reset(GROUP, ORDERS, ResetTo::Earliest).await.unwrap();
+    world.deliveries.reset(GROUP, ORDERS, vec![(0, 0)]).await.unwrap();
     let again = world.receive().await;
     assert_eq!(again[0].attempt, 1);
     assert_eq!(world.deliveries.ack(GROUP, &[handle]).await, [Err(LeaseError::Unknown)]);
@@ -189,18 +189,16 @@ async fn a_group_begins_where_it_is_set_to_and_goes_on_where_it_is_put() {
     world.produce(10, &["a", "b"]).await;
     assert!(world.receive().await.is_empty());
     seconds(10).await;
-    let then_ms = world.env.clock.wall_ms();
     world.produce(10, &["c"]).await;
     assert_eq!(values(&world.receive().await), ["c"]);
-    let reset = async |to| {
-        world.deliveries.reset(GROUP, ORDERS, to).await.unwrap();
+    let reset = async |offset| {
+        world.deliveries.reset(GROUP, ORDERS, vec![(0, offset)]).await.unwrap();
         values(&world.receive().await)
     };
-    assert_eq!(reset(ResetTo::Earliest).await, ["a", "b", "c"]);
-    assert_eq!(reset(ResetTo::Offsets(vec![(0, 1)])).await, ["b", "c"]);
-    assert_eq!(reset(ResetTo::Time { timestamp_ms: then_ms }).await, ["c"]);
-    assert!(reset(ResetTo::Latest).await.is_empty());
-    let no_partition = world.deliveries.reset(GROUP, ORDERS, ResetTo::Offsets(vec![(7, 1)]));
+    assert_eq!(reset(i64::MIN).await, ["a", "b", "c"]);
+    assert_eq!(reset(1).await, ["b", "c"]);
+    assert!(reset(i64::MAX).await.is_empty());
+    let no_partition = world.deliveries.reset(GROUP, ORDERS, vec![(7, 1)]);
     assert!(no_partition.await.is_err());
 }
 

@@ -87,7 +87,7 @@ impl Catalog for Topics {
 pub(super) struct World {
     pub(super) env: Env,
     pub(super) sim: SimHandles,
-    pub(super) store: Store,
+    pub(super) _store: Store,
     pub(super) partitions: Partitions,
     pub(super) topics: Arc<Topics>,
     pub(super) deliveries: Deliveries,
@@ -136,7 +136,7 @@ impl World {
         let partitions = Partitions::new(store.handle(), env.clone());
         let catalog = Arc::<Topics>::clone(&topics);
         let deliveries = Deliveries::start(&env, partitions.clone(), catalog);
-        Ok(Self { env, sim, store, partitions, topics, deliveries })
+        Ok(Self { env, sim, _store: store, partitions, topics, deliveries })
     }
 
     pub(super) async fn loaded(&self) {

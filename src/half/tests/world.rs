@@ -66,7 +66,7 @@ impl Targets for Topics {
 pub(super) struct World {
     pub(super) env: Env,
     pub(super) sim: SimHandles,
-    pub(super) store: Store,
+    pub(super) _store: Store,
     pub(super) partitions: Partitions,
     pub(super) topics: Arc<Topics>,
     pub(super) halves: Halves,
@@ -135,7 +135,7 @@ impl World {
         let partitions = Partitions::new(store.handle(), env.clone());
         let halves =
             Halves::start(&env, config, &partitions, Arc::<Topics>::clone(&topics) as Arc<_>);
-        Ok(Self { env, sim, store, partitions, topics, halves })
+        Ok(Self { env, sim, _store: store, partitions, topics, halves })
     }
 
     pub(super) async fn loaded(&self) {

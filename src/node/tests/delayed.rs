@@ -176,7 +176,7 @@ async fn a_topic_that_is_deleted_leaves_its_messages_to_the_discard_topic() {
     assert_eq!(client.call(5, &request).await.responses[0].error_code, 0);
     pass(8_000).await;
     assert_eq!(of_receipts(&world), 0);
-    assert_eq!(values(&mut client, "braid.timer.discard", 0).await, ["v"]);
+    assert_eq!(values(&mut client, "discarded.timers", 0).await, ["v"]);
 }
 
 #[tokio::test(start_paused = true)]
