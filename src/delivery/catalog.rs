@@ -73,5 +73,16 @@ pub(crate) trait Catalog: Send + Sync + 'static {
 /// The name of a group's dead-letter topic, and of the reserved group that keeps which of them
 /// were re-driven or deleted.
 pub(crate) fn dead_letter_name(group: &str) -> String {
-    format!("{DEAD_LETTER_PREFIX}{group}")
+    if is_reserved(group) { group.to_owned() } else { format!("{DEAD_LETTER_PREFIX}{group}") }
+}
+
+/// The topic of half messages that nobody decided.
+pub(crate) const DISCARDED_HALVES: &str = "discarded.halves";
+/// The topic of scheduled messages whose own topic was gone when they were due.
+pub(crate) const DISCARDED_TIMERS: &str = "discarded.timers";
+
+/// Whether a name is that of a topic whose records are browsed and sent again as if they were the
+/// dead letters of a group of that name; no consumer has such a group.
+pub(crate) fn is_reserved(group: &str) -> bool {
+    [DISCARDED_HALVES, DISCARDED_TIMERS].contains(&group)
 }

@@ -12,7 +12,10 @@ use super::error::Unavailable;
 use super::event::PartKey;
 use super::filter::TagFilter;
 use super::look::{Look, ScanFrom, look, readable_to};
-use super::message::{DLQ_ORIGIN_PARTITION, DLQ_ORIGIN_TOPIC, Message, message_key, original};
+use super::message::{
+    DLQ_ORIGIN_PARTITION, DLQ_ORIGIN_TOPIC, Message, REAL_PARTITION, REAL_TOPIC, message_key,
+    returned,
+};
 use super::owner::{Input, Letter, Place};
 use super::request::{DeadLetters, Outcome, Settled, Target, Which};
 use crate::model::QueueId;
@@ -209,7 +212,7 @@ impl Deliveries {
             let copy = match target {
                 None => None,
                 Some(target) => match self.place_for(&message, target) {
-                    Some(place) => Some((place, original(&message))),
+                    Some(place) => Some((place, returned(&message))),
                     None => {
                         settled.tell(((partition, offset), Outcome::NoTarget));
                         continue;
@@ -249,8 +252,10 @@ impl Deliveries {
         let (view, queue) = match target {
             Target::Origin => {
                 let text = |name| std::str::from_utf8(message.header(name)?).ok();
-                let view = self.catalog.topic_named(text(DLQ_ORIGIN_TOPIC)?)?;
-                let partition = text(DLQ_ORIGIN_PARTITION)?.parse().ok()?;
+                let topic = text(DLQ_ORIGIN_TOPIC).or_else(|| text(REAL_TOPIC))?;
+                let view = self.catalog.topic_named(topic)?;
+                let partition = text(DLQ_ORIGIN_PARTITION).or_else(|| text(REAL_PARTITION))?;
+                let partition = partition.parse().ok()?;
                 let queue = view.queue(partition).or_else(|| self.by_key(&view, message))?;
                 (view, queue)
             }

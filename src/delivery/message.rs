@@ -41,6 +41,20 @@ const DEAD_LETTER_HEADERS: [&str; 8] = [
     DLQ_REASON,
 ];
 
+/// The topic that a discarded half message or timer was for (RocketMQ's `REAL_TOPIC`).
+pub(super) const REAL_TOPIC: &str = "REAL_TOPIC";
+/// Its partition there (RocketMQ's `REAL_QID`).
+pub(super) const REAL_PARTITION: &str = "REAL_QID";
+
+/// What a discarded message has more than its original, as `half` and `timer` write it.
+const DISCARD_HEADERS: [&str; 5] = [
+    REAL_TOPIC,
+    REAL_PARTITION,
+    "__transactionId__",
+    "TRANSACTION_CHECK_TIMES",
+    "braid.discard.reason",
+];
+
 /// A record that was read. Its parts are slices of what was read with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -169,7 +183,18 @@ pub(super) fn dead_letter(message: &Message, dead: &Dead<'_>) -> Copied {
 
 /// A message without what made it a dead letter.
 pub(super) fn original(message: &Message) -> Copied {
-    let is_added = |key: &Bytes| DEAD_LETTER_HEADERS.iter().any(|added| key == added.as_bytes());
+    without(message, &DEAD_LETTER_HEADERS)
+}
+
+/// A message as it was before it became a dead letter or was discarded.
+pub(super) fn returned(message: &Message) -> Copied {
+    let is_discarded =
+        message.header(REAL_TOPIC).is_some() && message.header(DLQ_ORIGIN_TOPIC).is_none();
+    if is_discarded { without(message, &DISCARD_HEADERS) } else { original(message) }
+}
+
+fn without(message: &Message, added: &[&str]) -> Copied {
+    let is_added = |key: &Bytes| added.iter().any(|added| key == added.as_bytes());
     Copied {
         key: message.key.clone(),
         value: message.value.clone(),

@@ -30,8 +30,8 @@ mod wire;
 #[allow(unused_imports, reason = "for the floor above, which is built on it next")]
 pub(crate) use {
     catalog::{
-        Catalog, DEAD_LETTER_PREFIX, DeadLetterTopic, NoDeadLetterTopic, TopicView,
-        dead_letter_name,
+        Catalog, DEAD_LETTER_PREFIX, DISCARDED_HALVES, DISCARDED_TIMERS, DeadLetterTopic,
+        NoDeadLetterTopic, TopicView, dead_letter_name, is_reserved,
     },
     deliveries::Deliveries,
     error::{LeaseError, ReceiveError, ResetError, Unavailable},

@@ -43,15 +43,17 @@ pub(super) struct DeadLetterShown {
 impl From<Message> for DeadLetterShown {
     fn from(message: Message) -> Self {
         let number = |name| message.property(name).and_then(|text| text.parse::<i64>().ok());
+        let either = |name, other| message.property(name).or_else(|| message.property(other));
+        let partition = either(property::ORIGIN_PARTITION, property::REAL_PARTITION);
         let retries = number(property::RECONSUME_TIME).and_then(|n| u32::try_from(n).ok());
         Self {
             origin: Origin {
-                topic: message.property(property::ORIGIN_TOPIC).map(str::to_owned),
-                partition: number(property::ORIGIN_PARTITION).and_then(|n| i32::try_from(n).ok()),
+                topic: either(property::ORIGIN_TOPIC, property::REAL_TOPIC).map(str::to_owned),
+                partition: partition.and_then(|text| text.parse().ok()),
                 offset: number(property::ORIGIN_OFFSET),
             },
             attempts: retries.map(|retries| retries.saturating_add(1)),
-            reason: message.property(property::REASON).map(str::to_owned),
+            reason: either(property::REASON, property::DISCARD_REASON).map(str::to_owned),
             message: message.into(),
         }
     }

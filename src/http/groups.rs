@@ -274,6 +274,7 @@ impl From<GroupsError> for Problem {
             GroupsError::OffsetsTopic(_) => Self::new(Code::Unavailable, text),
             GroupsError::Coordinator(error) => of_coordinator(error, text),
             GroupsError::Kafka(_) => Self::new(Code::GroupInUse, text),
+            GroupsError::Reserved(_) => Self::new(Code::GroupInvalid, text),
             GroupsError::DeadLetterName { .. } => Self::new(Code::GroupInvalid, text)
                 .hinted("groups have 1 to 245 of the characters a-z A-Z 0-9 . _ -"),
             GroupsError::Reset(error) => match error {

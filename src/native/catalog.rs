@@ -10,8 +10,8 @@ use super::made::{Maker, Shape};
 use super::partitioner;
 use crate::config::{BackoffConfig, DeliveryConfig, LiveConfig, Settings, TimestampType};
 use crate::delivery::{
-    BackOff, Catalog, DeadLetterTopic, GroupSettings, NoDeadLetterTopic, StartFrom, TopicView,
-    dead_letter_name,
+    BackOff, Catalog, DISCARDED_HALVES, DeadLetterTopic, GroupSettings, NoDeadLetterTopic,
+    StartFrom, TopicView, dead_letter_name,
 };
 use crate::half::{Discard, Target, Targets};
 use crate::model::TopicId;
@@ -24,9 +24,6 @@ pub(crate) struct Topics {
     pub(crate) live: Arc<LiveConfig>,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
 }
-
-/// Half messages that nobody decided.
-pub(crate) const DISCARDED_HALVES: &str = "discarded.halves";
 
 /// A topic of one partition that keeps what is in it until somebody says otherwise.
 fn kept(name: &str) -> Shape {

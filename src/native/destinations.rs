@@ -9,13 +9,11 @@ use braid_raft::command::CreateTopics;
 use braid_raft::plan::{Limits, TopicRequest, place_topic};
 
 use crate::config::{Config, TimestampType};
+use crate::delivery::DISCARDED_TIMERS;
 use crate::env::Env;
 use crate::model::TopicId;
 use crate::partition::TopicSettingsCache;
 use crate::timer::{Destination, Destinations, Target};
-
-/// Messages whose topic was gone when they were due.
-pub(crate) const DISCARDED_TIMERS: &str = "discarded.timers";
 
 /// The topics of the metadata as [`Destinations`].
 #[derive(Debug)]

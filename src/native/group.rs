@@ -15,7 +15,7 @@ use super::Native;
 use super::made::MakeError;
 use super::topic::{Setting, UnknownTopic};
 use crate::config::{ConfigSource, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, HttpUrl, Settings};
-use crate::delivery::{DEAD_LETTER_PREFIX, ResetError, Unavailable, dead_letter_name};
+use crate::delivery::{DEAD_LETTER_PREFIX, ResetError, Unavailable, dead_letter_name, is_reserved};
 use crate::group::{
     CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupError, ListFilter,
 };
@@ -106,6 +106,8 @@ pub(crate) enum GroupsError {
     Coordinator(GroupError),
     #[error("Kafka's consumers use group {0}; a group is used in one way")]
     Kafka(String),
+    #[error("{0} is the topic of what was discarded, and no group of consumers")]
+    Reserved(String),
     #[error("{name} cannot be the name of a group with dead letters: {why}")]
     DeadLetterName { name: String, why: InvalidTopicName },
     #[error(transparent)]
@@ -222,6 +224,9 @@ impl Native {
     /// letters, and Kafka's consumers do not use it. To be asked before anything is delivered.
     pub(crate) async fn check_deliverable(&self, name: &str) -> Result<(), GroupsError> {
         check_name(name)?;
+        if is_reserved(name) {
+            return Err(GroupsError::Reserved(name.to_owned()));
+        }
         names::check(&dead_letter_name(name))
             .map_err(|why| GroupsError::DeadLetterName { name: name.to_owned(), why })?;
         match self.groups.describe(name.to_owned()).await {

@@ -17,5 +17,11 @@ pub(crate) const ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 pub(crate) const ORIGIN_PARTITION: &str = "DLQ_ORIGIN_PARTITION";
 /// Its offset there. Not RocketMQ's.
 pub(crate) const ORIGIN_OFFSET: &str = "DLQ_ORIGIN_OFFSET";
+/// The topic that a discarded message was for.
+pub(crate) const REAL_TOPIC: &str = "REAL_TOPIC";
+/// Its partition there.
+pub(crate) const REAL_PARTITION: &str = "REAL_QID";
+/// Why a half message was discarded. Not RocketMQ's.
+pub(crate) const DISCARD_REASON: &str = "braid.discard.reason";
 /// Why it is a dead letter. Not RocketMQ's.
 pub(crate) const REASON: &str = "DLQ_REASON";

@@ -13,6 +13,7 @@ use braid_compat_tests::runner::Suite;
 use braid_compat_tests::server::{self, Server};
 
 const GUIDES: &[&str] = &[
+    "docs/native-api.md",
     "docs/guides/command-line.md",
     "docs/guides/delay.md",
     "docs/guides/retry-and-dead-letters.md",

@@ -12,6 +12,7 @@ use super::output::{Column, Printer};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List those that were neither sent again nor deleted
+    #[command(after_help = "discarded.halves and discarded.timers stand for what was discarded.")]
     List {
         /// The group
         group: String,

@@ -178,3 +178,39 @@ async fn wrong_half_messages_are_refused() {
         assert_eq!(http.call(method, &path, None).await.error(status), code, "{method} {path}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_decided_is_browsed_and_sent_to_where_it_was_meant_for() {
+    let (world, mut http) = world().await;
+    send(&mut http, "one").await;
+    let letters = "/api/v1/groups/discarded.halves/dead-letters";
+    let listed = http.get(letters).await.of(200);
+    assert_eq!(listed["messages"], json!([]), "the topic is not there yet");
+    let listed = loop {
+        tokio::time::advance(Duration::from_secs(600)).await;
+        let listed = http.get(letters).await.of(200);
+        if listed["messages"] != json!([]) {
+            break listed;
+        }
+    };
+    let letter = &listed["messages"][0];
+    assert_eq!(letter["origin"], json!({"topic": "t", "partition": 0, "offset": null}));
+    assert!(letter["reason"].is_string(), "{letter}");
+    assert_eq!(end_of_topic(&world).await, 0);
+
+    for count in [1, 0] {
+        let sent = http.post(&format!("{letters}/re-drive"), json!({"all": true})).await.of(200);
+        assert_eq!(sent["count"], count, "each is sent once");
+    }
+    assert_eq!(http.get(letters).await.of(200)["messages"], json!([]));
+    let page = http.get("/api/v1/topics/t/messages").await.of(200);
+    let message = &page["messages"][0];
+    assert_eq!((&message["messageId"], &message["key"]["text"]), (&json!("one"), &json!("k")));
+    let names: Vec<_> = message["headers"].as_array().unwrap().iter().map(|h| &h["name"]).collect();
+    for added in ["REAL_TOPIC", "REAL_QID", "braid.discard.reason", "TRANSACTION_CHECK_TIMES"] {
+        assert!(!names.contains(&&json!(added)), "{names:?}");
+    }
+    let body = json!({"topic": "discarded.halves", "max": 1});
+    let refused = http.post("/api/v1/groups/discarded.halves/receive", body).await;
+    assert_eq!(refused.error(422), "GROUP_INVALID");
+}
