@@ -131,6 +131,7 @@ fn commands_for_a_running_broker_take_the_target_before_or_behind() {
         &["timer", "recall", "abc"],
         &["message", "get", "t", "0", "--offset", "5"],
         &["cluster", "show"],
+        &["config", "set", "log.retention.ms=1"],
         &["context", "add", "a", "http://h:1"],
     ] {
         assert!(matches!(ask(arguments), Command::Remote { .. }), "{arguments:?}");

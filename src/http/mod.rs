@@ -9,6 +9,7 @@
 #![allow(unused_qualifications, reason = "what utoipa writes for each route names types in full")]
 
 mod body;
+mod broker;
 mod cluster;
 mod content;
 mod dead_letters;

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::problem::{Code, ErrorBody, Problem};
 use super::{
-    App, cluster, dead_letters, deliveries, groups, half_messages, health, messages, metrics,
-    timers, topics, webhook,
+    App, broker, cluster, dead_letters, deliveries, groups, half_messages, health, messages,
+    metrics, timers, topics, webhook,
 };
 
 #[derive(OpenApi)]
@@ -35,6 +35,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
         .routes(routes!(cluster::show))
+        .routes(routes!(broker::list, broker::configure))
         .routes(routes!(topics::list, topics::create))
         .routes(routes!(topics::show, topics::delete))
         .routes(routes!(topics::configure))

@@ -18,6 +18,7 @@ use crate::half::Halves;
 use crate::partition::{Partitions, TopicSettingsCache};
 use crate::timer::Timers;
 
+pub(crate) mod broker;
 pub(crate) mod browse;
 pub(crate) mod catalog;
 pub(crate) mod cluster;

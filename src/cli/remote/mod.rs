@@ -5,6 +5,7 @@
 //! `--api`, by a context (`braid context`), by `BRAID_API`, or it is the one on this machine.
 
 mod api;
+mod config;
 mod context;
 mod dead_letter;
 mod group;
@@ -66,6 +67,9 @@ pub enum Remote {
     /// The cluster and its brokers
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Settings of the running broker: show, set, unset
+    #[command(subcommand)]
+    Config(config::Command),
     /// The clusters this command line knows: list, use, add, remove
     #[command(subcommand)]
     Context(context::Command),
@@ -123,6 +127,7 @@ fn perform(env: &Env, target: &Target, command: Remote) -> Result<(), Failure> {
         Remote::Half(command) => half::run(command, &api, &mut printer),
         Remote::Timer(command) => timer::run(command, &api, &mut printer),
         Remote::Dlq(command) => dead_letter::run(command, &api, &mut printer),
+        Remote::Config(command) => config::run(command, &api, &mut printer),
         Remote::Cluster(command) => cluster(&command, &api, &mut printer),
         Remote::Context(_) => unreachable!("answered above, without a broker"),
     }

@@ -103,3 +103,34 @@ async fn a_long_list_comes_in_pages() {
     }
     assert_eq!(names, ["t0", "t1", "t2", "t3", "t4"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn settings_of_the_broker_are_told_changed_and_taken_back_while_it_runs() {
+    let world = World::start().await;
+    let mut http = Http::connect(&world).await;
+    let path = "/api/v1/broker/configs";
+    let change = |value| json!({"configs": {"log.retention.ms": value}});
+    let changed = http.call("PATCH", path, Some(change(json!("7777")))).await.of(200);
+    let find = |told: &serde_json::Value| {
+        let configs = told["configs"].as_array().unwrap();
+        configs.iter().find(|config| config["name"] == "log.retention.ms").cloned()
+    };
+    let set = find(&changed).unwrap();
+    assert_eq!(
+        (&set["value"], &set["source"]),
+        (&json!("7777"), &json!("this broker, while it runs"))
+    );
+    http.post("/api/v1/topics", json!({"name": "t"})).await.of(201);
+    let shown = http.get("/api/v1/topics/t?allConfigs=true").await.of(200);
+    let retention =
+        shown["configs"].as_array().unwrap().iter().find(|c| c["name"] == "retention.ms");
+    assert_eq!(retention.unwrap()["value"], "7777", "it is in force");
+    for (key, value) in [("log.retention.ms", "x"), ("num.partitions", "3")] {
+        let body = json!({"configs": {key: value}});
+        assert_eq!(http.call("PATCH", path, Some(body)).await.error(422), "CONFIG_INVALID");
+    }
+    let taken = http.call("PATCH", path, Some(change(json!(null)))).await.of(200);
+    assert!(find(&taken).is_none_or(|config| config["value"] != "7777"), "{taken}");
+    let all = http.get("/api/v1/broker/configs?all=true").await.of(200);
+    assert!(all["configs"].as_array().unwrap().len() > 50);
+}
