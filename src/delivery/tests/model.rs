@@ -456,7 +456,7 @@ impl World {
 }
 
 fn cases() -> u32 {
-    std::env::var("BRAID_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
+    std::env::var("BRAID_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }
 
 proptest! {
