@@ -115,7 +115,7 @@ impl Program {
                  its own verifier"
             }
             Program::Streams => {
-                "word count of real text (at_least_once), state restored in between, equal to a recount"
+                "word count of real text (at_least_once, exactly_once_v2), state restored in between, equal to a recount"
             }
             Program::Connect => "a file of real text through a topic into a file, byte for byte",
             Program::MirrorMaker => {

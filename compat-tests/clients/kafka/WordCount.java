@@ -1,7 +1,8 @@
-// Counts words with Kafka Streams, at least once: as many as it is told to, then it stops cleanly. A word is a run of
+// Counts words with Kafka Streams: as many as it is told to, then it stops cleanly. A word is a run of
 // ASCII letters, digits and underscores in lower case, whatever the bytes around it are.
 //
-// Arguments: bootstrap address, application id, input topic, output topic, state directory, number of words to count.
+// Arguments: bootstrap address, application id, input topic, output topic, state directory, number of words to count,
+// processing guarantee.
 
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -46,7 +47,7 @@ public final class WordCount {
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, args[1]);
         settings.put(StreamsConfig.STATE_DIR_CONFIG, args[4]);
-        settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.AT_LEAST_ONCE);
+        settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, args[6]);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 500);

@@ -19,7 +19,12 @@ use crate::text;
 const LINES: usize = 4000;
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.add("streams::words_are_counted_as_by_hand", words);
+    suite.add("streams::words_are_counted_as_by_hand", |world| {
+        words(world, "streams", "at_least_once")
+    });
+    suite.add("streams::words_are_counted_as_by_hand_in_transactions", |world| {
+        words(world, "exactly", "exactly_once_v2")
+    });
     suite.add("streams::kafkas_smoke_test_verifies_what_it_made", smoke);
 }
 
@@ -30,10 +35,11 @@ fn words_of(line: &str) -> impl Iterator<Item = String> {
     words.map(str::to_ascii_lowercase)
 }
 
-fn words(world: &World) -> Result<()> {
+fn words(world: &World, name: &str, guarantee: &str) -> Result<()> {
     let server = world.server()?;
     let client = Kind::Java.shared()?;
-    let (input, output) = ("streams.lines", "streams.counts");
+    let (input, output) = (format!("{name}.lines"), format!("{name}.counts"));
+    let (input, output, app) = (input.as_str(), output.as_str(), format!("{name}.app"));
     client.new_topic(server, input, 3, &[])?;
     client.new_topic(server, output, 3, &[("cleanup.policy", "compact")])?;
     let lines = text::lines(LINES)?;
@@ -45,10 +51,10 @@ fn words(world: &World) -> Result<()> {
             *wanted.entry(word).or_default() += 1;
             count += 1;
         }
-        let state = install::scratch()?.join(format!("streams-{life}"));
+        let state = install::scratch()?.join(format!("{name}-{life}"));
         let state = state.to_str().context("a path is text")?;
         let arguments =
-            [&server.bootstrap(), "streams.app", input, output, state, &count.to_string()];
+            [&server.bootstrap(), &app, input, output, state, &count.to_string(), guarantee];
         let said = run_plain("WordCount", &arguments, "")?;
         ensure!(said.status == 0, "{}\n{}", said.out, said.err);
     }
