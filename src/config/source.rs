@@ -84,7 +84,9 @@ pub(super) fn read(path: &Path, fs: &dyn Fs) -> Result<Vec<Given>, FileError> {
     parse(path, bytes).map_err(|source| FileError::Syntax { path: path.to_owned(), source })
 }
 
-fn parse(path: &Path, mut bytes: Vec<u8>) -> Result<Vec<Given>, PropertiesError> {
+fn parse(path: &Path, bytes: Vec<u8>) -> Result<Vec<Given>, PropertiesError> {
+    // The reader takes the marks of UTF-16 at the beginning for what they are, and breaks.
+    let mut bytes = String::from_utf8_lossy(&bytes).into_owned().into_bytes();
     // The reader loses a last line that ends in a backslash without a line end.
     bytes.push(b'\n');
     let mut settings = Vec::new();
@@ -104,6 +106,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_marks_of_utf_16_break_nothing() {
+        for mark in [[0xFF, 0xFE], [0xFE, 0xFF]] {
+            let _read = parse(Path::new("x"), [&mark[..], &[0; 21]].concat());
+        }
+    }
 
     proptest! {
         #[test]
