@@ -207,7 +207,7 @@ impl Move {
             return;
         };
         let range = at..at + changes.new.len();
-        unite_neighbours(&mut queue.places, range, &mut changes);
+        unite_neighbours(&mut queue.places, range, queue.compacted_to, &mut changes);
         // The log start may have moved on since.
         changes.gone.extend(queue.leave_dead_places());
         // Places may be on both lists: what is new counts first.
@@ -259,13 +259,20 @@ fn replace_below(
     Changes { gone, new }
 }
 
-/// Makes one place of those around a range that follow each other in the same sorted segment.
-fn unite_neighbours(places: &mut Vec<Place>, range: Range<usize>, changes: &mut Changes) {
+/// Makes one place of those around a range that follow each other in the same sorted segment, but
+/// for what is compacted and what is not: how much of a queue is new is counted by places.
+fn unite_neighbours(
+    places: &mut Vec<Place>,
+    range: Range<usize>,
+    compacted_to: i64,
+    changes: &mut Changes,
+) {
     for number in (range.start.max(1)..=range.end).rev() {
         let (Some(before), Some(place)) = (places.get(number - 1), places.get(number)) else {
             continue;
         };
-        if before.segment == place.segment && sorted::is_sorted(place.segment) {
+        let is_border = (before.first_offset + 1..=place.first_offset).contains(&compacted_to);
+        if before.segment == place.segment && sorted::is_sorted(place.segment) && !is_border {
             let (before, place) = (*before, *place);
             let bytes = before.bytes.saturating_add(place.bytes);
             let united = Place { bytes, ..before };
@@ -273,5 +280,28 @@ fn unite_neighbours(places: &mut Vec<Place>, range: Range<usize>, changes: &mut 
             changes.new.push(united);
             places.splice(number - 1..=number, [united]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compacted_and_what_is_not_stay_two_places() {
+        let sorted = sorted::first_of(3);
+        let place = |first_offset, segment| Place { first_offset, segment, bytes: 10, slot: 0 };
+        let all = [place(5, sorted), place(12, sorted), place(18, sorted), place(44, sorted)];
+        let united = |compacted_to| {
+            let mut places = all.to_vec();
+            unite_neighbours(&mut places, 0..all.len(), compacted_to, &mut Changes::default());
+            places.iter().map(|place| (place.first_offset, place.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(united(18), [(5, 20), (18, 20)]);
+        assert_eq!(united(0), [(5, 40)]);
+        assert_eq!(united(60), [(5, 40)]);
+        let mut others = vec![place(5, 0), place(12, 0), place(18, sorted)];
+        unite_neighbours(&mut others, 0..3, 0, &mut Changes::default());
+        assert_eq!(others.len(), 3, "only neighbours in one sorted segment");
     }
 }
