@@ -16,13 +16,21 @@ pub const ROOT: &str = "root";
 const NAMES: &[&str] = &[
     "braid",
     "braid.api",
+    "braid.cli",
     "braid.config",
+    "braid.delivery",
     "braid.group",
+    "braid.half",
+    "braid.http",
+    "braid.loggers",
+    "braid.native",
     "braid.node",
     "braid.partition",
     "braid.reconcile",
     "braid.server",
     "braid.store",
+    "braid.timer",
+    "braid.txn",
     "braid_base",
     "braid_protocol",
     "braid_raft",
@@ -236,6 +244,20 @@ mod tests {
                 loggers.change([(name, Level::of_name(wanted))]);
                 assert_eq!(level(&loggers, name), wanted);
             }
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_broker_has_a_logger() {
+        let library = include_str!("lib.rs").split("#[cfg(test)]").next().unwrap();
+        let modules = library.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ").unwrap_or(line);
+            line.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        let modules: Vec<_> = modules.collect();
+        assert!(modules.len() > 10, "{modules:?}");
+        for module in modules {
+            assert!(Loggers::find(&format!("braid.{module}")).is_some(), "{module}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! CreatePartitions v0–3: gives topics more partitions. Each topic has its own result; a name
-//! asked for twice is refused.
+//! asked for twice is refused. A request adds no more than 10,000 partitions, as with Kafka.
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT,
-//! INVALID_REQUEST, INVALID_TOPIC_EXCEPTION for the broker's own topics.
+//! INVALID_REQUEST, POLICY_VIOLATION, INVALID_TOPIC_EXCEPTION for the broker's own topics.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use braid_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use braid_protocol::{ErrorCode, StrBytes};
 use braid_raft::command::CreatePartitions;
 use braid_raft::outcome::CreatePartitionsRejection;
-use braid_raft::plan::{AddPartitionsRequest, add_partitions};
+use braid_raft::plan::{AddPartitionsRequest, Limits, add_partitions};
 
 use super::Broker;
 use super::create_topics::limits;
@@ -31,6 +31,7 @@ pub(crate) async fn handle(
         *times_named.entry(topic.name.clone()).or_insert(0) += 1;
     }
     let mut results = Vec::new();
+    let mut limits = limits(broker);
     for topic in request.topics {
         let outcome = match times_named.get_mut(&topic.name) {
             // Answered at its first place.
@@ -39,26 +40,32 @@ pub(crate) async fn handle(
                 *times = 0;
                 Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned()))
             }
-            Some(_) | None => add(broker, &topic, request.validate_only).await,
+            Some(_) | None => add(broker, &topic, &limits, request.validate_only).await,
         };
-        results.push(result(topic.name, outcome));
+        if let Ok(added) = outcome {
+            limits.partitions_max = limits.partitions_max.saturating_sub(added);
+        }
+        results.push(result(topic.name, outcome.map(drop)));
     }
     CreatePartitionsResponse::default().with_results(results)
 }
 
+/// Adds the partitions; how many those are.
 async fn add(
     broker: &Broker,
     topic: &CreatePartitionsTopic,
+    limits: &Limits,
     validate_only: bool,
-) -> Result<(), Refusal> {
+) -> Result<u32, Refusal> {
     loop {
-        let command = plan(broker, topic)?;
+        let command = plan(broker, topic, limits)?;
+        let added = command.added.iter().map(|run| run.count).sum();
         if validate_only {
-            return Ok(());
+            return Ok(added);
         }
         let outcome = broker.metadata.propose(command).await;
         match outcome.map_err(|error| (propose_code(&error), error.to_string()))? {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(added),
             // Somebody else was first: whether this is still an increase is decided anew.
             Err(CreatePartitionsRejection::CountChanged { .. }) => {}
             Err(rejection) => return Err((add_rejection_code(&rejection), rejection.to_string())),
@@ -66,7 +73,11 @@ async fn add(
     }
 }
 
-fn plan(broker: &Broker, asked: &CreatePartitionsTopic) -> Result<CreatePartitions, Refusal> {
+fn plan(
+    broker: &Broker,
+    asked: &CreatePartitionsTopic,
+    limits: &Limits,
+) -> Result<CreatePartitions, Refusal> {
     let image = broker.metadata.image();
     let topic = image
         .topic(&asked.name)
@@ -84,7 +95,7 @@ fn plan(broker: &Broker, asked: &CreatePartitionsTopic) -> Result<CreatePartitio
         replicas.map(Iterator::collect).collect()
     });
     let request = AddPartitionsRequest { count: asked.count, assignments };
-    add_partitions(&image, topic, &request, &limits(broker))
+    add_partitions(&image, topic, &request, limits)
         .map_err(|error| (placement_code(&error), error.to_string()))
 }
 

@@ -3,9 +3,10 @@
 //! -1 partitions or replicas mean the broker's default (v4). v5 echoes the configs in force, v7 the
 //! topic id. Each topic has its own result; a name asked for twice is refused in every place.
 //! Errors: TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS,
-//! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST.
+//! INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST,
+//! POLICY_VIOLATION for too many partitions in all, TOPIC_AUTHORIZATION_FAILED for Kafka's metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use braid_protocol::messages::create_topics_request::CreatableTopic;
@@ -15,7 +16,7 @@ use braid_protocol::messages::create_topics_response::{
 use braid_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use braid_protocol::{ErrorCode, StrBytes};
 use braid_raft::command::{CreateTopics, NewTopic};
-use braid_raft::plan::{Assignment, Limits, TopicRequest, place_topic};
+use braid_raft::plan::{Assignment, Limits, PlacementError, TopicRequest, place_topic};
 
 use super::Broker;
 use super::error::{create_rejection_code, placement_code, propose_code};
@@ -23,8 +24,9 @@ use super::respond::text;
 use super::transactions::TRANSACTIONS_TOPIC;
 use crate::model::{BrokerId, TopicId};
 
-/// More partitions than this in one request are refused, as Kafka does.
-const PARTITIONS_PER_REQUEST_MAX: u32 = 100_000;
+/// A request that asks for more partitions, over all of its topics, is refused as a whole. Kafka's
+/// `MAX_PARTITIONS_PER_BATCH`: what one command holds is bounded by it.
+pub(super) const PARTITIONS_PER_REQUEST_MAX: u32 = 10_000;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -33,6 +35,13 @@ pub(crate) async fn handle(
     let mut times_named: HashMap<TopicName, usize> = HashMap::new();
     for topic in &request.topics {
         *times_named.entry(topic.name.clone()).or_insert(0) += 1;
+    }
+    if partitions_asked(broker, &request.topics) > u64::from(PARTITIONS_PER_REQUEST_MAX) {
+        let error = PlacementError::TooManyPartitions;
+        let refused = |name| failed(name, placement_code(&error), error.to_string());
+        let names: BTreeSet<TopicName> = times_named.into_keys().collect();
+        return CreateTopicsResponse::default()
+            .with_topics(names.into_iter().map(refused).collect());
     }
     let mut results = Vec::new();
     let mut planned = Vec::new();
@@ -62,9 +71,23 @@ pub(crate) async fn handle(
     CreateTopicsResponse::default().with_topics(results)
 }
 
+/// How many partitions a request asks for in all, the wrong numbers left out.
+fn partitions_asked(broker: &Broker, topics: &[CreatableTopic]) -> u64 {
+    let asked = |topic: &CreatableTopic| match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len() as u64,
+        -1 => u64::try_from(broker.config.topics.partitions).unwrap_or(0),
+        count => u64::try_from(count).unwrap_or(0),
+    };
+    topics.iter().map(asked).sum()
+}
+
 type Refusal = (ErrorCode, String);
 
 fn plan(broker: &Broker, mut topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+    if topic.name.as_str() == METADATA_TOPIC {
+        let why = format!("{METADATA_TOPIC} stands for the cluster's metadata and is no topic.");
+        return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, why));
+    }
     if topic.name.as_str() == OFFSETS_TOPIC && topic.assignments.is_empty() {
         // Groups are spread over as many partitions as the configuration says.
         let partitions = broker.config.group.offsets_partitions;
@@ -147,6 +170,10 @@ async fn create(
     }
 }
 
+fn partitions_of(new: &NewTopic) -> u64 {
+    new.partitions.iter().map(|run| u64::from(run.count)).sum()
+}
+
 fn failed(name: TopicName, code: ErrorCode, why: String) -> CreatableTopicResult {
     CreatableTopicResult::default()
         .with_name(name)
@@ -164,7 +191,7 @@ fn succeeded(
     new: &NewTopic,
     id: TopicId,
 ) -> CreatableTopicResult {
-    let partitions: u32 = new.partitions.iter().map(|run| run.count).sum();
+    let partitions = partitions_of(new);
     let replicas = new.partitions.first().map_or(0, |run| run.replicas.len());
     let configs = broker
         .live
@@ -227,6 +254,16 @@ pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
             }
         })
         .collect::<Vec<_>>();
+    let partitions: u64 = planned.iter().map(|(_, new)| partitions_of(new)).sum();
+    if partitions > u64::from(PARTITIONS_PER_REQUEST_MAX) {
+        tracing::warn!(
+            topics = planned.len(),
+            partitions,
+            partitions_max = PARTITIONS_PER_REQUEST_MAX,
+            "one request names too many new topics: none is created on first use"
+        );
+        return;
+    }
     if planned.is_empty() {
         return;
     }
@@ -239,6 +276,9 @@ pub(crate) async fn auto_create(broker: &Arc<Broker>, names: &[String]) {
         }
     }
 }
+
+/// Kafka's name for the log of its metadata, which nobody may create as a topic.
+const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// The topic of group offsets and memberships.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";

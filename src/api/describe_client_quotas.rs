@@ -34,5 +34,10 @@ fn check(request: &DescribeClientQuotasRequest) -> Result<(), (ErrorCode, String
             return Err((ErrorCode::INVALID_REQUEST, why));
         }
     }
+    if seen.contains("ip") && seen.len() > 1 {
+        let why = "Invalid entity filter component combination, IP filter component should not be \
+                   used with user or clientId filter component.";
+        return Err((ErrorCode::INVALID_REQUEST, why.to_owned()));
+    }
     Ok(())
 }

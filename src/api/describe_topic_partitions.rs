@@ -18,20 +18,18 @@ use super::Broker;
 use super::metadata::ALL_TOPIC_OPERATIONS;
 use super::respond::{LEADER_EPOCH, OPERATIONS_NOT_ASKED, is_internal, node_id, text};
 
-/// Partitions per answer, whatever is asked for (`max.request.partition.size.limit`).
-const PARTITIONS_MAX: usize = 2000;
-
 pub(crate) fn handle(
     broker: &Broker,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.metadata.image();
-    page(&image, node_id(broker), request)
+    page(&image, node_id(broker), broker.config.topics.described_partitions_max, request)
 }
 
 fn page(
     image: &MetadataImage,
     leader: BrokerId,
+    partitions_max: usize,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let (first_name, first_partition) = match &request.cursor {
@@ -59,7 +57,7 @@ fn page(
         Box::new(named.into_iter())
     };
     let mut room =
-        usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, PARTITIONS_MAX);
+        usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, partitions_max);
     let mut answer = DescribeTopicPartitionsResponse::default();
     for name in names {
         if room == 0 {
@@ -204,7 +202,7 @@ mod tests {
             loop {
                 let asked =
                     ask(&[], limit, at.as_ref().map(|(n, p): &(String, i32)| (n.as_str(), *p)));
-                let answer = page(&image, LEADER, asked);
+                let answer = page(&image, LEADER, 2000, asked);
                 for topic in &answer.topics {
                     let name = topic.name.as_ref().unwrap().to_string();
                     seen.extend(topic.partitions.iter().map(|p| (name.clone(), p.partition_index)));
@@ -219,9 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_lists_no_more_than_the_brokers_limit() {
+        let image = image(&[("a", 5)]);
+        let answer = page(&image, LEADER, 2, ask(&[], 4, None));
+        assert_eq!(answer.topics[0].partitions.len(), 2);
+        assert_eq!(answer.next_cursor.map(|next| next.partition_index), Some(2));
+    }
+
+    #[test]
     fn named_topics_come_sorted_and_unknown_ones_with_their_error() {
         let image = image(&[("a", 1)]);
-        let answer = page(&image, LEADER, ask(&["z", "a", "not/valid"], 2000, None));
+        let answer = page(&image, LEADER, 2000, ask(&["z", "a", "not/valid"], 2000, None));
         let codes: Vec<_> = answer
             .topics
             .iter()
@@ -239,7 +245,7 @@ mod tests {
     fn a_cursor_outside_the_named_topics_or_below_zero_is_refused() {
         let image = image(&[("a", 1), ("b", 1)]);
         for at in [("b", 0), ("a", -1)] {
-            let answer = page(&image, LEADER, ask(&["a"], 10, Some(at)));
+            let answer = page(&image, LEADER, 2000, ask(&["a"], 10, Some(at)));
             assert_eq!(answer.topics[0].error_code, ErrorCode::INVALID_REQUEST.0, "{at:?}");
         }
     }
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn replicas_that_may_lead_are_lists_and_never_null() {
         let image = image(&[("a", 1)]);
-        let answer = page(&image, LEADER, ask(&[], 10, None));
+        let answer = page(&image, LEADER, 2000, ask(&[], 10, None));
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.eligible_leader_replicas, Some(Vec::new()));
         assert_eq!(partition.last_known_elr, Some(Vec::new()));

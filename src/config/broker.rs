@@ -124,6 +124,8 @@ keys! {
     DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1);
     /// Whether a client's first mention of a topic creates it.
     AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");
+    /// How many partitions one answer of DescribeTopicPartitions lists at most.
+    MAX_REQUEST_PARTITION_SIZE_LIMIT = Key::int("max.request.partition.size.limit", "2000").at_least(1);
     /// Whether topics can be deleted.
     DELETE_TOPIC_ENABLE = Key::boolean("delete.topic.enable", "true");
     /// How many replicas must have a record on disk before acks=all is answered, if the partition

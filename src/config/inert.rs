@@ -54,9 +54,6 @@ keys! {
         .nothing("there is no authentication yet");
     /// How long the broker waits for its own requests.
     REQUEST_TIMEOUT_MS = Key::int("request.timeout.ms", "30000").nothing(ONE_NODE);
-    /// How many partitions one DescribeTopicPartitions answer may list.
-    MAX_REQUEST_PARTITION_SIZE_LIMIT = Key::int("max.request.partition.size.limit", "2000").at_least(1)
-        .nothing("DescribeTopicPartitions is not served yet");
 
     /// Spread of the age at which segments are closed.
     LOG_ROLL_JITTER_MS = Key::null("log.roll.jitter.ms", Kind::Long).cluster_wide().nothing(SHARED_LOG);

@@ -104,6 +104,8 @@ pub struct TopicsConfig {
     pub auto_create: bool,
     /// Whether topics can be deleted.
     pub deletion: bool,
+    /// Partitions that one answer of DescribeTopicPartitions lists at most.
+    pub described_partitions_max: usize,
 }
 
 /// Fetch limits.
@@ -220,6 +222,9 @@ impl Parts {
                     .unwrap_or(i16::MAX),
                 auto_create: values.boolean(&keys::AUTO_CREATE_TOPICS_ENABLE),
                 deletion: values.boolean(&keys::DELETE_TOPIC_ENABLE),
+                described_partitions_max: count(
+                    values.int(&keys::MAX_REQUEST_PARTITION_SIZE_LIMIT),
+                ),
             },
             fetch: FetchConfig {
                 response_size_bytes_max: count(values.int(&keys::FETCH_MAX_BYTES)),

@@ -65,7 +65,13 @@ fn nothing_set_is_one_node_on_loopback() {
     assert_eq!(config.storage.ring_size_bytes, 32 << 20);
     assert_eq!(
         config.topics,
-        TopicsConfig { partitions: 1, replication_factor: 1, auto_create: true, deletion: true }
+        TopicsConfig {
+            partitions: 1,
+            replication_factor: 1,
+            auto_create: true,
+            deletion: true,
+            described_partitions_max: 2000,
+        }
     );
     assert_eq!(config.group.offsets_partitions, 50);
     assert_eq!(config.group.offsets_replication_factor, 1);

@@ -169,6 +169,24 @@ async fn what_is_no_more_partitions_is_refused_with_its_reason() {
     assert_eq!(client.call(3, &assigned).await.results[0].error_code, 39);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_request_adds_no_more_than_ten_thousand_partitions() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    for name in ["a", "b", "c"] {
+        client.create(name, 1, &[]).await;
+    }
+    let mut request = more("a", 9_001);
+    for (name, count) in [("b", 1_002), ("c", 1_001)] {
+        request.topics.extend(more(name, count).topics);
+    }
+    for validate_only in [true, false] {
+        let answer = client.call(3, &request.clone().with_validate_only(validate_only)).await;
+        let codes: Vec<_> = answer.results.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [0, 44, 0], "9,000 and 1,000 fit, 1,001 do not");
+    }
+}
+
 fn delete_before(topic: &str, partition: i32, offset: i64) -> DeleteRecordsRequest {
     let partition =
         DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);

@@ -195,6 +195,8 @@ async fn there_are_no_acls_no_users_and_no_quotas() {
         (&["user", "user"], 42),
         (&[""], 42),
         (&["planet"], 35),
+        (&["ip", "user"], 42),
+        (&["client-id", "ip"], 42),
     ] {
         let components =
             kinds.iter().map(|kind| ComponentData::default().with_entity_type(text(kind)));

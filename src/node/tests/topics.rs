@@ -235,6 +235,7 @@ async fn topics_that_cannot_be_are_refused_with_their_reason() {
         (assigned("none", &[]), 39),
         (assigned("both", &[1]).with_num_partitions(1), 42),
         (new_topic("__consumer_offsets", 1, &[]), 37),
+        (new_topic("__cluster_metadata", 1, &[]), 29),
     ];
     for (topic, code) in table {
         let what = format!("{:?}", topic.name);
@@ -251,6 +252,31 @@ async fn topics_that_cannot_be_are_refused_with_their_reason() {
     assert_eq!((fine.error_code, fine.num_partitions), (0, 1));
     let offsets = create(&mut client, 7, new_topic("__consumer_offsets", -1, &[])).await;
     assert_eq!((offsets.error_code, offsets.num_partitions), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_too_many_partitions_in_all_is_refused_whole() {
+    let settings = [("num.partitions", "5000"), ("auto.create.topics.enable", "true")];
+    let world = World::start_with(&settings).await;
+    let mut client = world.client().await;
+    let name = |number: usize| format!("t{number}");
+    for last in [new_topic("c", 1, &[]), new_topic("c", -1, &[])] {
+        let topics = vec![new_topic("a", 5000, &[]), new_topic("b", -1, &[]), last];
+        let answer = client.call(7, &create_topics(topics)).await;
+        let codes: Vec<_> = answer.topics.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [44; 3], "{answer:?}");
+    }
+    // A request of some bytes cannot make the broker hold a billion partitions.
+    let many = (0..10_000).map(|number| new_topic(&name(number), 100_000, &[])).collect();
+    let answer = client.call(7, &create_topics(many)).await;
+    assert!(answer.topics.len() == 10_000 && answer.topics.iter().all(|it| it.error_code == 44));
+    // Nor can naming topics that do not exist.
+    let answer = client.call(13, &about(&["x", "y", "z"])).await;
+    assert_eq!(codes(&answer), [("x", 3), ("y", 3), ("z", 3)]);
+    let all = client.call(13, &MetadataRequest::default().with_topics(None)).await;
+    assert_eq!(codes(&all), []);
+    let answer = client.call(7, &create_topics(vec![new_topic("a", 10_000, &[])])).await;
+    assert_eq!(answer.topics[0].error_code, 0);
 }
 
 #[tokio::test(start_paused = true)]
