@@ -392,6 +392,9 @@ pub fn librdkafka() -> Result<PathBuf> {
     installed("librdkafka", &inputs, |home| {
         tool("make", &["make"])?;
         tool("g++", &["g++"])?;
+        // Without them it builds as well, and then knows fewer codecs.
+        header("zlib.h", "zlib1g-dev")?;
+        header("zstd.h", "libzstd-dev")?;
         let mut cargo = cargo();
         cargo.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]);
         let told: serde_json::Value = serde_json::from_str(&run(cargo.arg(&inputs[0]))?)?;
