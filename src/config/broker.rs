@@ -257,7 +257,9 @@ keys! {
     /// counts; one nobody decides after that goes to the discard topic.
     HALF_CHECK_MAX = Key::int("braid.half.check.max", "15").between(0, 10_000);
     /// The age in milliseconds at which a half message that nobody decided goes to the discard
-    /// topic, checked or not. By the wall clock.
+    /// topic, checked or not. Jumps of the wall clock while the broker runs do not make it older,
+    /// and what is too old at a start waits until its producers could be asked as often as they
+    /// may be.
     HALF_AGE_MAX_MS = Key::long("braid.half.age.max.ms", "14400000").between(1000, 2_592_000_000);
 }
 

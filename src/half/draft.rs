@@ -1,7 +1,8 @@
 //! Decisions on their way into the log: what was decided in one pass is appended as one group.
 //!
-//! Events become records of batches for the queue of halves; the batches of commits and discarded
-//! copies go to their queues in the same group. Nothing here decides or applies anything.
+//! Events become records of the queue of events, what senders send records of the queue of halves;
+//! the batches of commits and discarded copies go to their queues in the same group. Nothing here
+//! decides or applies anything.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,7 @@ use super::event::Event;
 use super::ids::MessageKey;
 use crate::model::{Offset, Position, QueueId};
 use crate::partition::Partitions;
-use crate::partition::system::HALF;
+use crate::partition::system::{HALF, HALF_EVENTS};
 use crate::store::{AppendError, Class, Part};
 
 /// Records with a message in one batch: a commit reads all of its half's batch.
@@ -30,16 +31,18 @@ pub(super) type Then = Box<dyn FnOnce(Result<Landed, AppendError>) -> Answer + S
 /// Where a decision went.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Landed {
-    /// Offset of its first event.
-    pub(super) event: Offset,
+    /// The half that it is about.
+    pub(super) half: Offset,
     /// Offset of its batch in another queue, if it has one.
     pub(super) batch: Option<Offset>,
 }
 
 /// One decision.
 pub(super) struct Item {
-    /// The events, and what a sent half carries.
-    pub(super) events: Vec<(Event, Option<Bytes>)>,
+    /// The events. A half that is sent has no number before it is appended.
+    pub(super) events: Vec<Event>,
+    /// What a half that is sent becomes when it is committed.
+    pub(super) carried: Option<Bytes>,
     /// A batch for another queue.
     pub(super) batch: Option<(QueueId, Bytes, BatchHeader)>,
     pub(super) class: Class,
@@ -48,9 +51,9 @@ pub(super) struct Item {
 
 impl Item {
     fn size_bytes(&self) -> usize {
-        let carried =
-            self.events.iter().map(|(_, value)| value.as_ref().map_or(0, Bytes::len) + 64);
-        carried.sum::<usize>() + self.batch.as_ref().map_or(0, |(_, batch, _)| batch.len() + 128)
+        let carried = self.carried.as_ref().map_or(0, |carried| carried.len() + 128);
+        let batch = self.batch.as_ref().map_or(0, |(_, batch, _)| batch.len() + 128);
+        self.events.len() * 64 + carried + batch
     }
 }
 
@@ -65,9 +68,9 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn push(&mut self, item: Item) {
-        self.touched.extend(item.events.iter().filter_map(|(event, _)| event.half()));
-        let sent = item.events.iter().filter_map(|(event, _)| match event {
-            Event::Sent(sent) => sent.message_key(),
+        self.touched.extend(item.events.iter().filter_map(Event::half));
+        let sent = item.events.iter().filter_map(|event| match event {
+            Event::Sent { sent, .. } => sent.message_key(),
             Event::Checked { .. }
             | Event::CheckReturned { .. }
             | Event::CheckAsked { .. }
@@ -102,25 +105,31 @@ pub(super) struct Placement {
     pub(super) end: Position,
 }
 
-/// Appends decisions as one group: all of them are in the log or none.
+/// Appends decisions as one group: all of them are in the log or none. Halves that are sent get
+/// their numbers, since nobody else appends to their queue.
 pub(super) fn append(
     partitions: &Partitions,
     now_ms: i64,
-    items: &[Item],
+    items: &mut [Item],
 ) -> Result<Placement, AppendError> {
-    let batches = event_batches(now_ms, items)?;
-    let halves = batches.iter().map(|(batch, header)| (HALF, batch, header));
+    number(items, partitions.offsets(HALF).next);
+    let halves = written(now_ms, items.iter().filter_map(half_of))?;
+    let events = items.iter().flat_map(|item| &item.events).map(|event| (event.encode(), None));
+    let events = written(now_ms, events)?;
+    let own = halves.iter().map(|(batch, header)| (HALF, batch, header));
+    let own = own.chain(events.iter().map(|(batch, header)| (HALF_EVENTS, batch, header)));
     let others = items.iter().filter_map(|item| item.batch.as_ref());
     let others = others.map(|(queue, batch, header)| (*queue, batch, header));
     let parts: Vec<Part<'_>> =
-        halves.chain(others).map(|(queue, batch, header)| Part { queue, batch, header }).collect();
+        own.chain(others).map(|(queue, batch, header)| Part { queue, batch, header }).collect();
     let is_data = items.iter().any(|item| item.class == Class::Data);
     let class = if is_data { Class::Data } else { Class::System };
     let appended = partitions.append_all(now_ms, class, &parts)?;
-    let (halves, others) = appended.split_at(batches.len());
+    let (_, appended) = appended.split_at(halves.len());
+    let (events, others) = appended.split_at(events.len());
     let mut others = others.iter().map(|appended| appended.base_offset);
     Ok(Placement {
-        events: halves
+        events: events
             .iter()
             .flat_map(|one| (one.base_offset.0..=one.last_offset.0).map(Offset))
             .collect(),
@@ -129,26 +138,45 @@ pub(super) fn append(
     })
 }
 
-fn event_batches(now_ms: i64, items: &[Item]) -> Result<Vec<(Bytes, BatchHeader)>, AppendError> {
+fn number(items: &mut [Item], mut next: Offset) {
+    for event in items.iter_mut().flat_map(|item| &mut item.events) {
+        if let Event::Sent { half, .. } = event {
+            *half = next;
+            next = next.plus(1);
+        }
+    }
+}
+
+/// The record of a half that is sent.
+fn half_of(item: &Item) -> Option<(Vec<u8>, Option<&Bytes>)> {
+    let carried = item.carried.as_ref()?;
+    Some((item.events.first()?.encode(), Some(carried)))
+}
+
+/// Batches of records, each of them not too large.
+fn written<'a>(
+    now_ms: i64,
+    records: impl Iterator<Item = (Vec<u8>, Option<&'a Bytes>)>,
+) -> Result<Vec<(Bytes, BatchHeader)>, AppendError> {
     let mut batches = Vec::new();
-    let (mut writer, mut messages, mut records) = (BatchWriter::new(BatchSpec::default()), 0, 0);
-    for (event, value) in items.iter().flat_map(|item| &item.events) {
-        let carried = value.as_ref().map_or(0, Bytes::len);
+    let (mut writer, mut messages, mut records_count) =
+        (BatchWriter::new(BatchSpec::default()), 0, 0);
+    for (key, value) in records {
+        let carried = value.map_or(0, Bytes::len);
         let is_full = messages + usize::from(value.is_some()) > MESSAGES_MAX
-            || records == RECORDS_MAX
-            || records > 0 && writer.size_bytes() + carried > BATCH_SIZE_BYTES_MAX;
+            || records_count == RECORDS_MAX
+            || records_count > 0 && writer.size_bytes() + carried > BATCH_SIZE_BYTES_MAX;
         if is_full {
             let full = std::mem::replace(&mut writer, BatchWriter::new(BatchSpec::default()));
             batches.push(finish(full)?);
-            (messages, records) = (0, 0);
+            (messages, records_count) = (0, 0);
         }
-        let key = event.encode();
-        let added = writer.append(now_ms, Some(&key), value.as_deref(), &[]);
+        let added = writer.append(now_ms, Some(&key), value.map(|value| &value[..]), &[]);
         added.map_err(|_| too_large(carried))?;
         messages += usize::from(value.is_some());
-        records += 1;
+        records_count += 1;
     }
-    if records > 0 {
+    if records_count > 0 {
         batches.push(finish(writer)?);
     }
     Ok(batches)

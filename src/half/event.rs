@@ -1,8 +1,9 @@
-//! What happens to half messages, as the records of the queue of halves say it.
+//! What happens to half messages, as the records of their two queues say it.
 //!
-//! An event is the key of a record; the value of a [`Event::Sent`] is the record batch that a
-//! commit appends, all others have none. The half an event is about is named by the offset of its
-//! `Sent` record. The bytes are in `docs/formats.md`; reading them trusts nothing.
+//! An event is the key of a record of the queue `HALF_EVENTS`. An [`Event::Sent`] is also the key of
+//! the half's own record in the queue `HALF`, by whose offset the half is named and whose value is
+//! the record batch that a commit appends. The bytes are in `docs/formats.md`; reading them trusts
+//! nothing.
 
 use std::str;
 
@@ -14,13 +15,13 @@ use super::request::SendHalf;
 use crate::model::{Offset, QueueId, TopicId};
 
 /// Version of every event's bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A half message was sent; the record's offset is its name from now on.
-    Sent(Sent),
+    /// A half message was sent.
+    Sent { half: Offset, sent: Sent },
     /// Its producer was asked what became of it.
     Checked { half: Offset, at_ms: i64 },
     /// Nobody received the last check: it does not count, and the next is due at `due_ms`.
@@ -98,10 +99,10 @@ pub(crate) enum EventError {
 const NO_TEXT: u16 = 0xffff;
 
 impl Event {
-    /// The half it is about; that of a sent one is its own record's offset.
+    /// The half it is about, which was there before.
     pub(super) fn half(&self) -> Option<Offset> {
         match self {
-            Self::Sent(_) => None,
+            Self::Sent { .. } => None,
             Self::Checked { half, .. }
             | Self::CheckReturned { half, .. }
             | Self::CheckAsked { half, .. }
@@ -115,7 +116,7 @@ impl Event {
         let mut out = Vec::with_capacity(64);
         out.put_u8(VERSION);
         match self {
-            Self::Sent(sent) => sent.encode(&mut out),
+            Self::Sent { half, sent } => sent.encode(*half, &mut out),
             Self::Checked { half, at_ms } => begin(&mut out, 2, *half, *at_ms),
             Self::CheckReturned { half, at_ms, due_ms } => {
                 begin(&mut out, 3, *half, *at_ms);
@@ -150,7 +151,7 @@ impl Event {
         }
         let [kind] = rest.take()?;
         let event = match kind {
-            1 => Self::Sent(Sent::decode(&mut rest)?),
+            1 => Self::Sent { half: rest.offset()?, sent: Sent::decode(&mut rest)? },
             2 => Self::Checked { half: rest.offset()?, at_ms: rest.i64()? },
             3 => {
                 let (half, at_ms) = (rest.offset()?, rest.i64()?);
@@ -214,8 +215,9 @@ impl Sent {
         Some(MessageKey::of(self.topic_id, &self.group, message_id))
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, half: Offset, out: &mut Vec<u8>) {
         out.put_u8(1);
+        out.put_i64(half.0);
         out.put_slice(self.topic_id.0.as_bytes());
         out.put_i32(self.partition);
         out.put_i64(self.born_ms);

@@ -24,12 +24,16 @@ pub(super) async fn copy(
     clock: &dyn Clock,
     round: Vec<(TransactionId, (Expiry, u16))>,
 ) -> Copies {
-    let Some(Target { queue, log_append_time }) = targets.discard().await else {
+    let Some(Target { queue, log_append_time, compression }) = targets.discard().await else {
         return Copies { discard: None, copies: Vec::new() };
     };
     let mut copies = Vec::with_capacity(round.len());
     for (id, (reason, checks)) in round {
         let copy = copy_of(partitions, id, reason, checks).await;
+        let copy = match (copy, compression) {
+            (Some(copy), Some(compression)) => payload::compressed(&copy, compression).ok(),
+            (copy, _) => copy,
+        };
         let now_ms = log_append_time.then(|| clock.wall_ms());
         let copy = copy.map(|copy| match now_ms {
             Some(now_ms) => payload::stamped(&copy, now_ms),

@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::{Ender, Event, Sent};
 use super::id::TransactionId;
 use super::owner::{CheckRefused, EndAnswer, Owner, SendAnswer, Told};
-use super::payload::{self, ReadFault};
+use super::payload::{self, HalfRecord, ReadFault};
 use super::polls::{Handed, Poll};
 use super::request::{
     Check, CheckError, Decision, End, EndError, HalfCounts, HalfMessage, HalfSent, HalfState,
@@ -36,6 +37,7 @@ pub(crate) const CHECKS_MAX: usize = 256;
 pub(crate) struct Halves {
     env: Env,
     partitions: Partitions,
+    targets: Arc<dyn Targets>,
     inbox: mpsc::Sender<Told>,
 }
 
@@ -60,12 +62,12 @@ impl Halves {
             env.clone(),
             config,
             partitions.clone(),
-            targets,
+            Arc::clone(&targets),
             inbox.downgrade(),
             messages,
         );
         drop(env.spawner.critical("half messages", owner.run()));
-        Self { env: env.clone(), partitions: partitions.clone(), inbox }
+        Self { env: env.clone(), partitions: partitions.clone(), targets, inbox }
     }
 
     /// Stores a half message, which nobody sees before it is committed. Answered when it is
@@ -106,8 +108,8 @@ impl Halves {
 
     /// When the half at an offset was born, if it is the same message.
     async fn same_as(&self, half: Offset, sent: &Sent) -> Option<i64> {
-        match payload::event(&self.partitions, half).await {
-            Ok((Event::Sent(before), _)) if before.is_same_message(sent) => Some(before.born_ms),
+        match payload::half_at(&self.partitions, half).await {
+            Ok(before) if before.sent.is_same_message(sent) => Some(before.sent.born_ms),
             Ok(_) | Err(_) => None,
         }
     }
@@ -128,9 +130,7 @@ impl Halves {
         let batch = match decision {
             Decision::Rollback => None,
             // That it cannot be read only counts if it is pending.
-            Decision::Commit => {
-                payload::half(&self.partitions, id).await.ok().map(|half| half.batch)
-            }
+            Decision::Commit => self.batch_of(id).await,
         };
         if let Some(batch) = &batch {
             self.partitions.room(batch.len()).await;
@@ -151,6 +151,16 @@ impl Halves {
                     ) => Err(EndError::Ended(end)),
                 }
             }
+        }
+    }
+
+    /// What a commit of a half appends, compressed as its topic says; none if it cannot be read.
+    async fn batch_of(&self, id: TransactionId) -> Option<Bytes> {
+        let HalfRecord { sent, batch } = payload::half(&self.partitions, id).await.ok()?;
+        let target = self.targets.target(sent.topic_id, sent.partition);
+        match target.and_then(|target| target.compression) {
+            Some(compression) => payload::compressed(&batch, compression).ok(),
+            None => Some(batch),
         }
     }
 
@@ -287,8 +297,7 @@ impl Halves {
     /// What the event at `at` says of the half that it ended.
     async fn end_at(&self, id: TransactionId, at: Offset) -> Result<End, ReadFault> {
         let sent = payload::half(&self.partitions, id).await?.sent;
-        let (event, _) = payload::event(&self.partitions, at).await?;
-        let (at_ms, outcome) = match event {
+        let (at_ms, outcome) = match payload::event(&self.partitions, at).await? {
             Event::Committed { at_ms, by, placed, .. } => {
                 let offset = payload::find_placed(&self.partitions, placed).await;
                 let (topic_id, partition) = (sent.topic_id, sent.partition);
@@ -298,7 +307,7 @@ impl Halves {
             Event::Expired { at_ms, reason, checks, .. } => {
                 (at_ms, Outcome::Expired { reason, checks })
             }
-            Event::Sent(_)
+            Event::Sent { .. }
             | Event::Checked { .. }
             | Event::CheckReturned { .. }
             | Event::CheckAsked { .. } => return Err(ReadFault::Unreadable),

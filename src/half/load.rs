@@ -1,13 +1,16 @@
-//! How the table comes back from the queue of halves after a start.
+//! How the table comes back after a start: from the events alone, however large the messages are.
+
+use std::time::Duration;
 
 use braid_protocol::records::{self, Batches, RecordReader};
 use bytes::Bytes;
 
 use super::event::{Event, EventError};
-use super::table::{Rules, Table};
+use super::table::{Needed, Rules, Table};
+use crate::env::Clock;
 use crate::model::Offset;
 use crate::partition::Partitions;
-use crate::partition::system::HALF;
+use crate::partition::system::{HALF, HALF_EVENTS};
 use crate::store::ReadError;
 
 /// Bytes read at a time.
@@ -25,16 +28,28 @@ pub(super) enum LoadError {
     Event { at: i64, error: EventError },
     #[error("the queue of half messages cannot be read beyond offset {0}")]
     NoProgress(i64),
+    #[error("the half messages were written by an earlier version, which is needed to end them")]
+    Older,
     #[error("the reader pool is gone: {0}")]
     Pool(std::io::Error),
 }
 
-/// Reads the whole queue; blocks.
-pub(super) fn load(partitions: &Partitions, rules: Rules) -> Result<Table, LoadError> {
-    let mut from = partitions.offsets(HALF).log_start;
-    let mut table = Table::new(rules, from);
-    while from < partitions.offsets(HALF).high_watermark {
-        let slices = partitions.read_blocking(HALF, from, LOAD_BYTES)?;
+/// Reads the whole queue of events, of which none holds a message; blocks.
+pub(super) fn load(
+    partitions: &Partitions,
+    rules: Rules,
+    clock: &dyn Clock,
+) -> Result<Table, LoadError> {
+    let (halves, events) = (partitions.offsets(HALF), partitions.offsets(HALF_EVENTS));
+    if halves.next > Offset::ZERO && events.next == Offset::ZERO {
+        return Err(LoadError::Older);
+    }
+    let (mut from, start) = (events.log_start, halves.log_start);
+    let monotonic_ms = in_ms(clock.monotonic());
+    let start = Needed { halves: start, events: from };
+    let mut table = Table::new(rules, start, clock.wall_ms(), monotonic_ms);
+    while from < partitions.offsets(HALF_EVENTS).high_watermark {
+        let slices = partitions.read_blocking(HALF_EVENTS, from, LOAD_BYTES)?;
         let before = from;
         for batch in Batches::new(Bytes::from(slices.concat())) {
             let (header, batch) = batch?;
@@ -46,6 +61,11 @@ pub(super) fn load(partitions: &Partitions, rules: Rules) -> Result<Table, LoadE
         }
     }
     Ok(table)
+}
+
+/// A time of the monotonic clock.
+pub(super) fn in_ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Applies the events of a batch from an offset on: the log may start within it.

@@ -1,13 +1,14 @@
 //! Half messages: sent now, seen when their producer commits them, or never.
 //!
 //! A half message is a record in the queue `HALF`, with the record batch it is to become as its
-//! value. Committing it appends that batch to its target and the event that says so to `HALF`, in
-//! one group: both are in the log or neither is. What is known of the halves is a `Table`, a
-//! pure state machine that changes by events of the log only; one task owns it, everybody else
+//! value. What happens to it are records of the queue `HALF_EVENTS`. Committing it appends its batch
+//! to its target and the event that says so, in one group: both are in the log or neither is. What
+//! is known of the halves is a `Table`, a pure state machine that changes by events of the log only,
+//! so that a start reads no messages; one task owns it, everybody else
 //! speaks to that task through [`Halves`]. Producers that do not decide are asked (RocketMQ's
 //! check-back), and what nobody decides goes to a discard topic.
 //!
-//! Nothing but this module reads `HALF`. It knows no HTTP and no Kafka requests.
+//! Nothing but this module reads the two queues. It knows no HTTP and no Kafka requests.
 
 mod draft;
 mod ends;
@@ -24,6 +25,7 @@ mod polls;
 mod request;
 mod table;
 mod targets;
+mod times;
 
 #[allow(unused_imports, reason = "the words of the handle, for those who call it")]
 pub(crate) use {

@@ -61,8 +61,10 @@ pub(super) struct Owner {
     /// To be given to what runs beside; weak, so that the task ends when all handles are gone.
     myself: mpsc::WeakSender<Told>,
     inbox: mpsc::Receiver<Told>,
-    /// None while the queue is being read back.
+    /// None while the events are being read back.
     table: Option<Table>,
+    /// The wall clock, looked at once in a pass.
+    now_ms: i64,
     draft: Draft,
     /// Next offsets of the queues that the draft appends to.
     nexts: HashMap<QueueId, i64>,
@@ -88,6 +90,7 @@ impl Owner {
         inbox: mpsc::Receiver<Told>,
     ) -> Self {
         Self {
+            now_ms: env.clock.wall_ms(),
             env,
             config,
             partitions,
@@ -136,6 +139,7 @@ impl Owner {
 
     /// Takes what is there without waiting, and what time has brought. Returns early with a stop.
     fn pass(&mut self, first: Option<Told>) -> Option<Reply<()>> {
+        self.look_at_clocks();
         let mut told = first;
         let mut taken = 0;
         while let Some(message) = told.take() {
@@ -188,7 +192,8 @@ impl Owner {
         let (env, myself) = (self.env.clone(), self.myself.clone());
         let load = async move {
             tokio::time::sleep(delay).await;
-            let read = env.spawner.blocking(move || load::load(&partitions, rules)).await;
+            let clock = Arc::clone(&env.clock);
+            let read = env.spawner.blocking(move || load::load(&partitions, rules, &*clock)).await;
             let loaded = read.unwrap_or_else(|error| Err(LoadError::Pool(error)));
             if let Some(myself) = myself.upgrade() {
                 let _ended = myself.send(Told::Loaded(loaded.map(Box::new))).await;
@@ -202,6 +207,7 @@ impl Owner {
             Ok(table) => {
                 tracing::info!(pending = table.pending_count(), "half messages are back");
                 self.table = Some(*table);
+                self.look_at_clocks();
             }
             Err(error) => {
                 tracing::error!(%error, "half messages cannot be read back yet");
@@ -221,7 +227,19 @@ impl Owner {
     }
 
     fn now_ms(&self) -> i64 {
-        self.env.clock.wall_ms()
+        self.now_ms
+    }
+
+    /// One look for all that a pass decides: between two the wall clock may jump.
+    fn look_at_clocks(&mut self) {
+        self.now_ms = self.env.clock.wall_ms();
+        let monotonic_ms = load::in_ms(self.env.clock.monotonic());
+        let Some(table) = &mut self.table else { return };
+        if let Some(jump_ms) = table.look_at_clocks(self.now_ms, monotonic_ms) {
+            tracing::warn!(jump_ms, "the wall clock was set; half messages are as old as before");
+            // When checks are due is another time of the wall clock now.
+            self.check_due_ms = i64::MIN;
+        }
     }
 
     fn on_send(
@@ -242,12 +260,19 @@ impl Owner {
         }
         let born_ms = sent.born_ms;
         let then = move |landed: Result<Landed, AppendError>| {
-            let id = landed.map(|landed| TransactionId { half: landed.event, born_ms });
+            let id = landed.map(|landed| TransactionId { half: landed.half, born_ms });
             let stored = id.map(SendAnswer::Stored);
             answer(reply, stored.map_err(|error| SendError::from(unavailable(&error))))
         };
-        let events = vec![(Event::Sent(sent), Some(batch))];
-        self.push(Item { events, batch: None, class: Class::Data, then: Box::new(then) });
+        // Its number is the log's to give.
+        let half = Offset::ZERO;
+        self.push(Item {
+            events: vec![Event::Sent { half, sent }],
+            carried: Some(batch),
+            batch: None,
+            class: Class::Data,
+            then: Box::new(then),
+        });
     }
 
     fn on_end(
@@ -278,7 +303,8 @@ impl Owner {
             let end = landed.map(|landed| EndAnswer::Now(end.at(landed.batch)));
             answer(reply, end.map_err(|error| end_error(&error)))
         };
-        self.push(Item { events: vec![(event, None)], batch, class, then: Box::new(then) });
+        let (events, carried) = (vec![event], None);
+        self.push(Item { events, carried, batch, class, then: Box::new(then) });
     }
 
     fn commit(

@@ -2,16 +2,16 @@
 //! reading both back from the queue of halves.
 
 use braid_protocol::records::{
-    BatchHeader, BatchSpec, BatchWriter, Batches, Codec, Record, RecordReader, WriteError,
-    stamp_log_append_time,
+    BatchHeader, BatchSpec, BatchWriter, Batches, Codec, Record, RecordReader, Target, WriteError,
+    recompress, stamp_log_append_time,
 };
 use bytes::Bytes;
 
 use super::event::{Event, Expiry, Placed, Sent};
 use super::id::TransactionId;
 use super::request::{HalfMessage, Message, SendHalf};
-use crate::model::Offset;
-use crate::partition::system::HALF;
+use crate::model::{Offset, QueueId};
+use crate::partition::system::{HALF, HALF_EVENTS};
 use crate::partition::{FetchError, Partitions};
 use crate::store::ReadError;
 
@@ -92,22 +92,37 @@ pub(super) async fn half(
     partitions: &Partitions,
     id: TransactionId,
 ) -> Result<HalfRecord, ReadFault> {
-    let (event, value) = event(partitions, id.half).await?;
-    match (event, value) {
-        (Event::Sent(sent), Some(batch)) if sent.born_ms == id.born_ms => {
-            Ok(HalfRecord { sent, batch })
-        }
+    match half_at(partitions, id.half).await {
+        Ok(half) if half.sent.born_ms == id.born_ms => Ok(half),
         // Somebody made the id up.
-        (_, _) => Err(ReadFault::Gone),
+        Ok(_) => Err(ReadFault::Gone),
+        Err(fault) => Err(fault),
     }
 }
 
-/// The event at an offset of the queue of halves, and what it carries.
-pub(super) async fn event(
+/// The half message at an offset of its queue.
+pub(super) async fn half_at(partitions: &Partitions, at: Offset) -> Result<HalfRecord, ReadFault> {
+    match record(partitions, HALF, at).await? {
+        (Event::Sent { half, sent }, Some(batch)) if half == at => Ok(HalfRecord { sent, batch }),
+        (event, _) => {
+            tracing::error!(offset = at.0, ?event, "this is no half message");
+            Err(ReadFault::Unreadable)
+        }
+    }
+}
+
+/// The event at an offset of the queue of events.
+pub(super) async fn event(partitions: &Partitions, at: Offset) -> Result<Event, ReadFault> {
+    record(partitions, HALF_EVENTS, at).await.map(|(event, _)| event)
+}
+
+/// The event that is the key of a record, and the record's value.
+async fn record(
     partitions: &Partitions,
+    queue: QueueId,
     at: Offset,
 ) -> Result<(Event, Option<Bytes>), ReadFault> {
-    let fetched = partitions.read(HALF, at, 1, true).await.map_err(|error| fault(at, &error))?;
+    let fetched = partitions.read(queue, at, 1, true).await.map_err(|error| fault(at, &error))?;
     let batch = match &fetched.batches[..] {
         [] => return Err(ReadFault::Gone),
         [whole] => whole.clone(),
@@ -199,6 +214,18 @@ fn message(batch: &Bytes, record: Record<'_>) -> Message {
 pub(super) fn header_of(batch: &Bytes) -> Result<BatchHeader, ReadFault> {
     let header = BatchHeader::parse(batch).map_err(|_| ReadFault::Unreadable)?;
     if header.size_bytes() == batch.len() { Ok(header) } else { Err(ReadFault::Unreadable) }
+}
+
+/// The batch compressed anew. Its content is not larger than what a sender may send.
+pub(super) fn compressed(batch: &Bytes, target: Target) -> Result<Bytes, ReadFault> {
+    if target.codec == Codec::None {
+        return Ok(batch.clone());
+    }
+    let compressed = recompress(batch, target, batch.len()).map_err(|error| {
+        tracing::error!(%error, "a half message cannot be compressed");
+        ReadFault::Unreadable
+    })?;
+    Ok(Bytes::from(compressed.batch.into_owned()))
 }
 
 /// The batch with the time of its append.

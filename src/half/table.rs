@@ -7,8 +7,12 @@
 //!
 //! Invariant: a half is pending from its `Sent` on until the first of `Committed`, `RolledBack` and
 //! `Expired`; nothing is decided about it after.
+//!
+//! What comes in and goes out are times of the wall clock; inside, they are without its jumps
+//! ([`Times`]). What was pending at a start is not too old before its producers could be asked as
+//! often as they may be, however long the broker was away or the clock says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::ends::Ends;
@@ -16,6 +20,7 @@ use super::event::{Ender, Event, Expiry, Placed, Sent};
 use super::groups::{GroupNumber, Groups};
 use super::id::TransactionId;
 use super::ids::{Ids, MessageKey};
+use super::times::{Era, Times};
 use crate::model::{Offset, TopicId};
 
 /// When producers are asked, and when nobody is asked any more.
@@ -31,11 +36,20 @@ pub(super) struct Rules {
     pub(super) age_max_ms: i64,
 }
 
+impl Rules {
+    /// How long a half that is overdue at a start is kept: its producers are to be asked before.
+    fn kept_ms(&self) -> i64 {
+        let checks = i64::from(self.checks_max).saturating_mul(self.check_interval_ms);
+        self.first_check_ms.saturating_add(checks).min(self.age_max_ms)
+    }
+}
+
 /// A pending half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Half {
+    /// By the wall clock, in its era.
     born_ms: i64,
-    /// When the next check is due or, after the last, when it expires.
+    /// When the next check is due or, after the last, when it expires; without jumps.
     due_ms: i64,
     topic_id: TopicId,
     partition: i32,
@@ -43,6 +57,7 @@ struct Half {
     /// If its sender gave it a message id.
     message: Option<MessageKey>,
     checks: u16,
+    era: Era,
 }
 
 /// A pending half, as told to others.
@@ -107,6 +122,15 @@ pub(crate) struct HalfPage {
 
 /// Pending halves looked at for one page, so that a rare filter does not hold everybody up.
 const LOOKED_AT_MAX: usize = 50_000;
+/// Of so many halves one says where the events of those from there on begin.
+const MARKED_EVERY: i64 = 256;
+
+/// Where the two queues are still needed from: everything before may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Needed {
+    pub(super) halves: Offset,
+    pub(super) events: Offset,
+}
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -117,13 +141,21 @@ pub(super) struct Table {
     expiring: BTreeSet<(i64, i64)>,
     ends: Ends,
     ids: Ids,
-    /// Offset behind the last event applied.
-    next: Offset,
+    times: Times,
+    /// Until then nothing that was pending at the start is too old; without jumps.
+    kept_until_ms: i64,
+    /// Of some halves, in order: that no event about it or a later one is before this offset.
+    marks: VecDeque<(Offset, Offset)>,
+    /// Where the queue of halves begins: older ones are gone.
+    first: Offset,
+    /// Behind the last half and the last event applied.
+    next: Needed,
 }
 
 impl Table {
-    /// The table of a queue that begins at `log_start`, before its first event.
-    pub(super) fn new(rules: Rules, log_start: Offset) -> Self {
+    /// The table of queues that begin there, before their first event, at a time of the wall clock
+    /// and of the monotonic one.
+    pub(super) fn new(rules: Rules, start: Needed, now_ms: i64, monotonic_ms: i64) -> Self {
         Self {
             rules,
             halves: BTreeMap::new(),
@@ -131,35 +163,62 @@ impl Table {
             expiring: BTreeSet::new(),
             ends: Ends::default(),
             ids: Ids::default(),
-            next: log_start,
+            times: Times::new(now_ms, monotonic_ms),
+            kept_until_ms: now_ms.saturating_add(rules.kept_ms()),
+            marks: VecDeque::new(),
+            first: start.halves,
+            next: start,
         }
+    }
+
+    /// Looks at the clocks: to be told before anything is asked, decided or applied. Returns by how
+    /// much the wall clock has jumped, if it has.
+    pub(super) fn look_at_clocks(&mut self, now_ms: i64, monotonic_ms: i64) -> Option<i64> {
+        self.times.look(now_ms, monotonic_ms)
     }
 
     /// Takes over the event at `at`, which is in the log. Total: an event about a half that is not
     /// pending, whose record is gone, changes nothing.
     pub(super) fn apply(&mut self, at: Offset, event: &Event) {
-        self.next = at.plus(1);
+        self.next.events = at.plus(1);
         match event {
-            Event::Sent(sent) => self.insert(at, sent),
+            Event::Sent { half, sent } => {
+                if *half < self.first {
+                    return;
+                }
+                self.next.halves = self.next.halves.max(half.plus(1));
+                if half.0 % MARKED_EVERY == 0 || self.marks.is_empty() {
+                    self.marks.push_back((*half, at));
+                }
+                self.insert(*half, sent);
+            }
             Event::Checked { half, at_ms } => {
+                let at_ms = self.times.at(*at_ms);
                 let due_ms = at_ms.saturating_add(self.rules.check_interval_ms);
                 self.change(*half, |half| {
                     half.checks = half.checks.saturating_add(1);
                     half.due_ms = due_ms;
                 });
             }
-            Event::CheckReturned { half, due_ms, .. } => self.change(*half, |half| {
-                half.checks = half.checks.saturating_sub(1);
-                half.due_ms = *due_ms;
-            }),
-            Event::CheckAsked { half, at_ms } => self.change(*half, |half| half.due_ms = *at_ms),
+            Event::CheckReturned { half, due_ms, .. } => {
+                let due_ms = self.times.at(*due_ms);
+                self.change(*half, |half| {
+                    half.checks = half.checks.saturating_sub(1);
+                    half.due_ms = due_ms;
+                });
+            }
+            Event::CheckAsked { half, at_ms } => {
+                let due_ms = self.times.at(*at_ms);
+                self.change(*half, |half| half.due_ms = due_ms);
+            }
             Event::Committed { half, at_ms, .. }
             | Event::RolledBack { half, at_ms, .. }
             | Event::Expired { half, at_ms, .. } => {
                 let Some(ended) = self.remove(*half) else { return };
-                self.ends.insert(*half, at, *at_ms);
+                let at_ms = self.times.at(*at_ms);
+                self.ends.insert(*half, at, at_ms);
                 if let Some(message) = ended.message {
-                    self.ids.end(message, *half, *at_ms);
+                    self.ids.end(message, *half, at_ms);
                 }
             }
         }
@@ -168,14 +227,16 @@ impl Table {
     fn insert(&mut self, at: Offset, sent: &Sent) {
         self.remove(at);
         let wait_ms = self.rules.first_check_ms.max(i64::from(sent.immunity_ms));
+        let era = self.times.era_of(sent.born_ms);
         let half = Half {
             born_ms: sent.born_ms,
-            due_ms: sent.born_ms.saturating_add(wait_ms),
+            due_ms: self.times.of(era, sent.born_ms).saturating_add(wait_ms),
             topic_id: sent.topic_id,
             partition: sent.partition,
             group: self.groups.enter(&sent.group),
             message: sent.message_key(),
             checks: 0,
+            era,
         };
         if let Some(message) = half.message {
             self.ids.insert(message, at);
@@ -213,8 +274,10 @@ impl Table {
         self.expiring.remove(&(self.expires_ms(half), at.0));
     }
 
+    /// Without jumps.
     fn expires_ms(&self, half: Half) -> i64 {
-        let of_age = half.born_ms.saturating_add(self.rules.age_max_ms);
+        let born_ms = self.times.of(half.era, half.born_ms);
+        let of_age = born_ms.saturating_add(self.rules.age_max_ms).max(self.kept_until_ms);
         if half.checks < self.rules.checks_max { of_age } else { of_age.min(half.due_ms) }
     }
 
@@ -269,6 +332,7 @@ impl Table {
         now_ms: i64,
         group: &str,
     ) -> impl Iterator<Item = DueCheck> + use<'a> {
+        let now_ms = self.times.at(now_ms);
         let due = self.groups.due(group).take_while(move |(due_ms, _)| *due_ms <= now_ms);
         due.filter_map(move |(_, at)| {
             let half = self.halves.get(&at.0)?;
@@ -280,7 +344,7 @@ impl Table {
 
     /// When the next check of a group is due.
     pub(super) fn next_check_ms(&self, group: &str) -> Option<i64> {
-        self.groups.due(group).next().map(|(due_ms, _)| due_ms)
+        self.groups.due(group).next().map(|(due_ms, _)| self.times.on_the_wall(due_ms))
     }
 
     /// Hands out a check.
@@ -317,6 +381,7 @@ impl Table {
 
     /// The halves whose time is over, the longest overdue first.
     pub(super) fn expired(&self, now_ms: i64) -> impl Iterator<Item = TransactionId> + use<'_> {
+        let now_ms = self.times.at(now_ms);
         let over = self.expiring.iter().take_while(move |(at_ms, _)| *at_ms <= now_ms);
         over.filter_map(|(_, at)| {
             let half = self.halves.get(at)?;
@@ -326,13 +391,13 @@ impl Table {
 
     /// When the next half expires.
     pub(super) fn next_expiry_ms(&self) -> Option<i64> {
-        self.expiring.first().map(|(at_ms, _)| *at_ms)
+        self.expiring.first().map(|(at_ms, _)| self.times.on_the_wall(*at_ms))
     }
 
     /// Ends a half whose time is over; none if it is not, or not any more.
     pub(super) fn decide_expiry(&self, now_ms: i64, id: TransactionId) -> Option<Event> {
         let half = self.half(id).ok()?;
-        if self.expires_ms(half) > now_ms {
+        if self.expires_ms(half) > self.times.at(now_ms) {
             return None;
         }
         let (reason, checks) = (self.expiry(now_ms, half), half.checks);
@@ -340,7 +405,8 @@ impl Table {
     }
 
     fn expiry(&self, now_ms: i64, half: Half) -> Expiry {
-        let asked_enough = half.checks >= self.rules.checks_max && half.due_ms <= now_ms;
+        let is_over = half.due_ms <= self.times.at(now_ms);
+        let asked_enough = half.checks >= self.rules.checks_max && is_over;
         if asked_enough { Expiry::Checks } else { Expiry::Age }
     }
 
@@ -362,7 +428,8 @@ impl Table {
     }
 
     fn tell(&self, at: Offset, half: Half) -> Option<Pending> {
-        let next_check_ms = (half.checks < self.rules.checks_max).then_some(half.due_ms);
+        let due_ms = self.times.on_the_wall(half.due_ms);
+        let next_check_ms = (half.checks < self.rules.checks_max).then_some(due_ms);
         Some(Pending {
             id: TransactionId { half: at, born_ms: half.born_ms },
             topic_id: half.topic_id,
@@ -370,7 +437,7 @@ impl Table {
             group: Arc::clone(self.groups.name(half.group)?),
             checks: half.checks,
             next_check_ms,
-            expires_ms: self.expires_ms(half),
+            expires_ms: self.times.on_the_wall(self.expires_ms(half)),
         })
     }
 
@@ -421,17 +488,27 @@ impl Table {
         self.halves.first_key_value().map(|(_, half)| half.born_ms)
     }
 
-    /// The first record of the queue that is still needed: everything before may go. Forgets what
-    /// was remembered for long enough.
-    pub(super) fn needed_from(&mut self, now_ms: i64) -> Offset {
+    /// From where on the queues are still needed. Forgets what was remembered for long enough.
+    pub(super) fn needed_from(&mut self, now_ms: i64) -> Needed {
+        let now_ms = self.times.at(now_ms);
         self.ids.forget(now_ms);
         let pending = self.halves.first_key_value().map(|(at, _)| Offset(*at));
         let ended = self.ends.oldest_needed(now_ms);
-        pending.into_iter().chain(ended).min().unwrap_or(self.next)
+        let Some(halves) = pending.into_iter().chain(ended).min() else {
+            self.marks.clear();
+            return self.next;
+        };
+        while self.marks.get(1).is_some_and(|(half, _)| *half <= halves) {
+            self.marks.pop_front();
+        }
+        // Before the first mark nothing is known, and nothing goes.
+        let mark = self.marks.front().filter(|(half, _)| *half <= halves);
+        Needed { halves, events: mark.map_or(Offset::ZERO, |(_, events)| *events) }
     }
 
     /// Forgets the ends of halves whose records are gone.
     pub(super) fn released(&mut self, log_start: Offset) {
+        self.first = log_start;
         self.ends.forget_below(log_start);
     }
 }

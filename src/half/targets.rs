@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use braid_protocol::records;
+
 use crate::model::{QueueId, TopicId};
 
 /// A partition that takes records.
@@ -11,6 +13,8 @@ pub(crate) struct Target {
     pub(crate) queue: QueueId,
     /// Whether its records carry the time of the append (`message.timestamp.type`).
     pub(crate) log_append_time: bool,
+    /// How its records are compressed, if not as they come (`compression.type`).
+    pub(crate) compression: Option<records::Target>,
 }
 
 /// Resolves once the discard topic is there; none if it cannot be had now.

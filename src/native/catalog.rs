@@ -33,9 +33,12 @@ fn kept(name: &str) -> Shape {
 
 impl Topics {
     fn half_target(&self, topic: &Arc<TopicImage>, partition: i32) -> Option<Target> {
-        let timestamps = self.topic_settings.of(topic).config.timestamp_type;
-        let log_append_time = timestamps == TimestampType::LogAppendTime;
-        Some(Target { queue: topic.partition(partition)?.queue, log_append_time })
+        let settings = self.topic_settings.of(topic);
+        Some(Target {
+            queue: topic.partition(partition)?.queue,
+            log_append_time: settings.config.timestamp_type == TimestampType::LogAppendTime,
+            compression: settings.codec,
+        })
     }
 }
 

@@ -52,7 +52,8 @@ fn queue(partition: i32) -> QueueId {
 
 impl Targets for OneTopic {
     fn target(&self, _topic: TopicId, partition: i32) -> Option<crate::half::Target> {
-        Some(crate::half::Target { queue: queue(partition), log_append_time: false })
+        let queue = queue(partition);
+        Some(crate::half::Target { queue, log_append_time: false, compression: None })
     }
 
     fn discard(&self) -> Discard<'_> {

@@ -4,7 +4,7 @@
 
 use crate::model::QueueId;
 
-/// Half messages and what became of them.
+/// Half messages, each with the batch that it is to become.
 pub(crate) const HALF: QueueId = QueueId(0xF000_0001);
 /// What became of deliveries.
 pub(crate) const DELIVERY: QueueId = QueueId(0xF000_0002);
@@ -12,6 +12,9 @@ pub(crate) const DELIVERY: QueueId = QueueId(0xF000_0002);
 pub(crate) const MESSAGE_IDS: QueueId = QueueId(0xF000_0003);
 /// Which buckets of timers are never written to again.
 pub(crate) const TIMER_NOTES: QueueId = QueueId(0xF000_0004);
+
+/// What became of half messages.
+pub(crate) const HALF_EVENTS: QueueId = QueueId(0xF000_0005);
 
 const RECEIPTS: u32 = 0x8000_0000;
 
@@ -80,6 +83,7 @@ mod tests {
             DELIVERY,
             MESSAGE_IDS,
             TIMER_NOTES,
+            HALF_EVENTS,
         ];
         assert!(own.is_sorted_by(|a, b| a < b), "{own:?}");
         assert!(own.iter().all(|queue| is_system(*queue)));

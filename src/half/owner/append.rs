@@ -22,13 +22,13 @@ impl Owner {
 
     /// Appends what was decided and applies it.
     pub(super) fn flush(&mut self) {
-        let items = std::mem::take(&mut self.draft).items;
+        let mut items = std::mem::take(&mut self.draft).items;
         self.nexts.clear();
         if items.is_empty() {
             return;
         }
         let now_ms = self.now_ms();
-        match draft::append(&self.partitions, now_ms, &items) {
+        match draft::append(&self.partitions, now_ms, &mut items) {
             Ok(placement) => self.landed(items, placement),
             Err(error) if items.len() == 1 || matches!(error, AppendError::Failed(_)) => {
                 let mut error = Some(error);
@@ -44,7 +44,7 @@ impl Owner {
 
     pub(super) fn append_alone(&mut self, now_ms: i64, item: Item) {
         let mut items = vec![item];
-        match draft::append(&self.partitions, now_ms, &items) {
+        match draft::append(&self.partitions, now_ms, &mut items) {
             Ok(placement) => self.landed(items, placement),
             Err(error) => {
                 if let Some(item) = items.pop() {
@@ -56,7 +56,7 @@ impl Owner {
 
     pub(super) fn refused(&mut self, item: Item, error: AppendError) {
         // What only found no room is tried again in the next round, before which room is awaited.
-        if let (Some((Event::Expired { half, .. }, _)), AppendError::SegmentNotReady) =
+        if let (Some(Event::Expired { half, .. }), AppendError::SegmentNotReady) =
             (item.events.first(), &error)
         {
             self.postponed.remove(half);
@@ -71,22 +71,23 @@ impl Owner {
         let mut offsets = placement.events.into_iter();
         let mut answers = Vec::with_capacity(items.len());
         for (item, batch) in items.into_iter().zip(placement.batches) {
-            let mut first = None;
-            for ((event, _), at) in item.events.iter().zip(&mut offsets) {
+            let mut about = None;
+            for (event, at) in item.events.iter().zip(&mut offsets) {
                 table.apply(at, event);
-                first = first.or(Some(at));
-                if let Event::Sent(sent) = event
-                    && self.polls.is_waiting(&sent.group)
-                {
-                    let due = table.next_check_ms(&sent.group).unwrap_or(i64::MAX);
-                    self.check_due_ms = self.check_due_ms.min(due);
+                about = about.or(event.half());
+                if let Event::Sent { half, sent } = event {
+                    about = Some(*half);
+                    if self.polls.is_waiting(&sent.group) {
+                        let due = table.next_check_ms(&sent.group).unwrap_or(i64::MAX);
+                        self.check_due_ms = self.check_due_ms.min(due);
+                    }
                 }
                 if matches!(event, Event::CheckReturned { .. } | Event::CheckAsked { .. }) {
                     self.check_due_ms = i64::MIN;
                 }
             }
-            let Some(event) = first else { unreachable!("every decision is an event") };
-            answers.push((item.then)(Ok(Landed { event, batch })));
+            let Some(half) = about else { unreachable!("every decision is an event") };
+            answers.push((item.then)(Ok(Landed { half, batch })));
         }
         let durable = self.partitions.wait_durable(placement.end);
         self.in_flight.push_back(InFlight { durable, answers });

@@ -47,8 +47,7 @@ impl Owner {
             }
             let Some(Poll { max, reply, .. }) = self.polls.pop(group) else { return };
             let checks: Vec<_> = table.due_checks(now_ms, group).take(max).collect();
-            let events = checks.iter().map(|check| (table.decide_check(now_ms, *check), None));
-            let events = events.collect();
+            let events = checks.iter().map(|check| table.decide_check(now_ms, *check)).collect();
             let handed = Handed::new(checks, self.myself.clone());
             let then = move |landed: Result<Landed, AppendError>| match landed {
                 Ok(_) => answer(reply, Ok(handed)),
@@ -58,7 +57,13 @@ impl Owner {
                     answer(reply, Err(unavailable(&error)))
                 }
             };
-            self.push(Item { events, batch: None, class: Class::System, then: Box::new(then) });
+            self.push(Item {
+                events,
+                carried: None,
+                batch: None,
+                class: Class::System,
+                then: Box::new(then),
+            });
             self.flush();
         }
     }
@@ -127,8 +132,13 @@ impl Owner {
                         send(landed.and(durable).map_err(CheckRefused::Unavailable));
                     })
                 };
-                let events = vec![(event, None)];
-                self.push(Item { events, batch: None, class: Class::System, then: Box::new(then) });
+                self.push(Item {
+                    events: vec![event],
+                    carried: None,
+                    batch: None,
+                    class: Class::System,
+                    then: Box::new(then),
+                });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What time does to halves that nobody decides, and to a queue that nobody needs.
+//! What time does to halves that nobody decides, and to records that nobody needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::half::draft::{Answer, Item, Landed};
 use crate::half::expire::{self, Copies};
 use crate::half::payload;
-use crate::partition::system::HALF;
+use crate::partition::system::{HALF, HALF_EVENTS};
 use crate::store::{AppendError, Class};
 
 use super::told::Told;
@@ -25,7 +25,7 @@ impl Owner {
         if self.is_expiring || now < self.expire_from {
             return;
         }
-        let now_ms = self.env.clock.wall_ms();
+        let now_ms = self.now_ms;
         if table.next_expiry_ms().is_none_or(|at_ms| at_ms > now_ms) {
             return;
         }
@@ -75,15 +75,20 @@ impl Owner {
                 Box::new(|_| ())
             };
             let batch = Some((queue, copy, header));
-            let events = vec![(event, None)];
-            self.push(Item { events, batch, class: Class::Data, then: Box::new(then) });
+            self.push(Item {
+                events: vec![event],
+                carried: None,
+                batch,
+                class: Class::Data,
+                then: Box::new(then),
+            });
             if self.draft.size_bytes() >= GROUP_SIZE_BYTES_MAX {
                 self.flush();
             }
         }
     }
 
-    /// Lets the queue begin where it is still needed.
+    /// Lets the queues begin where they are still needed.
     pub(super) fn shorten(&mut self) {
         let now = self.env.clock.monotonic();
         let Some(table) = &mut self.table else { return };
@@ -91,15 +96,19 @@ impl Owner {
             return;
         }
         self.shorten_at = now + SHORTEN_EVERY;
-        let offsets = self.partitions.offsets(HALF);
-        let needed = table.needed_from(self.env.clock.wall_ms()).min(offsets.high_watermark);
-        if needed <= offsets.log_start {
-            return;
-        }
-        match self.partitions.release(HALF, needed) {
-            Ok(_) => table.released(needed),
-            // The old records stay, which costs only space.
-            Err(error) => tracing::warn!(%error, "half messages could not be let go"),
+        let needed = table.needed_from(self.now_ms);
+        for (queue, needed) in [(HALF, needed.halves), (HALF_EVENTS, needed.events)] {
+            let offsets = self.partitions.offsets(queue);
+            let needed = needed.min(offsets.high_watermark);
+            if needed <= offsets.log_start {
+                continue;
+            }
+            match self.partitions.release(queue, needed) {
+                Ok(_) if queue == HALF => table.released(needed),
+                Ok(_) => {}
+                // The old records stay, which costs only space.
+                Err(error) => tracing::warn!(%error, "half messages could not be let go"),
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::half::event::{Event, Sent};
-use crate::half::table::{Rules, Table};
+use crate::half::table::{Needed, Rules, Table};
 use crate::model::{Offset, TopicId};
 
 const RULES: Rules = Rules {
@@ -16,7 +16,8 @@ const RULES: Rules = Rules {
 #[test]
 fn a_pending_half_costs_less_than_200_bytes_with_all_its_indexes() {
     const HALVES: i64 = 200_000;
-    let mut table = Table::new(RULES, Offset(0));
+    let start = Needed { halves: Offset(0), events: Offset(0) };
+    let mut table = Table::new(RULES, start, 0, 0);
     let grown = |table: &mut Table, change: &mut dyn FnMut(&mut Table)| {
         allocation_counter::measure(|| change(table)).bytes_current
     };
@@ -33,7 +34,8 @@ fn a_pending_half_costs_less_than_200_bytes_with_all_its_indexes() {
         for at in 0..HALVES {
             sent.born_ms = 1_700_000_000_000 + at / 10;
             sent.group = format!("group-{}", at % 100);
-            table.apply(Offset(at), &Event::Sent(sent.clone()));
+            let sent = Event::Sent { half: Offset(at), sent: sent.clone() };
+            table.apply(Offset(at), &sent);
         }
         sent.group = String::new();
     });

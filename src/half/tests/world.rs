@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use braid_protocol::records::{BatchSpec, BatchWriter, Batches, RecordReader};
+use braid_protocol::records::{self, BatchSpec, BatchWriter, Batches, Codec, RecordReader};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ pub(super) const CONFIG: HalfConfig = HalfConfig {
 pub(super) const ORDERS: TopicId = TopicId(Uuid::from_u128(1));
 /// A topic whose records carry the time of the append.
 pub(super) const STAMPED: TopicId = TopicId(Uuid::from_u128(2));
+/// A topic whose records are compressed by the broker.
+pub(super) const PACKED: TopicId = TopicId(Uuid::from_u128(3));
 pub(super) const DISCARD: QueueId = QueueId(99);
 
 /// What topics there are.
@@ -41,13 +43,19 @@ pub(super) struct Topics {
 
 impl Topics {
     fn new() -> Self {
-        let target = |queue, log_append_time| Target { queue: QueueId(queue), log_append_time };
+        let target = |queue, log_append_time| Target {
+            queue: QueueId(queue),
+            log_append_time,
+            compression: None,
+        };
+        let zstd = Some(records::Target { codec: Codec::Zstd, level: None });
         let targets = BTreeMap::from([
             ((ORDERS, 0), target(10, false)),
             ((ORDERS, 1), target(11, false)),
             ((STAMPED, 0), target(20, true)),
+            ((PACKED, 0), Target { compression: zstd, ..target(30, true) }),
         ]);
-        let discard = Some(Target { queue: DISCARD, log_append_time: false });
+        let discard = Some(target(DISCARD.0, false));
         Self { targets: Mutex::new(targets), discard: Mutex::new(discard) }
     }
 }
@@ -206,7 +214,7 @@ impl World {
             for batch in Batches::new(Bytes::from(fetched.batches.concat())) {
                 let (header, batch) = batch.unwrap();
                 assert!(header.crc_matches(&batch), "{header:?}");
-                let reader = RecordReader::open(&batch, 0).unwrap();
+                let reader = RecordReader::open(&batch, 1 << 20).unwrap();
                 seen.extend(reader.records().map(|record| seen_of(record.unwrap())));
                 from = Offset(header.next_offset());
             }
@@ -214,12 +222,32 @@ impl World {
         seen
     }
 
+    /// Flips a bit of a text where it is first in a file of the log.
+    pub(super) fn damage(&self, text: &str) {
+        let dir = std::path::Path::new("/data/0");
+        let mut damaged = 0;
+        for entry in self.env.fs.list(dir).unwrap() {
+            let path = dir.join(&entry.name);
+            if !entry.name.ends_with(".log") {
+                continue;
+            }
+            let bytes = self.env.fs.read_all(&path).unwrap();
+            let at = bytes.windows(text.len()).position(|window| window == text.as_bytes());
+            if let Some(at) = at {
+                let at = at as u64;
+                self.sim.fs.flip_bit(&path, at, 1).unwrap();
+                damaged += 1;
+            }
+        }
+        assert!(damaged > 0, "{text} is not on the disk");
+    }
+
     pub(super) async fn values(&self, queue: QueueId) -> Vec<String> {
         self.read(queue).await.into_iter().filter_map(|seen| seen.value).collect()
     }
 }
 
-fn seen_of(record: braid_protocol::records::Record<'_>) -> Seen {
+fn seen_of(record: records::Record<'_>) -> Seen {
     Seen {
         offset: Offset(record.offset),
         timestamp: record.timestamp,
