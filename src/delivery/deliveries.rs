@@ -192,6 +192,15 @@ impl Deliveries {
         self.ask(|reply| Input::Groups { reply }).await?
     }
 
+    /// Whether messages were delivered to a group of this name, or it was reset to receive some.
+    ///
+    /// # Errors
+    /// Nothing is known at the moment.
+    pub(crate) async fn is_used(&self, group: &str) -> Result<bool, Unavailable> {
+        let group = Arc::from(group);
+        self.ask(|reply| Input::IsUsed { group, reply }).await?
+    }
+
     /// How far a group is in each partition it reads; `None` if there is no such group.
     ///
     /// # Errors

@@ -90,6 +90,9 @@ pub(super) enum Change {
     Reset { to: i64, generation: i64 },
     /// All of the above once more, in one.
     State(Box<Said>),
+    /// A part of all of the above once more. With the last one the events before the first, which
+    /// is at `since`, are not needed any more.
+    Piece { since: Option<i64>, said: Box<Said> },
 }
 
 /// An event of the DELIVERY queue.
@@ -111,6 +114,7 @@ const RESET: u8 = 8;
 const STATE: u8 = 9;
 const GROUP_DELETED: u8 = 10;
 const TOPIC_DELETED: u8 = 11;
+const PIECE: u8 = 12;
 
 impl Event {
     /// The key of its record.
@@ -170,6 +174,7 @@ impl Change {
             Self::Trimmed { .. } => TRIMMED,
             Self::Reset { .. } => RESET,
             Self::State(_) => STATE,
+            Self::Piece { .. } => PIECE,
         }
     }
 
@@ -203,6 +208,10 @@ impl Change {
                 out.extend_from_slice(&generation.to_be_bytes());
             }
             Self::State(said) => said.encode(out),
+            Self::Piece { since, said } => {
+                out.extend_from_slice(&since.unwrap_or(-1).to_be_bytes());
+                said.encode(out);
+            }
         }
     }
 
@@ -222,6 +231,10 @@ impl Change {
             TRIMMED => Self::Trimmed { to: reader.i64()? },
             RESET => Self::Reset { to: reader.i64()?, generation: reader.i64()? },
             STATE => Self::State(Box::new(Said::decode(reader)?)),
+            PIECE => {
+                let since = Some(reader.i64()?).filter(|since| *since >= 0);
+                Self::Piece { since, said: Box::new(Said::decode(reader)?) }
+            }
             kind => return Err(WireError::Kind { kind }),
         })
     }

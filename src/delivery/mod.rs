@@ -13,6 +13,7 @@ mod catalog;
 mod dead_letters;
 mod decide;
 mod deliveries;
+mod entries;
 mod error;
 mod event;
 mod filter;

@@ -96,6 +96,10 @@ pub(super) enum Input {
     Groups {
         reply: Reply<Result<Vec<GroupSummary>, Unavailable>>,
     },
+    IsUsed {
+        group: Arc<str>,
+        reply: Reply<Result<bool, Unavailable>>,
+    },
     Progress {
         group: Arc<str>,
         reply: Reply<Result<Option<Vec<Progress>>, Unavailable>>,
@@ -292,6 +296,9 @@ impl Owner {
             Input::Groups { reply } => {
                 let _gone = reply.send(Ok(self.groups()));
             }
+            Input::IsUsed { group, reply } => {
+                let _gone = reply.send(Ok(self.table.parts_of(&group).is_some()));
+            }
             Input::Progress { group, reply } => {
                 let _gone = reply.send(Ok(self.progress(&group)));
             }
@@ -316,6 +323,7 @@ impl Owner {
             Input::Reset { reply, .. } | Input::TopicDeleted { reply, .. } => refuse(reply, why),
             Input::DeleteGroup { reply, .. } => refuse(reply, why),
             Input::Groups { reply } => refuse(reply, why),
+            Input::IsUsed { reply, .. } => refuse(reply, why),
             Input::Progress { reply, .. } => refuse(reply, why),
             Input::Undone { reply, .. } => refuse(reply, why),
             Input::Settle { reply, .. } => refuse(reply, why),

@@ -10,15 +10,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::entries::Entries;
 use super::event::{Change, Entry, Said, Scan, State};
 use super::ranges::Ranges;
+
+/// Bytes an entry takes when it is said, about.
+const ENTRY_SIZE_BYTES: usize = 26;
 
 /// The state of a partition for a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Part {
     generation: i64,
     scanned_to: i64,
-    entries: BTreeMap<i64, Entry>,
+    entries: Entries,
     done: Ranges,
     /// By time: what may be delivered or expires. No entry that waits for another, none that is
     /// on its way to the dead letters.
@@ -35,7 +39,7 @@ pub(super) struct Part {
 impl Part {
     /// All below is done.
     pub(super) fn start(&self) -> i64 {
-        self.entries.first_key_value().map_or(self.scanned_to, |(first, _)| *first)
+        self.entries.first().unwrap_or(self.scanned_to)
     }
 
     /// Nothing from here on was looked at.
@@ -48,12 +52,12 @@ impl Part {
     }
 
     pub(super) fn entry(&self, offset: i64) -> Option<&Entry> {
-        self.entries.get(&offset)
+        self.entries.get(offset)
     }
 
     /// Entries in the order of their offsets.
     pub(super) fn entries(&self) -> impl Iterator<Item = (i64, &Entry)> {
-        self.entries.iter().map(|(offset, entry)| (*offset, entry))
+        self.entries.iter()
     }
 
     /// How many records are looked at and not done.
@@ -64,7 +68,7 @@ impl Part {
     /// Whether the record is done.
     pub(super) fn is_done(&self, offset: i64) -> bool {
         if offset < self.scanned_to {
-            !self.entries.contains_key(&offset)
+            !self.entries.contains(offset)
         } else {
             self.done.contains(offset)
         }
@@ -84,7 +88,7 @@ impl Part {
     /// The entries that may act by `now`, those due first before the others.
     pub(super) fn due(&self, now_ms: i64) -> impl Iterator<Item = (i64, &Entry)> {
         self.due.range(..=(now_ms, i64::MAX)).filter_map(|(_, offset)| {
-            let entry = self.entries.get(offset)?;
+            let entry = self.entries.get(*offset)?;
             Some((*offset, entry))
         })
     }
@@ -98,7 +102,7 @@ impl Part {
         let later = (after_ms.saturating_add(1), i64::MIN);
         let by = (now_ms.max(after_ms).saturating_add(1), i64::MIN);
         let due = self.due.range(later..by.max(later)).map(|(_, offset)| *offset);
-        due.filter_map(|offset| Some((offset, self.entries.get(&offset)?)))
+        due.filter_map(|offset| Some((offset, self.entries.get(offset)?)))
     }
 
     /// When something is due next after `after_ms`.
@@ -111,7 +115,7 @@ impl Part {
     pub(super) fn held_by(&self, receive: u64, now_ms: i64) -> impl Iterator<Item = (i64, &Entry)> {
         self.receives.range((receive, i64::MIN)..=(receive, i64::MAX)).filter_map(
             move |(_, offset)| {
-                let entry = self.entries.get(offset)?;
+                let entry = self.entries.get(*offset)?;
                 (entry.time_ms > now_ms).then_some((*offset, entry))
             },
         )
@@ -179,6 +183,7 @@ impl Part {
                 *self = Self { scanned_to: *to, generation: *generation, ..Self::default() };
             }
             Change::State(said) => self.restore(said),
+            Change::Piece { said, .. } => self.take_in(said),
         }
     }
 
@@ -206,7 +211,7 @@ impl Part {
                 ..entry
             });
             if let Some(reason) = reason
-                && self.entries.contains_key(offset)
+                && self.entries.contains(*offset)
             {
                 self.reasons.insert(*offset, Arc::clone(reason));
             }
@@ -227,7 +232,7 @@ impl Part {
     }
 
     fn trim(&mut self, to: i64) {
-        while let Some((&first, _)) = self.entries.first_key_value() {
+        while let Some(first) = self.entries.first() {
             if first >= to {
                 break;
             }
@@ -248,12 +253,56 @@ impl Part {
         said.done.iter().for_each(|(start, end)| self.done.insert(*start, *end));
     }
 
+    /// Takes in what is said of some records: where everything was known it changes nothing, and
+    /// where nothing was it is made whole by all pieces and what came in between.
+    fn take_in(&mut self, said: &Said) {
+        self.generation = said.generation;
+        self.scanned_to = self.scanned_to.max(said.scanned_to);
+        said.entries.iter().for_each(|(offset, entry)| self.insert(*offset, *entry));
+        self.reasons.extend(said.reasons.iter().cloned());
+        said.done.iter().for_each(|(start, end)| self.done.insert(*start, *end));
+        self.absorb();
+    }
+
+    /// What there is to say of about so many bytes of records from an offset on, and where to go on.
+    pub(super) fn piece(&self, from: i64, size_bytes: usize) -> (Said, Option<i64>) {
+        let (generation, scanned_to) = (self.generation, self.scanned_to);
+        let mut said = Said { generation, scanned_to, ..Said::default() };
+        let mut size = 0;
+        for (offset, entry) in self.entries.iter_from(from) {
+            if size >= size_bytes {
+                return (said, Some(offset));
+            }
+            size += ENTRY_SIZE_BYTES;
+            if let Some(reason) = self.reasons.get(&offset) {
+                size += ENTRY_SIZE_BYTES + reason.len();
+                said.reasons.push((offset, Arc::clone(reason)));
+            }
+            said.entries.push((offset, *entry));
+        }
+        for (start, end) in self.done.iter().filter(|(start, _)| *start >= from) {
+            if size >= size_bytes {
+                return (said, Some(start));
+            }
+            size += ENTRY_SIZE_BYTES;
+            said.done.push((start, end));
+        }
+        (said, None)
+    }
+
+    /// About how many bytes it takes to say everything.
+    pub(super) fn said_size_bytes(&self) -> usize {
+        let reasons: usize =
+            self.reasons.values().map(|reason| ENTRY_SIZE_BYTES + reason.len()).sum();
+        (self.entries.len() + self.done.len()) * ENTRY_SIZE_BYTES + reasons
+    }
+
     /// Everything there is to say.
     pub(super) fn said(&self) -> Said {
         Said {
             generation: self.generation,
             scanned_to: self.scanned_to,
-            entries: self.entries().map(|(offset, entry)| (offset, *entry)).collect(),
+            entries: self.entries.iter().map(|(offset, entry)| (offset, *entry)).collect(),
             done: self.done.iter().collect(),
             reasons: self.reasons.iter().map(|(o, reason)| (*o, Arc::clone(reason))).collect(),
         }
@@ -265,7 +314,7 @@ impl Part {
         if entry.message_group != 0 {
             // A later one may have been first so far.
             if let Some(head) = self.head(entry.message_group).filter(|head| *head > offset)
-                && let Some(other) = self.entries.get(&head)
+                && let Some(other) = self.entries.get(head)
             {
                 self.due.remove(&(other.time_ms, head));
             }
@@ -275,7 +324,7 @@ impl Part {
     }
 
     fn remove(&mut self, offset: i64) {
-        let Some(entry) = self.entries.remove(&offset) else { return };
+        let Some(entry) = self.entries.remove(offset) else { return };
         self.unlink(offset, &entry);
         self.reasons.remove(&offset);
         if entry.message_group == 0 {
@@ -283,14 +332,14 @@ impl Part {
         }
         self.order.remove(&(entry.message_group, offset));
         if let Some(head) = self.head(entry.message_group)
-            && let Some(next) = self.entries.get(&head).copied()
+            && let Some(next) = self.entries.get(head).copied()
         {
             self.link(head, &next);
         }
     }
 
     fn update(&mut self, offset: i64, change: impl FnOnce(Entry) -> Entry) {
-        let Some(before) = self.entries.get(&offset).copied() else { return };
+        let Some(before) = self.entries.get(offset).copied() else { return };
         let after = change(before);
         self.unlink(offset, &before);
         self.entries.insert(offset, after);

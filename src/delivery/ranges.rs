@@ -50,6 +50,11 @@ impl Ranges {
         self.ends.iter().map(|(start, end)| (*start, *end))
     }
 
+    /// How many ranges.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// How many offsets these are.
     #[cfg(test)]
     pub(super) fn count(&self) -> i64 {

@@ -55,17 +55,28 @@ impl Table {
     }
 
     fn apply_to(&mut self, at: i64, key: &PartKey, change: &Change) {
-        let says_all = matches!(change, Change::Reset { .. } | Change::State(_));
+        let says_all = match change {
+            Change::Reset { .. } | Change::State(_) => Some(at),
+            Change::Piece { since, .. } => *since,
+            Change::Acquired { .. }
+            | Change::Acked { .. }
+            | Change::Extended { .. }
+            | Change::Released { .. }
+            | Change::Archiving { .. }
+            | Change::Archived { .. }
+            | Change::Trimmed { .. } => None,
+        };
         let topics = self.groups.entry(Arc::clone(&key.group)).or_default();
         let slots = topics.entry(key.topic).or_default();
         let slot = slots.entry(key.partition).or_insert_with(|| {
             self.said.insert((at, key.clone()));
             Slot { part: Part::default(), said_at: at }
         });
-        if says_all && slot.said_at != at {
+        // A start may have begun to read after the first piece was written.
+        if let Some(since) = says_all.filter(|since| *since > slot.said_at) {
             self.said.remove(&(slot.said_at, key.clone()));
-            self.said.insert((at, key.clone()));
-            slot.said_at = at;
+            self.said.insert((since, key.clone()));
+            slot.said_at = since;
         }
         slot.part.apply(change);
     }

@@ -90,6 +90,23 @@ fn events_are_these_bytes() {
                 + "0000000000000005"
                 + "00026e6f",
         ),
+        (
+            part(Change::Piece {
+                since: Some(0x77),
+                said: Box::new(Said { generation: 2, scanned_to: 6, ..Said::default() }),
+            }),
+            start_of(12)
+                + "0000000000000077"
+                + "0000000000000002"
+                + "0000000000000006"
+                + "00"
+                + "00"
+                + "00",
+        ),
+        (
+            part(Change::Piece { since: None, said: Box::default() }),
+            start_of(12) + "ffffffffffffffff" + &"0".repeat(32) + "000000",
+        ),
         (Event::GroupDeleted { group: "g".into() }, "010a000167".to_owned()),
         (Event::TopicDeleted { topic: key().topic }, format!("010b{:032x}", 5)),
     ];

@@ -42,14 +42,14 @@ fn held_by(message_group: impl Fn(i64) -> u32) -> i64 {
 }
 
 #[test]
-fn a_million_leases_take_less_than_150_mb() {
+fn a_million_leases_take_less_than_100_mb() {
     let held = held_by(|_| 0);
-    assert!(held < 150_000_000, "{held} bytes");
+    assert!(held < 100_000_000, "{held} bytes");
 }
 
 #[test]
-fn a_million_leases_in_order_take_less_than_170_mb() {
+fn a_million_leases_in_order_take_less_than_150_mb() {
     // Every one of a message group of its own.
     let held = held_by(|offset| u32::try_from(offset).unwrap() + 1);
-    assert!(held < 170_000_000, "{held} bytes");
+    assert!(held < 150_000_000, "{held} bytes");
 }

@@ -91,21 +91,46 @@ struct World {
     naive: Naive,
     durable: usize,
     handles: Vec<Receipt>,
+    /// Generation, where the first piece is, and the offset to go on from.
+    pieces: Option<(i64, Option<i64>, i64)>,
 }
 
 #[derive(Debug, Clone)]
 enum Op {
-    Produce { records: Vec<(bool, u32)> },
-    Receive { max: usize, invisible_ms: i64, receive: u64 },
-    Judge { handle: prop::sample::Index, verdict: Verdict },
-    Pass { ms: i64 },
+    Produce {
+        records: Vec<(bool, u32)>,
+    },
+    Receive {
+        max: usize,
+        invisible_ms: i64,
+        receive: u64,
+    },
+    Judge {
+        handle: prop::sample::Index,
+        verdict: Verdict,
+    },
+    Pass {
+        ms: i64,
+    },
     Condemn,
-    Copy { max: usize },
-    Trim { by: usize },
-    Reset { to: prop::sample::Index },
+    Copy {
+        max: usize,
+    },
+    Trim {
+        by: usize,
+    },
+    Reset {
+        to: prop::sample::Index,
+    },
     Sync,
     Restate,
-    Restart { lost: prop::sample::Index },
+    /// Says a piece of everything again.
+    Piece {
+        size_bytes: usize,
+    },
+    Restart {
+        lost: prop::sample::Index,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -130,6 +155,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<prop::sample::Index>().prop_map(|to| Op::Reset { to }),
         3 => Just(Op::Sync),
         2 => Just(Op::Restate),
+        4 => (1usize..90).prop_map(|size_bytes| Op::Piece { size_bytes }),
         2 => any::<prop::sample::Index>().prop_map(|lost| Op::Restart { lost }),
     ]
 }
@@ -163,6 +189,7 @@ impl World {
             naive: Naive::default(),
             durable: 0,
             handles: Vec::new(),
+            pieces: None,
         };
         world.naive.generation = 1_000;
         world.append(Change::Reset { to: 0, generation: 1_000 });
@@ -371,6 +398,30 @@ impl World {
         self.sync();
     }
 
+    /// Says the next piece, and after the last one lets the beginning of the log go.
+    fn piece(&mut self, size_bytes: usize) {
+        let begun = (self.part().generation(), None, i64::MIN);
+        let (generation, since, from) = self.pieces.take().unwrap_or(begun);
+        if self.part().generation() != generation {
+            return;
+        }
+        let (said, rest) = self.part().piece(from, size_bytes);
+        let before = self.part().clone();
+        let first = since.unwrap_or(i64::try_from(self.log.len()).unwrap());
+        let since = rest.is_none().then_some(first);
+        self.append(Change::Piece { since, said: Box::new(said) });
+        assert_eq!(*self.part(), before, "what was said differs from what is");
+        match rest {
+            Some(from) => self.pieces = Some((generation, Some(first), from)),
+            None => {
+                self.sync();
+                let needed = self.table.needed_from().unwrap();
+                assert!(needed >= first, "{needed} is needed though all was said since {first}");
+                self.log_from = usize::try_from(needed).unwrap();
+            }
+        }
+    }
+
     fn sync(&mut self) {
         self.durable = self.log.len();
     }
@@ -394,6 +445,7 @@ impl World {
             assert_eq!(table.part(&self.key), self.table.part(&self.key));
         }
         self.table = table;
+        self.pieces = None;
         self.durable = keep;
     }
 
@@ -450,6 +502,7 @@ impl World {
             Op::Reset { to } => self.reset(to),
             Op::Sync => self.sync(),
             Op::Restate => self.restate(),
+            Op::Piece { size_bytes } => self.piece(size_bytes),
             Op::Restart { lost } => self.restart(lost),
         }
     }

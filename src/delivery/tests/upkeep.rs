@@ -38,12 +38,47 @@ async fn the_log_of_events_stays_short_and_says_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_that_is_too_large_for_one_event_is_said_in_pieces() {
+    let mut world = start().await;
+    let mut kept = Vec::new();
+    for n in 0..300 {
+        world.produce(10, &[&n.to_string()]).await;
+        let long = ReceiveRequest { invisible_ms: 12 * 3_600_000, ..request() };
+        kept.extend(world.try_receive(long).await.unwrap());
+    }
+    assert_eq!(kept.len(), 300);
+    for round in 0..600 {
+        world.produce(11, &["a"]).await;
+        let delivered = world.receive().await;
+        assert_eq!(values(&delivered), ["a"]);
+        world.ack(&delivered).await;
+        if round % 250 == 249 {
+            world = world.restart().await;
+        }
+    }
+    let offsets = world.partitions.offsets(system::DELIVERY);
+    assert!(offsets.log_start.0 > 600, "nothing was let go: {offsets:?}");
+    let world = world.restart().await;
+    assert!(world.receive().await.is_empty(), "what is leased was delivered");
+    let progress = world.deliveries.progress(GROUP).await.unwrap().unwrap();
+    assert_eq!((progress[0].in_flight, progress[1].start_offset), (300, 600));
+    for of_receive in kept.chunks(32) {
+        world.ack(of_receive).await;
+    }
+    let progress = world.deliveries.progress(GROUP).await.unwrap().unwrap();
+    assert_eq!(progress[0].start_offset, 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_group_begins_anew_and_a_deleted_topic_is_unknown() {
     let world = start().await;
+    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(false));
     world.produce(10, &["a"]).await;
     let delivered = world.receive().await;
     world.ack(&delivered).await;
+    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(true));
     assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(true));
+    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(false));
     assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(false));
     let world = world.restart().await;
     assert!(world.deliveries.groups().await.unwrap().is_empty());
