@@ -5,6 +5,7 @@ pub use braid_base::{env, model};
 pub mod config;
 pub mod loggers;
 pub mod store;
+mod traffic;
 
 mod delivery;
 pub mod group;

@@ -37,6 +37,7 @@ use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
 use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
 use crate::timer::{self, Timers};
+use crate::traffic::Traffic;
 use crate::txn::{self, Transactions};
 
 /// A session unused for this long may give way to a new one
@@ -182,6 +183,7 @@ impl Node {
         let listeners = bind(&env, &config).await?;
         let native_listeners = bind_native(&env, &config).await?;
         register(&env, &config, &metadata, &listeners).await?;
+        let traffic = Arc::new(Traffic::default());
         let groups = open_groups(&env, &config, &metadata, &partitions).await;
         let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
         let maker =
@@ -202,6 +204,7 @@ impl Node {
             groups: groups.clone(),
             deliveries: deliveries.clone(),
             topic_settings: Arc::clone(&topic_settings),
+            traffic: Arc::clone(&traffic),
             broker: config.node.id,
             live: Arc::clone(&live),
             offsets_topic: OFFSETS_TOPIC,
@@ -235,6 +238,7 @@ impl Node {
             deliveries: deliveries.clone(),
             halves: halves.clone(),
             timers: timers.clone(),
+            traffic: Arc::clone(&traffic),
             stopping: stopped.clone(),
         });
         let broker = Arc::new(Broker {
@@ -244,6 +248,8 @@ impl Node {
             metadata: metadata.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            deliveries: deliveries.clone(),
+            traffic,
             transactions,
             answer_memory: AnswerMemory::new(config.network.request_memory_bytes / 2),
             fetch_sessions: Mutex::new(FetchSessions::new(

@@ -19,6 +19,7 @@ use crate::group::GroupCoordinator;
 use crate::model::{BrokerId, QueueId};
 use crate::partition::{Partitions, TopicSettingsCache, system};
 use crate::store::{AppendError, CleanLimits, Cleaned, Compaction, MaintainError, Retention};
+use crate::traffic::Traffic;
 
 /// A round looks at every compacted partition: more often than this is of no use.
 const CLEANER_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -90,6 +91,7 @@ pub(crate) struct Reconciler {
     pub(crate) groups: GroupCoordinator,
     pub(crate) deliveries: Deliveries,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
+    pub(crate) traffic: Arc<Traffic>,
     /// This broker's number, and its configuration in force.
     pub(crate) broker: BrokerId,
     pub(crate) live: Arc<LiveConfig>,
@@ -133,6 +135,7 @@ async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receive
         }
         for topic in &delta.deleted {
             this.topic_settings.forget(topic.id);
+            this.traffic.forget(topic.id);
             for partition in &topic.partitions {
                 drop_queue(&this.partitions, partition.queue);
                 drop_queue(&this.partitions, system::receipts(partition.queue));

@@ -31,6 +31,7 @@ use super::respond::{check_epoch, queue_of, text};
 use super::{Broker, Reply};
 use crate::model::{Offset, QueueId, TopicId};
 use crate::store::AbortedTransaction;
+use crate::traffic::TopicTraffic;
 
 const READ_COMMITTED: i8 = 1;
 
@@ -310,7 +311,15 @@ fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -
     let mut sessions = broker.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner);
     let mut topics: Vec<Topic> = Vec::new();
     let mut last: Option<TopicKey> = None;
+    let mut traffic: Option<(TopicKey, Option<Arc<TopicTraffic>>)> = None;
     for ((key, _), read) in plan.partitions.into_iter().zip(reads) {
+        if traffic.as_ref().is_none_or(|(of, _)| *of != key.0) {
+            let topic = topic_of(&image, &key.0).ok();
+            traffic = Some((key.0.clone(), topic.map(|topic| broker.traffic.topic(topic.id))));
+        }
+        if let Some((_, Some(traffic))) = &traffic {
+            traffic.fetched((read.error == ErrorCode::NONE).then(|| read.size_bytes()));
+        }
         let news = plan.session_id == 0
             || sessions.tell(
                 plan.session_id,

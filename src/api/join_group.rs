@@ -1,5 +1,6 @@
 //! JoinGroup v0–9. v4 asks dynamic members to join again with the id they are given; v5 adds static
-//! members, v9 lets a static leader skip the assignment.
+//! members, v9 lets a static leader skip the assignment. The name of a group that messages are
+//! delivered to is refused with INCONSISTENT_GROUP_PROTOCOL, as Kafka does for other types of groups.
 
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use braid_protocol::messages::join_group_response::JoinGroupResponseMember;
 use braid_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use braid_protocol::{RequestHeader, feature};
 
+use super::delivery_groups;
 use super::error::group_code;
 use super::respond::text;
 use super::{Broker, Caller};
-use crate::group::{JoinProtocol, JoinRequest, Joined};
+use crate::group::{GroupError, JoinProtocol, JoinRequest, Joined};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -43,14 +45,22 @@ pub(crate) async fn handle(
         skip_assignment_supported: feature::join_group_can_skip_assignment(header.api_version),
         reason: request.reason.map(|r| r.to_string()),
     };
+    let why = GroupError::InconsistentGroupProtocol;
+    if let Err(error) = delivery_groups::check_free(broker, &asked.group_id, why).await {
+        return refused(error, &asked.member_id);
+    }
     match broker.groups.join(asked).await {
         Ok(joined) => accepted(joined),
-        Err(rejected) => JoinGroupResponse::default()
-            .with_error_code(group_code(rejected.error).0)
-            .with_generation_id(-1)
-            .with_protocol_name(None)
-            .with_member_id(text(&rejected.member_id)),
+        Err(rejected) => refused(rejected.error, &rejected.member_id),
     }
+}
+
+fn refused(error: GroupError, member_id: &str) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_error_code(group_code(error).0)
+        .with_generation_id(-1)
+        .with_protocol_name(None)
+        .with_member_id(text(member_id))
 }
 
 fn accepted(joined: Joined) -> JoinGroupResponse {

@@ -22,11 +22,13 @@ use braid_raft::MetadataNode;
 use braid_raft::image::MetadataImage;
 
 use crate::config::{Config, LiveConfig};
+use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
 use crate::loggers::Loggers;
 use crate::partition::{Partitions, TopicSettingsCache};
 use crate::timer::Timers;
+use crate::traffic::Traffic;
 use crate::txn::Transactions;
 
 mod add_offsets_to_txn;
@@ -45,6 +47,7 @@ mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod delivery_groups;
 mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
@@ -123,6 +126,9 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataNode,
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
+    /// Who the groups are that are none of Kafka's.
+    pub(crate) deliveries: Deliveries,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) transactions: Transactions,
     pub(crate) answer_memory: Arc<AnswerMemory>,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
@@ -288,6 +294,7 @@ pub(crate) fn accept(
     let request = request::decode(&header, body).inspect_err(|error| {
         refusal::tell_request(broker, caller, &header, None, error);
     })?;
+    broker.traffic.request(header.api_key);
     Ok(match request {
         Request::ApiVersions(request) => {
             let response = api_versions::answer(broker, caller, &request);

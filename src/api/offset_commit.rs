@@ -13,6 +13,7 @@ use braid_protocol::{ErrorCode, RequestHeader, feature};
 use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
+use super::delivery_groups;
 use super::error::group_code;
 use crate::group::{CommitPartition, CommitReply, CommitRequest, CommitTopic, GroupError};
 use crate::model::TopicId;
@@ -34,17 +35,19 @@ pub(crate) async fn handle(
     commits.retain(|commit| !commit.partitions.is_empty());
     // Nothing to commit still checks the member, unless every partition was refused already.
     if !commits.is_empty() || topics.is_empty() {
-        let reply = broker
-            .groups
-            .commit(CommitRequest {
-                group_id: request.group_id.to_string(),
-                generation: request.generation_id_or_member_epoch,
-                member_id: request.member_id.to_string(),
-                group_instance_id: request.group_instance_id.map(|id| id.to_string()),
-                retention_ms: request.retention_time_ms,
-                topics: commits,
-            })
-            .await;
+        let commit = CommitRequest {
+            group_id: request.group_id.to_string(),
+            generation: request.generation_id_or_member_epoch,
+            member_id: request.member_id.to_string(),
+            group_instance_id: request.group_instance_id.map(|id| id.to_string()),
+            retention_ms: request.retention_time_ms,
+            topics: commits,
+        };
+        let why = GroupError::GroupIdNotFound;
+        let reply = match delivery_groups::check_free(broker, &commit.group_id, why).await {
+            Ok(()) => broker.groups.commit(commit).await,
+            Err(error) => Err(error),
+        };
         fill(&mut topics, reply.map_err(|error| known(error, header.api_version)), by_id, &image);
     }
     OffsetCommitResponse::default().with_topics(topics)

@@ -14,8 +14,9 @@ use braid_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use braid_raft::image::MetadataImage;
 
 use super::Broker;
+use super::delivery_groups;
 use super::error::group_code;
-use crate::group::DeleteOffsetsRequest;
+use crate::group::{DeleteOffsetsRequest, GroupError};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -25,7 +26,12 @@ pub(crate) async fn handle(
     let topics = request.topics.iter().map(|topic| existing(&image, topic));
     let topics = topics.filter(|(_, partitions)| !partitions.is_empty()).collect();
     let asked = DeleteOffsetsRequest { group_id: request.group_id.to_string(), topics };
-    let deleted = match broker.groups.delete_offsets(asked).await {
+    let why = GroupError::GroupIdNotFound;
+    let deleted = match delivery_groups::check_free(broker, &asked.group_id, why).await {
+        Ok(()) => broker.groups.delete_offsets(asked).await,
+        Err(error) => Err(error),
+    };
+    let deleted = match deleted {
         Ok(deleted) => deleted,
         Err(error) => {
             return OffsetDeleteResponse::default().with_error_code(group_code(error).0);

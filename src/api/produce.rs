@@ -65,6 +65,7 @@ pub(crate) fn submit<'a>(
     let version = asked.api_version;
     let (head, walk) =
         Walk::begin(version, asked.body).map_err(|error| malformed(version, &error))?;
+    broker.traffic.request(ApiKey::Produce.code());
     let mut appending = Appending {
         broker,
         caller,
@@ -142,6 +143,7 @@ impl<'a> Appending<'a> {
                 TopicKey::Name(name) => self.now.image.topic(name),
             };
             let settings = topic.map(|topic| self.broker.topic_settings.of(topic));
+            let traffic = topic.map(|topic| self.broker.traffic.topic(topic.id));
             let found = match (topic, settings.as_deref()) {
                 (Some(topic), Some(settings)) => Ok((topic.as_ref(), settings)),
                 _ => Err(unknown_topic(key)),
@@ -149,7 +151,12 @@ impl<'a> Appending<'a> {
             for _ in 0..partitions {
                 let (index, records) = walk.partition()?;
                 let checked = self.found.next().flatten();
-                match self.append(found, checked, index, records.unwrap_or_default()) {
+                let records = records.unwrap_or_default();
+                let stored = self.append(found, checked, index, records);
+                if let Some(traffic) = &traffic {
+                    traffic.produced(records.len(), stored.is_ok());
+                }
+                match stored {
                     Ok(stored) => answer.partition(index, Ok(stored)),
                     Err(refusal) => {
                         if !std::mem::replace(&mut self.failed, true) {

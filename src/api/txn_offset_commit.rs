@@ -16,6 +16,7 @@ use braid_protocol::{ErrorCode, RequestHeader, feature};
 use braid_raft::image::MetadataImage;
 
 use super::Broker;
+use super::delivery_groups;
 use super::error::group_code;
 use super::transactions::{STATE_SIZE_BYTES, refusal_code};
 use crate::group::{CommitPartition, CommitRequest, CommitTopic, GroupError};
@@ -111,11 +112,13 @@ async fn join(
         retention_ms: -1,
         topics: topics.clone(),
     };
-    let checked =
-        broker.groups.check_for_transaction(check).await.map_err(|error| match error {
-            GroupError::GroupIdNotFound => ErrorCode::ILLEGAL_GENERATION,
-            error => group_code(error),
-        })?;
+    let code = |error| match error {
+        GroupError::GroupIdNotFound => ErrorCode::ILLEGAL_GENERATION,
+        error => group_code(error),
+    };
+    let why = GroupError::GroupIdNotFound;
+    delivery_groups::check_free(broker, group, why).await.map_err(code)?;
+    let checked = broker.groups.check_for_transaction(check).await.map_err(code)?;
     for topic in checked {
         for (partition, result) in topic.partitions {
             if let Err(error) = result {

@@ -1,7 +1,7 @@
 //! `/metrics`: the names that published dashboards ask for. On the Kafka side those of Strimzi's
 //! exporter and of kafka_exporter, on the native side those of RocketMQ 5.
 //!
-//! Everything is looked up when it is asked for; nothing is counted on the way of a message.
+//! Everything is looked up when it is asked for, but for what [`crate::traffic`] counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use super::App;
 use super::problem::{Code, Problem, Problems};
 use crate::native::metrics::{Gathered, MeasuredTopic, gather};
+use crate::traffic::TopicCounts;
 
 /// The metrics, as OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", tag = "health",
@@ -41,6 +42,8 @@ fn text_of(gathered: Gathered) -> Result<String, fmt::Error> {
 }
 
 type Labels = Vec<(&'static str, String)>;
+/// One of the counters of a topic.
+type Pick = fn(&TopicCounts) -> u64;
 
 /// One metric's series, under one name.
 struct Series<'a, 'b> {
@@ -67,9 +70,18 @@ impl Series<'_, '_> {
         help: &str,
         series: impl IntoIterator<Item = (Labels, i64)>,
     ) -> fmt::Result {
+        let series = series.into_iter();
+        self.counted(name, help, series.map(|(labels, n)| (labels, u64::try_from(n).unwrap_or(0))))
+    }
+
+    fn counted(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in series {
-            let value = u64::try_from(value).unwrap_or(0);
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
@@ -98,6 +110,7 @@ impl Collector for Gathered {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut series = Series { encoder: &mut encoder };
         self.cluster(&mut series)?;
+        self.traffic(&mut series)?;
         self.topics(&mut series)?;
         self.groups(&mut series)?;
         self.natives(&mut series)
@@ -136,6 +149,45 @@ impl Gathered {
             series.gauge(name, help, value)?;
         }
         Ok(())
+    }
+
+    /// What clients of Kafka's protocol did, and HTTP clients did not.
+    fn traffic(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let name = |topic: &MeasuredTopic| vec![("topic", topic.image.name.to_string())];
+        let metrics = "kafka_server_brokertopicmetrics";
+        let counters: [(&str, &str, Pick); 6] = [
+            ("bytesin", "Bytes of records that producers sent", |t| t.bytes_in),
+            ("bytesout", "Bytes of records that consumers fetched", |t| t.bytes_out),
+            ("totalproducerequests", "Requests to write to a partition", |t| t.produces),
+            ("failedproducerequests", "Those that were refused", |t| t.failed_produces),
+            ("totalfetchrequests", "Requests to read a partition", |t| t.fetches),
+            ("failedfetchrequests", "Those that failed", |t| t.failed_fetches),
+        ];
+        for (metric, help, value) in counters {
+            let of_topics = self.topics.iter().map(|topic| (name(topic), value(&topic.traffic)));
+            series.counted(&format!("{metrics}_{metric}"), help, of_topics)?;
+        }
+        let requests = self.requests.iter();
+        let requests = requests.map(|(api, count)| (vec![("request", (*api).to_owned())], *count));
+        series.counted(
+            "kafka_network_requestmetrics_requests",
+            "Requests that were understood, by API",
+            requests,
+        )?;
+        let connections = self.connections.iter().map(|(listener, count)| {
+            let labels =
+                vec![("listener", listener.to_string()), ("networkProcessor", "0".to_owned())];
+            (labels, i64::try_from(*count).unwrap_or(i64::MAX))
+        });
+        series.gauges(
+            "kafka_server_socket_server_metrics_connection_count",
+            "Open connections",
+            connections,
+        )?;
+        let help = "Connections of HTTP clients that did not take their answers";
+        let (name, kind) = ("braid_http_stalled_connections_closed", MetricType::Counter);
+        let metric = series.encoder.encode_descriptor(name, help, None, kind)?;
+        ConstCounter::new(self.stalled_http_connections).encode(metric)
     }
 
     fn topics(&self, series: &mut Series<'_, '_>) -> fmt::Result {

@@ -21,6 +21,7 @@ mod half_messages;
 mod health;
 mod messages;
 mod metrics;
+mod patient;
 mod problem;
 mod routes;
 mod server;

@@ -2,7 +2,8 @@
 //! broker stops.
 //!
 //! One task per listener and one per connection. Connections are bounded by a count; further ones
-//! wait in the system's backlog. A connection that sends no whole head in time is closed.
+//! wait in the system's backlog. A connection that sends no whole head in time is closed, and one
+//! that takes nothing of its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::patient::Patient;
 use super::problem::{Code, Problem};
 use super::{App, body, routes};
-use crate::env::net::{Listener, Stream};
+use crate::env::net::Listener;
 use crate::native::Native;
 
 /// Pause after a failed accept (out of descriptors): long enough for connections to end.
@@ -78,6 +80,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             (Ok(seat), Ok((stream, _peer))) => {
+                let stream = Patient::new(stream, Arc::clone(&common.native.traffic));
                 let (router, stopping, open) =
                     (common.router.clone(), stopping.clone(), open.clone());
                 drop(common.native.env.spawner.connection(async move {
@@ -100,7 +103,7 @@ async fn stops(stopping: &mut watch::Receiver<bool>) {
     drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
-async fn connection(stream: Box<dyn Stream>, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: Patient, router: Router, mut stopping: watch::Receiver<bool>) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)

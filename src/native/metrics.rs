@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use braid_protocol::api::{Api, SUPPORTED};
 use braid_raft::image::TopicImage;
 
 use super::Native;
@@ -13,6 +14,7 @@ use crate::half::HalfCounts;
 use crate::model::BrokerId;
 use crate::store::Offsets;
 use crate::timer::Totals;
+use crate::traffic::TopicCounts;
 
 /// Everything at one moment.
 #[derive(Debug)]
@@ -26,6 +28,11 @@ pub(crate) struct Gathered {
     /// None while they are read back.
     pub(crate) halves: Option<HalfCounts>,
     pub(crate) timers: Totals,
+    /// Requests by Kafka's name of the API, those that came.
+    pub(crate) requests: Vec<(&'static str, u64)>,
+    /// Open connections by the listener's name.
+    pub(crate) connections: Vec<(Arc<str>, u64)>,
+    pub(crate) stalled_http_connections: u64,
     /// Scheduled messages that wait in memory: those that are due soon.
     pub(crate) timers_loaded: usize,
     pub(crate) now_ms: i64,
@@ -37,6 +44,7 @@ pub(crate) struct Gathered {
 #[derive(Debug)]
 pub(crate) struct MeasuredTopic {
     pub(crate) image: Arc<TopicImage>,
+    pub(crate) traffic: TopicCounts,
     pub(crate) partitions: Vec<(Offsets, u64)>,
 }
 
@@ -59,7 +67,8 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
             (native.partitions.offsets(p.queue), native.partitions.size_bytes(p.queue))
         };
         let partitions = topic.partitions.iter().map(mark).collect();
-        MeasuredTopic { image: Arc::clone(topic), partitions }
+        let traffic = native.traffic.counts(topic.id);
+        MeasuredTopic { image: Arc::clone(topic), traffic, partitions }
     };
     let topics = image.topics().iter().map(measured).collect();
     let address = |b: &braid_raft::image::BrokerImage| {
@@ -74,10 +83,18 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         deliveries: deliveries(native).await,
         halves: native.halves.counts().await.ok(),
         timers: native.timers.totals(),
+        requests: requests(native),
+        connections: native.traffic.connections(),
+        stalled_http_connections: native.traffic.stalled_http_connections(),
         timers_loaded: native.timers.loaded(),
         now_ms: native.env.clock.wall_ms(),
         by_partition,
     }
+}
+
+fn requests(native: &Native) -> Vec<(&'static str, u64)> {
+    let count = |api: &Api| (api.name, native.traffic.requests(api.key.code()));
+    SUPPORTED.iter().map(count).filter(|(_, count)| *count > 0).collect()
 }
 
 /// How far the groups are that messages are delivered to, if that can be said now.

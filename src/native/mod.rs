@@ -17,6 +17,7 @@ use crate::group::GroupCoordinator;
 use crate::half::Halves;
 use crate::partition::{Partitions, TopicSettingsCache};
 use crate::timer::Timers;
+use crate::traffic::Traffic;
 
 pub(crate) mod broker;
 pub(crate) mod browse;
@@ -49,6 +50,7 @@ pub(crate) struct Native {
     pub(crate) partitions: Partitions,
     pub(crate) groups: GroupCoordinator,
     pub(crate) topic_settings: Arc<TopicSettingsCache>,
+    pub(crate) traffic: Arc<Traffic>,
     /// One permit: settings are worked out from those that stand, so one change at a time.
     pub(crate) config_changes: Arc<Semaphore>,
     pub(crate) ids: ids::MessageIds,

@@ -176,9 +176,10 @@ fn start(
         Arc::clone(&has_spoken),
         stopping,
     );
+    let counted = broker.traffic.connection(&caller.listener);
     let task = broker.env.spawner.connection(async move {
         connection.run().await;
-        drop((seat, open));
+        drop((seat, open, counted));
     });
     let deadline = Instant::now() + broker.limits.first_request_max;
     Newcomer { caller, deadline, has_spoken, task }

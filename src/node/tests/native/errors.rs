@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::super::ask::batch;
 use super::super::world::World;
 use super::http::Http;
 
@@ -110,6 +111,54 @@ async fn a_broker_that_runs_is_live_ready_and_measured() {
     ] {
         assert!(metrics.text().lines().any(|found| found == line), "{line}: {}", metrics.text());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_of_kafkas_protocol_do_is_counted() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.create("orders", 2, &[]).await;
+    let records = batch(&["a", "b"]);
+    let size = records.len();
+    client.produce("orders", 0, records.clone()).await;
+    client.produce("orders", 1, records).await;
+    client.refused("orders", 7, batch(&["a"])).await;
+    client.fetch("orders", 0, 0).await;
+    let mut http = Http::connect(&world).await;
+    let metrics = http.get("/metrics").await;
+    let topic = "kafka_server_brokertopicmetrics";
+    for line in [
+        format!("{topic}_messagesin_total{{topic=\"orders\"}} 4"),
+        format!("{topic}_bytesin_total{{topic=\"orders\"}} {}", 2 * size),
+        format!("{topic}_bytesout_total{{topic=\"orders\"}} {size}"),
+        format!("{topic}_totalproducerequests_total{{topic=\"orders\"}} 3"),
+        format!("{topic}_failedproducerequests_total{{topic=\"orders\"}} 1"),
+        format!("{topic}_totalfetchrequests_total{{topic=\"orders\"}} 1"),
+        format!("{topic}_failedfetchrequests_total{{topic=\"orders\"}} 0"),
+        "kafka_network_requestmetrics_requests_total{request=\"Produce\"} 3".to_owned(),
+        "kafka_network_requestmetrics_requests_total{request=\"CreateTopics\"} 1".to_owned(),
+        "braid_http_stalled_connections_closed_total 0".to_owned(),
+    ] {
+        assert!(metrics.text().lines().any(|found| found == line), "{line}: {}", metrics.text());
+    }
+    let open = "kafka_server_socket_server_metrics_connection_count{listener=";
+    let open: Vec<_> = metrics.text().lines().filter(|line| line.starts_with(open)).collect();
+    assert!(open.len() == 1 && open[0].ends_with("networkProcessor=\"0\"} 1"), "{open:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_its_answers_loses_its_connection() {
+    let world = World::start().await;
+    let mut greedy = Http::connect(&world).await;
+    let asked = "GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let begun = tokio::time::Instant::now();
+    greedy.write_until_closed(asked.as_bytes()).await;
+    let lost_after = begun.elapsed();
+    assert!((29..32).contains(&lost_after.as_secs()), "{lost_after:?}");
+    let mut http = Http::connect(&world).await;
+    let metrics = http.get("/metrics").await;
+    let line = "braid_http_stalled_connections_closed_total 1";
+    assert!(metrics.text().lines().any(|found| found == line), "{}", metrics.text());
 }
 
 /// Everything that the document refers to, it also defines.

@@ -1,9 +1,11 @@
 //! Groups by HTTP, beside Kafka's own clients.
 
+use braid_protocol::ErrorCode;
+use kafka_protocol::messages::DeleteGroupsRequest;
 use serde_json::{Value, json};
 
 use super::super::ask::NOW_MS;
-use super::super::groups::{commit, committed, find, join_as};
+use super::super::groups::{commit, committed, find, group, join_as};
 use super::super::world::World;
 use super::http::Http;
 
@@ -92,13 +94,29 @@ async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
     // Kafka's own group of the name stays Kafka's, and the other way round.
     find(&mut client).await;
     assert_eq!(client.call(3, &join_as(3, "k", "")).await.error_code, 0);
-    let refused = http.post("/api/v1/groups/k/reset", latest).await;
+    let refused = http.post("/api/v1/groups/k/reset", latest.clone()).await;
     assert_eq!(refused.error(409), "GROUP_IN_USE");
+    for version in [3, 9] {
+        let joined = client.call(version, &join_as(version, "d", "")).await;
+        assert_eq!(joined.error_code, ErrorCode::INCONSISTENT_GROUP_PROTOCOL.0);
+    }
+    for (version, code) in [(8, ErrorCode::ILLEGAL_GENERATION), (9, ErrorCode::GROUP_ID_NOT_FOUND)]
+    {
+        let refused = client.call(version, &commit("d", None, 4)).await;
+        assert_eq!(refused.topics[0].partitions[0].error_code, code.0, "{version}");
+    }
+    assert_eq!(committed(&mut client, "d").await, 10, "nothing was moved");
+    // Who deletes it by Kafka's tools means it.
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![group("d")]);
+    assert_eq!(client.call(2, &delete).await.results[0].error_code, 0);
+    assert_eq!(http.get("/api/v1/groups/d").await.error(404), "GROUP_NOT_FOUND");
+    assert_eq!(client.call(3, &join_as(3, "d", "")).await.error_code, 0);
+    http.post("/api/v1/groups/c/reset", latest).await.of(200);
 
     // A deleted topic is forgotten, and so is the group.
     http.call("DELETE", "/api/v1/topics/t", None).await.of(204);
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    let shown = http.get("/api/v1/groups/d").await;
+    let shown = http.get("/api/v1/groups/c").await;
     assert!(shown.status == 404 || shown.json()["partitions"] == json!([]), "{}", shown.text());
     http.post("/api/v1/topics", json!({"name": "t"})).await.of(201);
     http.post("/api/v1/groups/e/reset", json!({"topic": "t", "to": "latest"})).await.of(200);

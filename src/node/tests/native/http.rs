@@ -105,6 +105,11 @@ impl Http {
         self.answer(false).await
     }
 
+    /// Writes the same bytes again and again and reads nothing, until nobody takes them any more.
+    pub(in super::super) async fn write_until_closed(&mut self, bytes: &[u8]) {
+        while self.stream.write_all(bytes).await.is_ok() {}
+    }
+
     async fn answer(&mut self, without_body: bool) -> Option<Answer> {
         let end = loop {
             let end = self.received.windows(4).position(|at| at == b"\r\n\r\n");
