@@ -218,9 +218,17 @@ impl Node {
         };
         let destinations = Arc::new(destinations);
         let bounds = timer_limits(&config);
-        let timers = Timers::start(&env, partitions.clone(), destinations, bounds, stopped.clone())
-            .await
-            .map_err(|error| StartError::Timers(Box::new(error)))?;
+        let (has_lost, stopping_timers) = (!store.damage().is_empty(), stopped.clone());
+        let timers = Timers::start(
+            &env,
+            partitions.clone(),
+            destinations,
+            bounds,
+            has_lost,
+            stopping_timers,
+        )
+        .await
+        .map_err(|error| StartError::Timers(Box::new(error)))?;
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
         let config_changes = Arc::new(tokio::sync::Semaphore::new(1));
         let native = Arc::new(Native {

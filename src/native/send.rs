@@ -21,7 +21,7 @@ use super::message::{InvalidMessage, NewMessage, Way};
 use super::topic::UnknownTopic;
 use crate::config::{MessageType, is_internal_topic};
 use crate::model::{Offset, Position, QueueId};
-use crate::partition::system::MESSAGE_IDS;
+use crate::partition::system::{MESSAGE_IDS, bucket_of};
 use crate::partition::{FetchError, TopicSettings};
 use crate::store::{AppendError, Appended, Class, LogFailed, Part};
 use crate::timer::{ScheduleError, TimerId};
@@ -324,6 +324,11 @@ impl Native {
                 // The topic's type was changed since.
                 At::Timer(id) => {
                     sent.timer = Some(id);
+                    None
+                }
+                // The same, before the start.
+                At::From(_) if bucket_of(place.queue).is_some() => {
+                    sent.timer = self.timer_of(place, &placed.message_id).await;
                     None
                 }
                 At::From(from) => {

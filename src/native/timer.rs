@@ -11,14 +11,11 @@ use super::ids::{At, Entry, Place, batch as batch_of_ids};
 use super::message::{Due, Header, Message};
 use super::send::{Placed, SendError, Sent};
 use super::topic::UnknownTopic;
-use crate::model::{Offset, Position, QueueId};
+use crate::model::{Offset, Position};
 use crate::partition::TopicSettings;
-use crate::partition::system::{MESSAGE_IDS, timer_bucket};
+use crate::partition::system::{MESSAGE_IDS, bucket_of, timer_bucket};
 use crate::store::Part;
 use crate::timer::{self, Cursor, NewTimer, NoTimerId, Page, Target, TimerError, TimerId};
-
-/// The length of a bucket, by whose number a remembered id is known to be a timer's.
-const BUCKET_MS: i64 = 600_000;
 
 /// A message that waits, or what became of it.
 #[derive(Debug)]
@@ -97,22 +94,38 @@ impl Native {
         self.partitions.room(placed.iter().map(|one| 2 * one.size_bytes()).sum()).await;
         let (known, scheduled, end) = self.schedule_once(topic, placed)?;
         self.partitions.wait_durable(end).await?;
-        Ok(placed
-            .iter()
-            .enumerate()
-            .map(|(index, one)| Sent {
+        let mut sent = Vec::with_capacity(placed.len());
+        for (index, one) in placed.iter().enumerate() {
+            let timer = match known.get(&index) {
+                Some(place) => self.timer_of(place, &one.message_id).await,
+                None => scheduled.get(&index).copied(),
+            };
+            sent.push(Sent {
                 topic: Arc::clone(&topic.name),
                 partition: one.partition,
                 offset: None,
-                timer: match known.get(&index) {
-                    Some(Place { at: At::Timer(id), .. }) => Some(*id),
-                    Some(Place { at: At::Offset(_) | At::From(_), .. }) => None,
-                    None => scheduled.get(&index).copied(),
-                },
+                timer,
                 message_id: one.message_id.clone(),
                 duplicate: known.contains_key(&index),
-            })
-            .collect())
+            });
+        }
+        Ok(sent)
+    }
+
+    /// The handle of a message that was scheduled under an id, as long as its bucket lives.
+    pub(super) async fn timer_of(&self, place: &Place, message_id: &str) -> Option<TimerId> {
+        let from = match place.at {
+            At::Timer(id) => return Some(id),
+            At::Offset(_) => return None,
+            At::From(from) => from,
+        };
+        let bucket = bucket_of(place.queue)?;
+        let found = self.find_id(place.queue, from, message_id).await;
+        let offset = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the scheduled message of an id cannot be read");
+            None
+        })?;
+        self.timers.handle_at(bucket, u32::try_from(offset).ok()?).await.ok()
     }
 
     /// The step that must not be parted: look the ids up, schedule the others, enter their ids.
@@ -143,7 +156,7 @@ impl Native {
         let mut entered = Vec::new();
         for ((index, one), timer) in fresh.iter().zip(&timers) {
             if let Some(id) = one.fingerprint.filter(|_| self.ids.remembers()) {
-                let queue = queue_of(timer.due_ms);
+                let queue = timer_bucket(self.timers.bucket_for(now_ms, timer.due_ms));
                 let from = self.partitions.offsets(queue).next;
                 entries.push(Entry { id, queue, from });
                 entered.push((*index, id, queue));
@@ -233,9 +246,4 @@ fn new_timer<'a>(
         value: one.message.payload.as_deref(),
         headers: headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())).collect(),
     }
-}
-
-/// A queue that says of a remembered id that it is a timer's, due about then.
-fn queue_of(due_ms: i64) -> QueueId {
-    timer_bucket(u32::try_from(due_ms / BUCKET_MS).unwrap_or(u32::MAX))
 }

@@ -125,7 +125,7 @@ impl Bench {
             delivered_size_bytes_max: 1 << 20,
         };
         let timers =
-            Timers::start(&env, partitions.clone(), Arc::new(OneTopic), limits, stopped_at)
+            Timers::start(&env, partitions.clone(), Arc::new(OneTopic), limits, false, stopped_at)
                 .await
                 .map_err(|error| stopped(&error))?;
         let halves = Halves::start(&env, config.half, &partitions, Arc::new(OneTopic));

@@ -49,6 +49,19 @@ impl Written {
     }
 }
 
+/// Records that hold the places of messages that are lost: nothing is in them.
+pub(super) fn empty_places(
+    queue: QueueId,
+    now_ms: i64,
+    count: usize,
+) -> Result<Written, WriteError> {
+    let mut writer = BatchWriter::new(BatchSpec::default());
+    for _ in 0..count {
+        writer.append(now_ms, None, None, &[])?;
+    }
+    Written::of(queue, writer)
+}
+
 /// Messages of one bucket in one batch, by their places in the request.
 #[derive(Debug)]
 pub(super) struct BucketBatch {

@@ -158,6 +158,10 @@ async fn read_scheduled(
 ) -> Result<(), FetchError> {
     let queue = system::timer_bucket(bucket);
     read::records(&shared.partitions, queue, 0..next.0, |record| {
+        if record.key.is_none() {
+            // The place of a message that is lost.
+            return true;
+        }
         match (number(Offset(record.offset)), Scheduled::decode(record.key)) {
             (Some(offset), Ok(event)) => read.scheduled.push((offset, event.due_ms)),
             (_, outcome) => tell_unreadable(queue, record.offset, outcome.err()),

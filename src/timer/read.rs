@@ -75,7 +75,17 @@ pub(super) async fn records(
 
 /// The record of a message.
 pub(super) async fn message(partitions: &Partitions, id: TimerId) -> Result<Message, TimerError> {
-    let (queue, offset) = (system::timer_bucket(id.bucket), i64::from(id.offset));
+    let message = message_at(partitions, id.bucket, id.offset).await?;
+    if message.due_ms == id.due_ms { Ok(message) } else { Err(TimerError::NotFound) }
+}
+
+/// The message in a place of a bucket.
+pub(super) async fn message_at(
+    partitions: &Partitions,
+    bucket: u32,
+    offset: u32,
+) -> Result<Message, TimerError> {
+    let (queue, offset) = (system::timer_bucket(bucket), i64::from(offset));
     let read = match batches(partitions, queue, offset, 0).await {
         Ok(read) => read,
         // Dropped meanwhile, or the handle was made up.
@@ -93,7 +103,7 @@ pub(super) async fn message(partitions: &Partitions, id: TimerId) -> Result<Mess
             found = Some(Message::of(&record).map_err(|_| TimerError::Malformed)?);
         }
     }
-    found.filter(|message| message.due_ms == id.due_ms).ok_or(TimerError::NotFound)
+    found.ok_or(TimerError::NotFound)
 }
 
 /// Reads the batch that holds the first of some messages of one bucket, and of those the ones that

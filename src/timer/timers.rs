@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::batch::{self, Written};
 use super::deliver::{When, ends};
 use super::error::{ScheduleError, TimerError};
-use super::event::{End, Floor};
+use super::event::{End, Ended, Floor};
 use super::id::TimerId;
 use super::keeper;
 use super::list::{Listed, Page};
@@ -19,6 +20,9 @@ use super::table::{Status, Table};
 use crate::env::Env;
 use crate::partition::{FetchError, Partitions, system};
 use crate::store::{Class, Part};
+
+/// Empty places in one batch.
+const PLACES_MAX: i64 = 1_000;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +61,8 @@ pub(crate) enum Recalled {
 
 impl Timers {
     /// Looks at what the log holds, and starts the tasks on the current runtime; they end when the
-    /// broker stops. Messages may be scheduled at once; what is in the log is loaded meanwhile.
+    /// broker stops. Messages may be scheduled at once; what is in the log is loaded meanwhile. If the
+    /// log has lost something, no end of a lost message is left to be taken for that of a later one.
     ///
     /// # Errors
     /// The notes cannot be read.
@@ -66,6 +71,7 @@ impl Timers {
         partitions: Partitions,
         destinations: Arc<dyn Destinations>,
         limits: Limits,
+        has_lost: bool,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, FetchError> {
         let floor = last_floor(&partitions).await?;
@@ -78,6 +84,11 @@ impl Timers {
                 && let Err(error) = partitions.drop_queue(*queue)
             {
                 tracing::warn!(%queue, %error, "cannot drop what is left of scheduled messages");
+            }
+        }
+        if has_lost {
+            for bucket in &buckets {
+                keep_clear(&partitions, *bucket, env.clock.wall_ms()).await?;
             }
         }
         let receipts = queues.into_iter().filter(|queue| system::is_receipts(*queue)).collect();
@@ -220,6 +231,20 @@ impl Timers {
         }
     }
 
+    /// The bucket that a message would be put into now.
+    pub(crate) fn bucket_for(&self, now_ms: i64, due_ms: i64) -> u32 {
+        self.shared.state().table.place(now_ms, due_ms).bucket
+    }
+
+    /// The handle of the message in a place of a bucket.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub(crate) async fn handle_at(&self, bucket: u32, offset: u32) -> Result<TimerId, TimerError> {
+        let message = read::message_at(&self.shared.partitions, bucket, offset).await?;
+        Ok(TimerId { bucket, offset, due_ms: message.due_ms })
+    }
+
     /// What happened to messages since the start.
     pub(crate) fn totals(&self) -> Totals {
         self.shared.state().totals
@@ -229,6 +254,47 @@ impl Timers {
     pub(crate) fn loaded(&self) -> usize {
         self.shared.state().table.pending()
     }
+}
+
+/// Sees to it that no message gets the place of one that was lost and whose end was not: it would
+/// be taken for ended.
+async fn keep_clear(partitions: &Partitions, bucket: u32, now_ms: i64) -> Result<(), FetchError> {
+    let (queue, of_ends) = (system::timer_bucket(bucket), system::timer_ends(bucket));
+    let mut behind = 0;
+    let end = partitions.offsets(of_ends).next.0;
+    read::records(partitions, of_ends, 0..end, |record| {
+        // What makes no sense ends nothing, and is told of when the bucket is loaded.
+        let _told_later =
+            Ended::decode(record.key, |offset, _| behind = behind.max(i64::from(offset) + 1));
+        true
+    })
+    .await?;
+    let next = partitions.offsets(queue).next.0;
+    if next >= behind {
+        return Ok(());
+    }
+    tracing::warn!(
+        bucket,
+        from = next,
+        to = behind,
+        "scheduled messages were lost; their places stay empty"
+    );
+    let mut left = behind - next;
+    while left > 0 {
+        let count = usize::try_from(left.min(PLACES_MAX)).unwrap_or(0);
+        let places = batch::empty_places(queue, now_ms, count);
+        let appended = places.map_err(|error| error.to_string()).and_then(|places| {
+            let Written { queue, batch, header } = &places;
+            partitions.append(now_ms, *queue, batch, header).map_err(|error| error.to_string())
+        });
+        if let Err(why) = appended {
+            // Nor does the log take messages then.
+            tracing::error!(bucket, why, "places of lost messages cannot be kept");
+            return Ok(());
+        }
+        left -= PLACES_MAX;
+    }
+    Ok(())
 }
 
 /// What the last note says.

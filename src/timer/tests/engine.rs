@@ -178,6 +178,27 @@ async fn what_is_over_leaves_the_log_and_its_handles_name_nothing() {
     assert_eq!(world.values(A).await, ["v"]);
 }
 
+/// The end of a message that damage took must not be taken for that of another.
+#[tokio::test(start_paused = true)]
+async fn a_message_does_not_get_the_place_of_a_lost_one_that_was_recalled() {
+    let world = World::start().await;
+    let kept = world.schedule(8_000_000, 0, "kept").await.unwrap();
+    let lost = world.schedule(8_000_000, 0, "to be lost").await.unwrap();
+    world.timers.recall(lost).await.unwrap();
+    world.schedule(20_000_000, 0, "far behind").await.unwrap();
+    world.pass(3_000).await;
+    world.lose_frame_of("to be lost");
+    let world = world.restart_accepting_loss().await;
+    let due_ms = kept.due_ms;
+    let new = world.timers.schedule(&[timer(due_ms, 0, "new")]).await.unwrap().remove(0);
+    assert_eq!(new.bucket, lost.bucket);
+    assert!(new.offset > lost.offset, "{new:?} has the place of {lost:?}");
+    let world = world.restart().await;
+    assert_eq!(world.timers.get(new).await.unwrap().state, TimerState::Waits);
+    world.pass(8_100_000).await;
+    assert_eq!(world.values(A).await, ["kept", "new"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_whose_topic_is_gone_is_discarded_and_says_where_it_was_for() {
     let world = World::start().await;

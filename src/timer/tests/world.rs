@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::env::sim::{self, SimHandles};
 use crate::model::{QueueId, TopicId};
 use crate::partition::{Partitions, ShardSequencer};
-use crate::store::{Driver, Store, StoreConfig};
+use crate::store::{Driver, OnDamage, Store, StoreConfig};
 use crate::timer::message::Message;
 use crate::timer::{
     Destination, Destinations, Limits, NewTimer, ScheduleError, Target, TimerId, Timers, read,
@@ -98,6 +98,45 @@ impl World {
         topics: Arc<Topics>,
         segment_size_bytes: u64,
     ) -> Option<Self> {
+        Self::with(env, sim, topics, segment_size_bytes, OnDamage::RefuseAppends).await
+    }
+
+    /// The next start, which accepts what the disk has lost.
+    pub(super) async fn restart_accepting_loss(self) -> Self {
+        let (env, sim) = self.sim.restart();
+        let (topics, size) = (Arc::clone(&self.topics), self.segment_size_bytes);
+        self.end();
+        Self::with(env, sim, topics, size, OnDamage::AcceptLoss).await.expect("the engine starts")
+    }
+
+    /// Destroys the header of the frame that holds a text.
+    pub(super) fn lose_frame_of(&self, text: &str) {
+        let dir = std::path::Path::new("/data/0");
+        let mut lost = 0;
+        for entry in self.env.fs.list(dir).unwrap() {
+            let path = dir.join(&entry.name);
+            let bytes = self.env.fs.read_all(&path).unwrap();
+            let find = |what: &[u8], end: usize| {
+                bytes[..end].windows(what.len()).rposition(|window| window == what)
+            };
+            if entry.name.ends_with(".log")
+                && let Some(at) = find(text.as_bytes(), bytes.len())
+            {
+                let frame = find(b"BFR\x01", at).unwrap() as u64;
+                self.sim.fs.flip_bit(&path, frame + 9, 3).unwrap();
+                lost += 1;
+            }
+        }
+        assert_eq!(lost, 1, "{text} is on the disk");
+    }
+
+    async fn with(
+        env: Env,
+        sim: SimHandles,
+        topics: Arc<Topics>,
+        segment_size_bytes: u64,
+        on_damage: OnDamage,
+    ) -> Option<Self> {
         let small = usize::try_from(segment_size_bytes / 4).unwrap();
         let config = StoreConfig {
             segment_size_bytes,
@@ -107,11 +146,13 @@ impl World {
             unsynced_size_bytes_max: segment_size_bytes / 2,
             reserve_bytes: 0,
             zero_ahead_bytes: 0,
+            on_damage,
             ..StoreConfig::new(PathBuf::from("/data/0"), Uuid::from_u128(3))
         };
         let live = Arc::new(LiveConfig::new(Arc::new(Config::of(&[]).unwrap())));
         let sequencer = Box::new(ShardSequencer::new(live));
         let store = Store::open_inline(&env, config, sequencer).ok()?;
+        let has_lost = !store.damage().is_empty();
         drop(env.spawner.connection(drive(store.driver())));
         let partitions = Partitions::new(store.handle(), env.clone());
         let (stopping, stopped) = watch::channel(false);
@@ -122,7 +163,9 @@ impl World {
         };
         let destinations = Arc::<Topics>::clone(&topics);
         let timers =
-            Timers::start(&env, partitions.clone(), destinations, limits, stopped).await.ok()?;
+            Timers::start(&env, partitions.clone(), destinations, limits, has_lost, stopped)
+                .await
+                .ok()?;
         Some(Self { env, sim, topics, partitions, timers, store, stopping, segment_size_bytes })
     }
 
