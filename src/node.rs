@@ -520,6 +520,8 @@ fn open_transactions(
         timeout_max_ms: producer.transaction_timeout_max_ms,
         expiration_ms: i64::try_from(producer.transactional_id_expiration.as_millis())
             .unwrap_or(i64::MAX),
+        end_size_bytes_max: usize::try_from(config.storage.segment_size_bytes / 2)
+            .unwrap_or(usize::MAX),
     };
     Transactions::new(env.clone(), metadata.clone(), partitions.clone(), settings)
 }

@@ -225,15 +225,25 @@ pub static SUPPORTED: [Api; 49] = [
         "Write on the transactional id, Read on the group",
     ),
     row(ApiKey::EndTxn, "EndTxn", 0, 5, 3, "Write on the transactional id"),
-    row(ApiKey::WriteTxnMarkers, "WriteTxnMarkers", 1, 1, 1, "Alter on the cluster"),
-    row(
-        ApiKey::TxnOffsetCommit,
-        "TxnOffsetCommit",
-        0,
-        5,
-        3,
-        "Write on the transactional id, Read on the group and the topic",
-    ),
+    Api {
+        // Version 2 is decoded by hand; its answer is that of version 1.
+        generated_request_max: 1,
+        generated_response_max: 1,
+        ..row(ApiKey::WriteTxnMarkers, "WriteTxnMarkers", 1, 2, 1, "Alter on the cluster")
+    },
+    Api {
+        // Version 6 is decoded and encoded by hand.
+        generated_request_max: 5,
+        generated_response_max: 5,
+        ..row(
+            ApiKey::TxnOffsetCommit,
+            "TxnOffsetCommit",
+            0,
+            6,
+            3,
+            "Write on the transactional id, Read on the group and the topic",
+        )
+    },
     row(ApiKey::DescribeAcls, "DescribeAcls", 1, 3, 2, "Describe on the cluster"),
     row(ApiKey::CreateAcls, "CreateAcls", 1, 3, 2, "Alter on the cluster"),
     row(ApiKey::DeleteAcls, "DeleteAcls", 1, 3, 2, "Alter on the cluster"),

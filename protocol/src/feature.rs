@@ -44,6 +44,24 @@ pub fn txn_offset_commit_has_abortable_error(version: i16) -> bool {
     version >= 4
 }
 
+/// TxnOffsetCommit names its topics by id.
+#[must_use]
+pub fn txn_offset_commit_has_topic_ids(version: i16) -> bool {
+    version >= 6
+}
+
+/// TxnOffsetCommit knows member epochs, and the error for a group that does not exist.
+#[must_use]
+pub fn txn_offset_commit_has_member_epochs(version: i16) -> bool {
+    version >= 6
+}
+
+/// A marker says which transaction.version it is of.
+#[must_use]
+pub fn write_txn_markers_has_transaction_versions(version: i16) -> bool {
+    version >= 2
+}
+
 /// The request may name several transactions, and is a broker's.
 #[must_use]
 pub fn add_partitions_is_batched(version: i16) -> bool {

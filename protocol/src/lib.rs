@@ -23,6 +23,7 @@ pub mod produce;
 pub mod records;
 pub mod request;
 pub mod response;
+pub mod transactions;
 
 pub use api::ApiKey;
 pub use error_code::ErrorCode;

@@ -25,8 +25,7 @@ use kafka_protocol::messages::{
     ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
     ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    SyncGroupRequest, TxnOffsetCommitRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
-    WriteTxnMarkersRequest,
+    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -36,6 +35,7 @@ use crate::feature;
 use crate::guard::{self, GuardError};
 use crate::header::RequestHeader;
 use crate::produce::ProduceBody;
+use crate::transactions::{TxnOffsetCommit, WriteTxnMarkers};
 pub use by_hand::BodyError;
 
 pub(crate) mod by_hand;
@@ -134,8 +134,8 @@ requests! {
     AddPartitionsToTxn(AddPartitionsToTxnRequest, generated),
     AddOffsetsToTxn(AddOffsetsToTxnRequest, generated),
     EndTxn(EndTxnRequest, generated),
-    WriteTxnMarkers(WriteTxnMarkersRequest, generated),
-    TxnOffsetCommit(TxnOffsetCommitRequest, generated),
+    WriteTxnMarkers(WriteTxnMarkers, write_txn_markers),
+    TxnOffsetCommit(TxnOffsetCommit, txn_offset_commit),
     DescribeTransactions(DescribeTransactionsRequest, generated),
     ListTransactions(ListTransactionsRequest, generated),
 }
@@ -198,6 +198,24 @@ fn offset_fetch(api: &Api, version: i16, body: Bytes) -> Result<OffsetFetchReque
         by_hand(by_hand::offset_fetch(&body))
     } else {
         generated(api, version, body)
+    }
+}
+
+fn write_txn_markers(api: &Api, version: i16, body: Bytes) -> Result<WriteTxnMarkers, String> {
+    if feature::write_txn_markers_has_transaction_versions(version) {
+        by_hand(by_hand::write_txn_markers(&body))
+    } else {
+        let request = generated(api, version, body)?;
+        Ok(WriteTxnMarkers { request, transaction_versions: Vec::new() })
+    }
+}
+
+fn txn_offset_commit(api: &Api, version: i16, body: Bytes) -> Result<TxnOffsetCommit, String> {
+    if feature::txn_offset_commit_has_topic_ids(version) {
+        by_hand(by_hand::txn_offset_commit(&body))
+    } else {
+        let request = generated(api, version, body)?;
+        Ok(TxnOffsetCommit { request, topic_ids: Vec::new() })
     }
 }
 

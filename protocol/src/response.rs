@@ -20,8 +20,8 @@ use kafka_protocol::messages::{
     InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListConfigResourcesResponse,
     ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse,
     ListTransactionsResponse, MetadataResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    OffsetFetchResponse, OffsetForLeaderEpochResponse, SyncGroupResponse, TxnOffsetCommitResponse,
-    UnregisterBrokerResponse, UpdateFeaturesResponse, WriteTxnMarkersResponse,
+    OffsetFetchResponse, OffsetForLeaderEpochResponse, SyncGroupResponse, UnregisterBrokerResponse,
+    UpdateFeaturesResponse, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::Encodable;
 
@@ -32,6 +32,7 @@ use crate::fit::fit;
 use crate::header::RequestHeader;
 use crate::outgoing::Outgoing;
 use crate::primitives::put_unsigned_varint;
+use crate::transactions::TxnOffsetCommitAnswer;
 
 /// A response that cannot be put into bytes: a defect of the handler that filled it, or an answer
 /// larger than a frame can be. The connection is to be closed.
@@ -53,6 +54,7 @@ macro_rules! responses {
         pub enum Response {
             $($api($message),)+
             Fetch(FetchResponse),
+            TxnOffsetCommit(TxnOffsetCommitAnswer),
         }
 
         impl Response {
@@ -62,6 +64,7 @@ macro_rules! responses {
                 match self {
                     $(Self::$api(_) => ApiKey::$api,)+
                     Self::Fetch(_) => ApiKey::Fetch,
+                    Self::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
                 }
             }
         }
@@ -86,6 +89,16 @@ macro_rules! responses {
                 })+
                 Response::Fetch(fetch) => {
                     fetch.encode(version, out).map_err(|error| error.to_string())
+                }
+                Response::TxnOffsetCommit(answer)
+                    if feature::txn_offset_commit_has_topic_ids(version) =>
+                {
+                    beyond::txn_offset_commit(&answer, out.buffer())
+                        .map_err(|error| error.to_string())
+                }
+                Response::TxnOffsetCommit(answer) => {
+                    let message = answer.response;
+                    message.encode(out.buffer(), version).map_err(|error| error.to_string())
                 }
             }
         }
@@ -137,7 +150,6 @@ responses! {
     AddOffsetsToTxn(AddOffsetsToTxnResponse),
     EndTxn(EndTxnResponse),
     WriteTxnMarkers(WriteTxnMarkersResponse),
-    TxnOffsetCommit(TxnOffsetCommitResponse),
     DescribeTransactions(DescribeTransactionsResponse),
     ListTransactions(ListTransactionsResponse),
 }

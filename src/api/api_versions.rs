@@ -15,6 +15,16 @@ const METADATA_VERSION_MIN: i16 = 7;
 /// written (KIP-890).
 pub(crate) const TRANSACTION_VERSION: i16 = 2;
 
+/// The level that a feature is served with, whatever the cluster was formed with: directories from
+/// before there was a feature do not name it.
+pub(super) fn level_of(feature: &str) -> Option<i16> {
+    match feature {
+        "metadata.version" => Some(METADATA_VERSION),
+        "transaction.version" => Some(TRANSACTION_VERSION),
+        _ => None,
+    }
+}
+
 pub(crate) fn answer(
     broker: &Broker,
     caller: &mut Caller,

@@ -1,5 +1,6 @@
 //! DescribeProducers v0: the idempotent producers a partition remembers, from the windows that
-//! tell retries apart, and where their open transactions begin.
+//! tell retries apart, and where their open transactions begin. The coordinator's epoch is that of
+//! the last marker.
 //! Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
 
 use braid_protocol::messages::describe_producers_response::{
@@ -12,7 +13,6 @@ use braid_raft::image::TopicImage;
 use super::Broker;
 use super::respond::{UNKNOWN_TOPIC, queue_of};
 use crate::store::ActiveProducer;
-use crate::txn::COORDINATOR_EPOCH;
 
 pub(crate) fn handle(
     broker: &Broker,
@@ -59,7 +59,7 @@ fn state(producer: ActiveProducer) -> ProducerState {
         .with_producer_epoch(i32::from(producer.epoch))
         .with_last_sequence(producer.last_sequence)
         .with_last_timestamp(producer.last_store_time_ms)
-        .with_coordinator_epoch(producer.open_from.map_or(-1, |_| COORDINATOR_EPOCH))
+        .with_coordinator_epoch(producer.coordinator_epoch)
         .with_current_txn_start_offset(producer.open_from.map_or(-1, |first| first.0))
 }
 

@@ -138,7 +138,10 @@ pub(crate) fn append_code(error: &AppendError) -> ErrorCode {
 
 fn sequence_code(rejected: SequenceRejected) -> ErrorCode {
     match rejected {
-        SequenceRejected::OutOfOrder { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        // Clients abort the transaction that they are in and take a new epoch.
+        SequenceRejected::OutOfOrder { .. } | SequenceRejected::EndedTransaction { .. } => {
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        }
         SequenceRejected::DuplicateForgotten { .. } => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
         SequenceRejected::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
         SequenceRejected::OutsideTransaction => ErrorCode::INVALID_TXN_STATE,

@@ -20,6 +20,7 @@ use braid_raft::image::TopicImage;
 use super::Broker;
 use super::error::lookup_code;
 use super::respond::{LEADER_EPOCH, check_epoch, queue_of};
+use crate::model::QueueId;
 use crate::partition::Found;
 
 const READ_COMMITTED: i8 = 1;
@@ -99,15 +100,19 @@ async fn look_up(
         EARLIEST | EARLIEST_LOCAL => Ok(Found { offset: offsets.log_start.0, timestamp: -1 }),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
         MAX_TIMESTAMP => {
-            broker.partitions.at_max_timestamp(queue).await.map_err(|e| lookup_code(&e))
+            let found = broker.partitions.at_max_timestamp(queue).await;
+            Ok(decided(broker, queue, found.map_err(|e| lookup_code(&e))?, committed))
         }
         timestamp if timestamp >= 0 => {
             let found = broker.partitions.at_or_after(queue, timestamp).await;
-            let found = found.map_err(|e| lookup_code(&e))?;
-            // What is not decided yet is not there for readers of committed records.
-            let is_hidden = committed && found.offset >= broker.partitions.last_stable(queue).0;
-            Ok(if is_hidden { Found::NOTHING } else { found })
+            Ok(decided(broker, queue, found.map_err(|e| lookup_code(&e))?, committed))
         }
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
+}
+
+/// What is not decided yet is not there for readers of committed records.
+fn decided(broker: &Broker, queue: QueueId, found: Found, committed: bool) -> Found {
+    let is_hidden = committed && found.offset >= broker.partitions.last_stable(queue).0;
+    if is_hidden { Found::NOTHING } else { found }
 }

@@ -1,5 +1,5 @@
-//! ListTransactions v0–2: by state, producer id, (v1) how long they are ongoing, and (v2) a pattern
-//! of the transactional id. States nobody knows are told back.
+//! ListTransactions v0–2: by state, producer id, (v1) how long ago the last transaction began, and
+//! (v2) a pattern of the transactional id. States nobody knows are told back.
 
 use braid_protocol::ErrorCode;
 use braid_protocol::messages::list_transactions_response::TransactionState;
@@ -46,9 +46,9 @@ pub(crate) fn handle(
         .filter(|it| !has_state_filter || states.contains(&it.status))
         .filter(|it| ids.is_empty() || ids.contains(&ProducerId(it.producer_id)))
         .filter(|it| {
-            let lasts_ms = it.started_ms.map(|since| now_ms.saturating_sub(since));
+            // As in Kafka, since the last one began, under way or not.
             request.duration_filter < 0
-                || lasts_ms.is_some_and(|lasts_ms| lasts_ms > request.duration_filter)
+                || now_ms.saturating_sub(it.started_ms) > request.duration_filter
         })
         .filter(|it| pattern.as_ref().is_none_or(|pattern| pattern.is_match(&it.id)))
         .map(|it| {

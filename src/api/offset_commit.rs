@@ -1,4 +1,5 @@
 //! OffsetCommit v2–10. v2–4 carry a retention per commit, v9 takes member epochs, v10 topic ids.
+//! Offsets of the same partitions in transactions under way are older, and count no more.
 //! A partition that does not exist is refused alone: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID.
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ pub(crate) async fn handle(
     let mut commits = Vec::new();
     for asked in &request.topics {
         let topic = find(&image, asked, by_id);
-        commits.extend(topic.map(|topic| commit_of(topic, asked)));
+        commits.extend(topic.map(|topic| asked_of(topic, asked)));
         topics.push(unanswered(asked, topic, by_id));
     }
     commits.retain(|commit| !commit.partitions.is_empty());
@@ -45,12 +46,38 @@ pub(crate) async fn handle(
         };
         let why = GroupError::GroupIdNotFound;
         let reply = match delivery_groups::check_free(broker, &commit.group_id, why).await {
-            Ok(()) => broker.groups.commit(commit).await,
+            Ok(()) => commit_of(broker, commit).await,
             Err(error) => Err(error),
         };
         fill(&mut topics, reply.map_err(|error| known(error, header.api_version)), by_id, &image);
     }
     OffsetCommitResponse::default().with_topics(topics)
+}
+
+/// Commits, and takes what is older out of the transactions under way.
+async fn commit_of(broker: &Broker, commit: CommitRequest) -> CommitReply {
+    let group = commit.group_id.clone();
+    let pending = broker.transactions.pending_in(&group);
+    let committed = broker.groups.commit(commit).await?;
+    if pending.is_empty() {
+        return Ok(committed);
+    }
+    let keys = committed.iter().flat_map(|topic| {
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        let done = topic.partitions.iter().filter(|(_, result)| result.is_ok());
+        done.map(move |(partition, _)| (Arc::clone(&name), *partition))
+    });
+    let keys: Vec<_> = keys.collect();
+    let superseded = broker.transactions.supersede(&group, &keys, &pending);
+    let not_yet = GroupError::CoordinatorNotAvailable;
+    match superseded {
+        Ok(end) if broker.partitions.wait_durable(end).await.is_ok() => Ok(committed),
+        Ok(_) => Err(not_yet),
+        Err(error) => {
+            tracing::warn!(group, %error, "a transaction keeps older offsets of a group");
+            Err(not_yet)
+        }
+    }
 }
 
 /// Clients below the version that brought the error would take it for final.
@@ -72,7 +99,7 @@ fn find<'a>(
         .map(AsRef::as_ref)
 }
 
-fn commit_of(topic: &TopicImage, asked: &OffsetCommitRequestTopic) -> CommitTopic {
+fn asked_of(topic: &TopicImage, asked: &OffsetCommitRequestTopic) -> CommitTopic {
     let partitions = asked
         .partitions
         .iter()

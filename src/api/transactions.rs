@@ -198,3 +198,88 @@ fn request(broker: &Broker, group: &str, offsets: &GroupOffsets) -> CommitReques
         topics,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{LogFailed, SequenceRejected};
+
+    /// Every refusal there is: a new one has to be added, since nothing here is `_`.
+    fn refusals() -> Vec<Refusal> {
+        let appends = [
+            AppendError::DiskFull,
+            AppendError::SegmentNotReady,
+            AppendError::NoMemory,
+            AppendError::Failed(LogFailed::Closed),
+            AppendError::TooLarge { max: 1, got: 2 },
+            AppendError::UnknownQueue(crate::model::QueueId(1)),
+            AppendError::Rejected(SequenceRejected::OutOfOrder { last: 1, got: 3 }),
+            AppendError::Rejected(SequenceRejected::ProducerFenced { current: 3, got: 1 }),
+            AppendError::Rejected(SequenceRejected::EndedTransaction { got: 1 }),
+            AppendError::Rejected(SequenceRejected::OutsideTransaction),
+            AppendError::Rejected(SequenceRejected::UnknownProducer),
+        ];
+        let own = [
+            Refusal::Loading,
+            Refusal::NoTopic,
+            Refusal::InvalidId,
+            Refusal::InvalidTimeout,
+            Refusal::UnknownMapping,
+            Refusal::Fenced,
+            Refusal::Concurrent,
+            Refusal::InvalidState,
+            Refusal::NotInTransaction,
+            Refusal::NeedsProducerId,
+            Refusal::TooLarge,
+        ];
+        own.into_iter().chain(appends.map(Refusal::Append)).collect()
+    }
+
+    #[test]
+    fn no_refusal_is_an_unknown_server_error_which_makes_producers_send_twice() {
+        for refusal in refusals() {
+            for flag in [false, true] {
+                let codes = [
+                    refusal_code(&refusal, flag),
+                    produce_code(&refusal, flag, false),
+                    produce_code(&refusal, flag, true),
+                ];
+                assert!(codes.iter().all(|code| code.0 > 0), "{refusal:?}: {codes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_passes_has_a_code_that_clients_try_again_on() {
+        // Those that every client tries again, of a coordinator and of a produce.
+        let coordinator = [
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            ErrorCode::CONCURRENT_TRANSACTIONS,
+        ];
+        let produce = [
+            ErrorCode::NOT_ENOUGH_REPLICAS,
+            ErrorCode::KAFKA_STORAGE_ERROR,
+            ErrorCode::CONCURRENT_TRANSACTIONS,
+        ];
+        for passing in [
+            Refusal::Loading,
+            Refusal::NoTopic,
+            Refusal::Concurrent,
+            Refusal::NeedsProducerId,
+            Refusal::Append(AppendError::DiskFull),
+            Refusal::Append(AppendError::SegmentNotReady),
+            Refusal::Append(AppendError::NoMemory),
+            Refusal::Append(AppendError::Failed(LogFailed::Closed)),
+        ] {
+            assert!(coordinator.contains(&refusal_code(&passing, true)), "{passing:?}");
+            for joins in [false, true] {
+                let code = produce_code(&passing, joins, true);
+                assert!(produce.contains(&code), "{passing:?}: {code:?}");
+            }
+        }
+        // Old clients take CONCURRENT_TRANSACTIONS of a produce for final.
+        let code = produce_code(&Refusal::Concurrent, false, false);
+        assert_eq!(code, ErrorCode::NOT_ENOUGH_REPLICAS);
+    }
+}

@@ -1,6 +1,6 @@
-//! TxnOffsetCommit v0–5: offsets that count once the transaction is committed. From v3 on the
-//! member is checked against its group (KIP-447); from v5 on the group joins the transaction here.
-//! A partition that does not exist is refused alone.
+//! TxnOffsetCommit v0–6: offsets that count once the transaction is committed. From v3 on the
+//! member is checked against its group (KIP-447); from v5 on the group joins the transaction here;
+//! v6 names topics by id (KIP-1319). A partition that does not exist is refused alone.
 //!
 //! The offsets count as pending before the group is asked, so that whoever takes the partitions
 //! over meanwhile waits for them, or makes the group refuse.
@@ -12,57 +12,76 @@ use braid_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use braid_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+use braid_protocol::transactions::{TxnOffsetCommit, TxnOffsetCommitAnswer};
 use braid_protocol::{ErrorCode, RequestHeader, feature};
-use braid_raft::image::MetadataImage;
+use braid_raft::image::{MetadataImage, TopicImage};
+use uuid::Uuid;
 
 use super::Broker;
 use super::delivery_groups;
 use super::error::group_code;
 use super::transactions::{STATE_SIZE_BYTES, refusal_code};
 use crate::group::{CommitPartition, CommitRequest, CommitTopic, GroupError};
+use crate::model::TopicId;
 use crate::txn::{GroupOffsets, Identity, PendingOffset, Refusal};
 
-type Codes = HashMap<(String, i32), ErrorCode>;
+/// By place of the topic in the request, and partition.
+type Codes = HashMap<(usize, i32), ErrorCode>;
+
+/// A topic of the request that exists, with its place there.
+type Wanted = (usize, CommitTopic);
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     header: &RequestHeader,
-    request: TxnOffsetCommitRequest,
-) -> TxnOffsetCommitResponse {
-    let image = broker.metadata.image();
+    asked: TxnOffsetCommit,
+) -> TxnOffsetCommitAnswer {
+    let TxnOffsetCommit { request, topic_ids } = asked;
+    let version = header.api_version;
+    let by_id = feature::txn_offset_commit_has_topic_ids(version).then_some(&topic_ids[..]);
     let mut codes = Codes::new();
-    let topics = wanted(&image, &request, &mut codes);
+    let topics = wanted(&broker.metadata.image(), &request, by_id, &mut codes);
     let all = if topics.is_empty() {
         ErrorCode::NONE
     } else {
-        match join(broker, header.api_version, &request, topics, &mut codes).await {
+        match join(broker, version, &request, topics, &mut codes).await {
             Ok(()) => ErrorCode::NONE,
             Err(code) => code,
         }
     };
-    let topics = request.topics.into_iter().map(|topic| {
+    let topics = request.topics.into_iter().enumerate().map(|(place, topic)| {
         let partitions = topic.partitions.iter().map(|asked| {
-            let key = (topic.name.to_string(), asked.partition_index);
-            let code = codes.get(&key).copied().unwrap_or(all);
+            let index = asked.partition_index;
+            let code = codes.get(&(place, index)).copied().unwrap_or(all);
             TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(asked.partition_index)
+                .with_partition_index(index)
                 .with_error_code(code.0)
         });
         let partitions = partitions.collect();
         TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
     });
-    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+    let response = TxnOffsetCommitResponse::default().with_topics(topics.collect());
+    TxnOffsetCommitAnswer { response, topic_ids }
 }
 
 /// The offsets of partitions that exist; the others get their code.
 fn wanted(
     image: &MetadataImage,
     request: &TxnOffsetCommitRequest,
+    by_id: Option<&[Uuid]>,
     codes: &mut Codes,
-) -> Vec<CommitTopic> {
+) -> Vec<Wanted> {
     let mut topics = Vec::new();
-    for asked in &request.topics {
-        let topic = image.topic(&asked.name);
+    for (place, asked) in request.topics.iter().enumerate() {
+        let (topic, unknown) = match by_id {
+            Some(ids) => {
+                let id = ids.get(place).copied().unwrap_or_default();
+                (image.topic_by_id(TopicId(id)), ErrorCode::UNKNOWN_TOPIC_ID)
+            }
+            None => (image.topic(&asked.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        };
+        let topic: Option<&TopicImage> = topic.map(AsRef::as_ref);
+        let unknown = topic.map_or(unknown, |_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         let mut partitions = Vec::new();
         for partition in &asked.partitions {
             let index = partition.partition_index;
@@ -74,18 +93,14 @@ fn wanted(
                     metadata: partition.committed_metadata.as_ref().map(ToString::to_string),
                 });
             } else {
-                let key = (asked.name.to_string(), index);
-                codes.insert(key, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+                codes.insert((place, index), unknown);
             }
         }
         if let Some(topic) = topic
             && !partitions.is_empty()
         {
-            topics.push(CommitTopic {
-                name: topic.name.to_string(),
-                topic_id: topic.id,
-                partitions,
-            });
+            let name = topic.name.to_string();
+            topics.push((place, CommitTopic { name, topic_id: topic.id, partitions }));
         }
     }
     topics
@@ -95,11 +110,11 @@ async fn join(
     broker: &Arc<Broker>,
     version: i16,
     request: &TxnOffsetCommitRequest,
-    topics: Vec<CommitTopic>,
+    topics: Vec<Wanted>,
     codes: &mut Codes,
 ) -> Result<(), ErrorCode> {
     let group = request.group_id.as_str();
-    let keys = topics.iter().flat_map(|topic| {
+    let keys = topics.iter().flat_map(|(_, topic)| {
         let name: Arc<str> = Arc::from(topic.name.as_str());
         topic.partitions.iter().map(move |it| (Arc::clone(&name), it.partition))
     });
@@ -110,19 +125,22 @@ async fn join(
         member_id: request.member_id.to_string(),
         group_instance_id: request.group_instance_id.as_ref().map(ToString::to_string),
         retention_ms: -1,
-        topics: topics.clone(),
+        topics: topics.iter().map(|(_, topic)| topic.clone()).collect(),
     };
     let code = |error| match error {
-        GroupError::GroupIdNotFound => ErrorCode::ILLEGAL_GENERATION,
+        GroupError::GroupIdNotFound if !feature::txn_offset_commit_has_member_epochs(version) => {
+            ErrorCode::ILLEGAL_GENERATION
+        }
         error => group_code(error),
     };
     let why = GroupError::GroupIdNotFound;
     delivery_groups::check_free(broker, group, why).await.map_err(code)?;
     let checked = broker.groups.check_for_transaction(check).await.map_err(code)?;
-    for topic in checked {
+    // In the order of the request.
+    for ((place, _), topic) in topics.iter().zip(checked) {
         for (partition, result) in topic.partitions {
             if let Err(error) = result {
-                codes.insert((topic.name.clone(), partition), group_code(error));
+                codes.insert((*place, partition), group_code(error));
             }
         }
     }
@@ -146,12 +164,12 @@ async fn join(
     broker.partitions.wait_durable(end).await.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)
 }
 
-fn offsets(topics: Vec<CommitTopic>, codes: &Codes) -> GroupOffsets {
+fn offsets(topics: Vec<Wanted>, codes: &Codes) -> GroupOffsets {
     let mut offsets = GroupOffsets::new();
-    for CommitTopic { name, topic_id, partitions } in topics {
+    for (place, CommitTopic { name, topic_id, partitions }) in topics {
         let topic: Arc<str> = Arc::from(name.as_str());
         for it in partitions {
-            if codes.contains_key(&(name.clone(), it.partition)) {
+            if codes.contains_key(&(place, it.partition)) {
                 continue;
             }
             let pending = PendingOffset {

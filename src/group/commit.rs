@@ -56,7 +56,7 @@ impl Shard {
         request: CommitRequest,
         effects: &mut Vec<Effect>,
     ) {
-        if let Err(error) = self.check_commit(&request) {
+        if let Err(error) = self.check_commit(&request, false) {
             effects.push(Effect::Reply(to, Reply::Commit(Err(error))));
             return;
         }
@@ -74,7 +74,7 @@ impl Shard {
             && request.member_id.is_empty()
             && request.group_instance_id.is_none();
         if !says_nothing || request.group_id.len() > TEXT_SIZE_BYTES_MAX {
-            self.check_commit(&request)?;
+            self.check_commit(&request, true)?;
         }
         self.refresh_committer(now, &request.group_id, &request.member_id);
         let core = &self.core;
@@ -129,7 +129,9 @@ impl Shard {
         });
     }
 
-    fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
+    /// Whether a member may commit. `transactional`: as part of a transaction, where the member
+    /// need not wait for its group, since its clients would take that for final.
+    fn check_commit(&self, request: &CommitRequest, transactional: bool) -> Result<(), GroupError> {
         if request.group_id.len() > TEXT_SIZE_BYTES_MAX {
             return Err(GroupError::InvalidGroupId);
         }
@@ -154,7 +156,7 @@ impl Shard {
             return Err(GroupError::UnknownMemberId);
         }
         // The member has joined this generation, but does not know yet what it owns.
-        if group.state() == State::CompletingRebalance {
+        if !transactional && group.state() == State::CompletingRebalance {
             return Err(GroupError::RebalanceInProgress);
         }
         Ok(())

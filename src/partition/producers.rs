@@ -3,6 +3,8 @@
 //! Pure: fed under the shard's lock by the sequencer and by replay, so that a retry is told from
 //! a new batch at the one place where order is decided. Keeps the last five batches per producer
 //! and queue, as Kafka's `ProducerStateEntry` does (a client keeps at most five in flight).
+//! A transaction's marker raises the epoch of its producer's window, so that what a fenced instance
+//! still sends is refused here, too (`ProducerAppendInfo` in Kafka).
 //! Invariant: within one epoch the batches of a window follow each other without a gap. A producer
 //! that was idle for `producer.id.expiration.ms` counts as unknown from that moment on; its window
 //! goes a little later, a few with each append, so that no append waits for a sweep.
@@ -21,7 +23,9 @@ const WINDOWS_MAX: usize = 1 << 20;
 const PART_WINDOWS: usize = 512;
 /// Idle windows looked at with each append: more than one, so that they get fewer.
 const LOOKED_AT: usize = 2;
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
+/// Without markers.
+const SNAPSHOT_VERSION_OLD: u8 = 1;
 
 /// The producer fields of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,17 +98,28 @@ struct Appended {
     store_time_ms: i64,
 }
 
-/// The newest batches of a producer on a queue, oldest first; at least one.
+/// The end of a producer's last transaction on a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) at: Offset,
+    pub(crate) store_time_ms: i64,
+    /// Epoch of the coordinator that wrote it.
+    pub(crate) coordinator_epoch: i32,
+}
+
+/// The newest batches of a producer on a queue, oldest first; none if a marker raised its epoch
+/// since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
     epoch: i16,
     count: u8,
     batches: [Appended; BATCHES_MAX],
+    mark: Option<Mark>,
 }
 
 impl Window {
     fn new(epoch: i16) -> Self {
-        Self { epoch, count: 0, batches: [Appended::default(); BATCHES_MAX] }
+        Self { epoch, count: 0, batches: [Appended::default(); BATCHES_MAX], mark: None }
     }
 
     fn batches(&self) -> &[Appended] {
@@ -116,7 +131,13 @@ impl Window {
     }
 
     fn last_ms(&self) -> i64 {
-        self.last().map_or(i64::MIN, |batch| batch.store_time_ms)
+        let batch_ms = self.last().map_or(i64::MIN, |batch| batch.store_time_ms);
+        self.mark.map_or(batch_ms, |mark| batch_ms.max(mark.store_time_ms))
+    }
+
+    /// Offset of the newest batch or marker in it.
+    fn last_at(&self) -> Option<Offset> {
+        self.last().map(|batch| batch.base_offset).max(self.mark.map(|mark| mark.at))
     }
 
     fn push(&mut self, batch: Appended) {
@@ -201,7 +222,46 @@ impl Producers {
         }
         match window.last() {
             Some(batch) => expect_sequence(stamp, next_sequence(batch.last_sequence)),
-            None => Ok(Verdict::New),
+            // Its epoch is a marker's.
+            None => expect_sequence(stamp, 0),
+        }
+    }
+
+    /// Judges a marker before it is appended: one of a fenced instance ends nothing.
+    ///
+    /// # Errors
+    /// The producer has a newer epoch.
+    pub(crate) fn judge_mark(
+        &self,
+        queue: QueueId,
+        (producer_id, epoch): (ProducerId, i16),
+        now_ms: i64,
+    ) -> Result<(), SequenceError> {
+        let known = self.windows.get(&(queue, producer_id));
+        match known.filter(|known| !self.is_expired(known.last_ms(), now_ms)) {
+            Some(window) if epoch < window.epoch => {
+                Err(SequenceError::StaleEpoch { producer_id, found: epoch, last: window.epoch })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Remembers an appended marker.
+    pub(crate) fn mark(
+        &mut self,
+        queue: QueueId,
+        (producer_id, epoch): (ProducerId, i16),
+        mark: Mark,
+    ) {
+        let window = self.window_for(queue, producer_id, epoch, mark.store_time_ms);
+        window.mark = Some(mark);
+    }
+
+    /// Remembers a stored marker, unless a snapshot has it already.
+    pub(crate) fn replay_mark(&mut self, queue: QueueId, who: (ProducerId, i16), mark: Mark) {
+        let known = self.windows.get(&(queue, who.0)).and_then(Window::last_at);
+        if known.is_none_or(|last| last < mark.at) {
+            self.mark(queue, who, mark);
         }
     }
 
@@ -213,9 +273,26 @@ impl Producers {
         base_offset: Offset,
         store_time_ms: i64,
     ) {
+        let window = self.window_for(queue, stamp.producer_id, stamp.epoch, store_time_ms);
+        window.push(Appended {
+            base_sequence: stamp.base_sequence,
+            last_sequence: stamp.last_sequence(),
+            base_offset,
+            store_time_ms,
+        });
+    }
+
+    /// The window that something of this epoch is remembered in: an empty one unless it goes on.
+    fn window_for(
+        &mut self,
+        queue: QueueId,
+        producer_id: ProducerId,
+        epoch: i16,
+        store_time_ms: i64,
+    ) -> &mut Window {
         self.now_ms = self.now_ms.max(store_time_ms);
         self.forget_some_idle(store_time_ms);
-        let key = (queue, stamp.producer_id);
+        let key = (queue, producer_id);
         let expired = match self.windows.get(&key) {
             Some(window) => self.is_expired(window.last_ms(), store_time_ms),
             None => {
@@ -224,16 +301,13 @@ impl Producers {
                 false
             }
         };
-        let window = self.windows.entry(key).or_insert_with(|| Window::new(stamp.epoch));
-        if expired || window.epoch != stamp.epoch {
-            *window = Window::new(stamp.epoch);
+        let window = self.windows.entry(key).or_insert_with(|| Window::new(epoch));
+        if expired {
+            *window = Window::new(epoch);
+        } else if window.epoch != epoch {
+            *window = Window { mark: window.mark, ..Window::new(epoch) };
         }
-        window.push(Appended {
-            base_sequence: stamp.base_sequence,
-            last_sequence: stamp.last_sequence(),
-            base_offset,
-            store_time_ms,
-        });
+        window
     }
 
     /// Remembers a stored batch, unless a snapshot has it already.
@@ -244,8 +318,8 @@ impl Producers {
         base_offset: Offset,
         store_time_ms: i64,
     ) {
-        let known = self.windows.get(&(queue, stamp.producer_id)).and_then(Window::last);
-        if known.is_none_or(|last| last.base_offset < base_offset) {
+        let known = self.windows.get(&(queue, stamp.producer_id)).and_then(Window::last_at);
+        if known.is_none_or(|last| last < base_offset) {
             self.record(queue, stamp, base_offset, store_time_ms);
         }
     }
@@ -292,16 +366,14 @@ impl Producers {
     pub(crate) fn active(&self, queue: QueueId) -> Vec<ActiveProducer> {
         let of_queue = (queue, ProducerId(i64::MIN))..=(queue, ProducerId(i64::MAX));
         let windows = self.windows.range(of_queue);
-        let active = windows.filter_map(|((_, id), window)| {
-            let last =
-                window.last().filter(|it| !self.is_expired(it.store_time_ms, self.now_ms))?;
-            Some(ActiveProducer {
-                id: *id,
-                epoch: window.epoch,
-                last_sequence: last.last_sequence,
-                last_store_time_ms: last.store_time_ms,
-                open_from: None,
-            })
+        let known = windows.filter(|(_, window)| !self.is_expired(window.last_ms(), self.now_ms));
+        let active = known.map(|((_, id), window)| ActiveProducer {
+            id: *id,
+            epoch: window.epoch,
+            last_sequence: window.last().map_or(-1, |last| last.last_sequence),
+            last_store_time_ms: window.last_ms(),
+            coordinator_epoch: window.mark.map_or(-1, |mark| mark.coordinator_epoch),
+            open_from: None,
         });
         active.collect()
     }
@@ -339,6 +411,10 @@ impl Producers {
             out.extend_from_slice(&queue.0.to_be_bytes());
             out.extend_from_slice(&producer_id.0.to_be_bytes());
             out.extend_from_slice(&window.epoch.to_be_bytes());
+            let mark = window.mark.unwrap_or(NO_MARK);
+            out.extend_from_slice(&mark.at.0.to_be_bytes());
+            out.extend_from_slice(&mark.store_time_ms.to_be_bytes());
+            out.extend_from_slice(&mark.coordinator_epoch.to_be_bytes());
             out.push(window.count);
             for batch in window.batches() {
                 out.extend_from_slice(&batch.base_sequence.to_be_bytes());
@@ -378,15 +454,23 @@ impl Producers {
 
     fn decode_from(&mut self, rest: &mut &[u8]) -> Option<()> {
         let [version] = take(rest)?;
-        if version != SNAPSHOT_VERSION {
+        if !matches!(version, SNAPSHOT_VERSION_OLD | SNAPSHOT_VERSION) {
             return None;
         }
         while !rest.is_empty() {
             let queue = QueueId(u32::from_be_bytes(take(rest)?));
             let producer_id = ProducerId(i64::from_be_bytes(take(rest)?));
             let epoch = i16::from_be_bytes(take(rest)?);
-            let [count] = take(rest)?;
             let mut window = Window::new(epoch);
+            if version == SNAPSHOT_VERSION {
+                let mark = Mark {
+                    at: Offset(i64::from_be_bytes(take(rest)?)),
+                    store_time_ms: i64::from_be_bytes(take(rest)?),
+                    coordinator_epoch: i32::from_be_bytes(take(rest)?),
+                };
+                window.mark = (mark.at != NO_MARK.at).then_some(mark);
+            }
+            let [count] = take(rest)?;
             for _ in 0..count {
                 window.push(Appended {
                     base_sequence: i32::from_be_bytes(take(rest)?),
@@ -400,6 +484,9 @@ impl Producers {
         Some(())
     }
 }
+
+/// How a snapshot says that there was none.
+const NO_MARK: Mark = Mark { at: Offset(-1), store_time_ms: -1, coordinator_epoch: -1 };
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk::<N>()?;
@@ -462,6 +549,7 @@ mod tests {
             epoch: 2,
             last_sequence: 6,
             last_store_time_ms: 1000,
+            coordinator_epoch: -1,
             open_from: None,
         };
         assert_eq!(active, [expected]);
@@ -513,20 +601,63 @@ mod tests {
     fn the_snapshot_is_what_the_formats_page_says() {
         let mut producers = Producers::new(IDLE_MS);
         producers.record(QUEUE, stamp(2, 5, 3), Offset(9), 0x0102);
-        let bytes = producers.encode();
-        let expected: &[&[u8]] = &[
-            &[1],
-            &[0, 0, 0, 7],
-            &[0, 0, 0, 0, 0, 0, 0, 4],
-            &[0, 2],
+        let key: &[&[u8]] = &[&[0, 0, 0, 7], &[0, 0, 0, 0, 0, 0, 0, 4], &[0, 2]];
+        let batch: &[&[u8]] = &[
             &[1],
             &[0, 0, 0, 5],
             &[0, 0, 0, 7],
             &[0, 0, 0, 0, 0, 0, 0, 9],
             &[0, 0, 0, 0, 0, 0, 1, 2],
         ];
-        assert_eq!(bytes, expected.concat());
-        assert_eq!(Producers::decode(&[2], IDLE_MS).err(), Some(1), "another version");
+        let (key, batch) = (key.concat(), batch.concat());
+        assert_eq!(producers.encode(), [&[2][..], &key, &[0xff; 20], &batch].concat());
+        // As it was written before there were markers.
+        let old = Producers::decode(&[&[1][..], &key, &batch].concat(), IDLE_MS).unwrap();
+        assert_eq!(old.windows, producers.windows);
+        let mark = Mark { at: Offset(12), store_time_ms: 0x0103, coordinator_epoch: 1 };
+        producers.mark(QUEUE, (ProducerId(4), 2), mark);
+        let mark: &[&[u8]] =
+            &[&[0, 0, 0, 0, 0, 0, 0, 12], &[0, 0, 0, 0, 0, 0, 1, 3], &[0, 0, 0, 1]];
+        assert_eq!(producers.encode(), [&[2][..], &key, &mark.concat(), &batch].concat());
+        assert_eq!(Producers::decode(&[3], IDLE_MS).err(), Some(1), "another version");
+    }
+
+    fn mark(at: i64) -> Mark {
+        Mark { at: Offset(at), store_time_ms: 1000, coordinator_epoch: 0 }
+    }
+
+    #[test]
+    fn a_marker_of_a_raised_epoch_fences_what_its_producer_sent_before() {
+        let mut producers = appended(&[stamp(5, 0, 3)]);
+        let who = |epoch| (ProducerId(4), epoch);
+        assert!(producers.judge_mark(QUEUE, who(4), 1000).is_err());
+        assert_eq!(producers.judge_mark(QUEUE, who(5), 1000), Ok(()));
+        producers.mark(QUEUE, who(5), mark(3));
+        assert_eq!(producers.judge(QUEUE, stamp(5, 3, 1), 1000), Ok(Verdict::New), "it goes on");
+        producers.mark(QUEUE, who(6), mark(3));
+        for late in [stamp(5, 0, 3), stamp(5, 3, 1)] {
+            let refused = producers.judge(QUEUE, late, 1000);
+            assert!(matches!(refused, Err(SequenceError::StaleEpoch { found: 5, last: 6, .. })));
+        }
+        assert!(producers.judge(QUEUE, stamp(6, 3, 1), 1000).is_err(), "it starts anew");
+        assert_eq!(producers.judge(QUEUE, stamp(6, 0, 1), 1000), Ok(Verdict::New));
+        let active = producers.active(QUEUE);
+        assert_eq!((active[0].epoch, active[0].last_sequence), (6, -1));
+        assert_eq!((active[0].last_store_time_ms, active[0].coordinator_epoch), (1000, 0));
+        let again = Producers::decode(&producers.encode(), IDLE_MS).unwrap();
+        assert_eq!(again.windows, producers.windows);
+    }
+
+    #[test]
+    fn a_marker_replayed_over_a_snapshot_that_has_it_changes_nothing() {
+        let mut producers = appended(&[stamp(5, 0, 3)]);
+        producers.mark(QUEUE, (ProducerId(4), 6), mark(3));
+        producers.record(QUEUE, stamp(6, 0, 1), Offset(4), 1000);
+        let before = producers.windows.clone();
+        producers.replay(QUEUE, stamp(5, 0, 3), Offset(0), 1000);
+        producers.replay_mark(QUEUE, (ProducerId(4), 6), mark(3));
+        producers.replay(QUEUE, stamp(6, 0, 1), Offset(4), 1000);
+        assert_eq!(producers.windows, before);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use braid_protocol::records::BatchHeader;
 
-use super::producers::{Producers, SequenceError, Stamp, Verdict};
+use super::producers::{Mark, Producers, SequenceError, Stamp, Verdict};
 use super::transactions::Transactions;
 use crate::config::LiveConfig;
 use crate::model::{Offset, ProducerId, QueueId};
@@ -50,7 +50,7 @@ impl ShardSequencer {
         let producer = ProducerId(batch.producer_id);
         if batch.is_control() {
             if let Some(marker) = batch.marker {
-                self.transactions.end(queue, producer, marker, base);
+                self.transactions.end(queue, producer, marker.kind, base);
             }
         } else if batch.is_transactional() {
             self.transactions.write(queue, producer, batch.producer_epoch, base);
@@ -60,6 +60,17 @@ impl ShardSequencer {
 
 fn expiration_ms(live: &LiveConfig) -> i64 {
     i64::try_from(live.load().producer.expiration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Who wrote a marker, and the marker as windows remember it; none if the batch holds none.
+fn mark_of(
+    batch: &BatchHeader,
+    at: Offset,
+    store_time_ms: i64,
+) -> Option<((ProducerId, i16), Mark)> {
+    let coordinator_epoch = batch.marker?.coordinator_epoch;
+    let mark = Mark { at, store_time_ms, coordinator_epoch };
+    Some(((ProducerId(batch.producer_id), batch.producer_epoch), mark))
 }
 
 fn stamp_of(batch: &BatchHeader) -> Option<Stamp> {
@@ -80,9 +91,12 @@ impl Sequencer for ShardSequencer {
         now_ms: i64,
     ) -> Result<Sequenced, SequenceRejected> {
         if batch.is_control() {
-            let open = self.transactions.open_of(queue, ProducerId(batch.producer_id));
+            let producer = ProducerId(batch.producer_id);
+            let who = (producer, batch.producer_epoch);
+            self.producers.judge_mark(queue, who, now_ms).map_err(rejected)?;
+            // Its window may have expired.
+            let open = self.transactions.open_of(queue, producer);
             return match open.filter(|open| open.epoch > batch.producer_epoch) {
-                // Only a tool's can be: the coordinator's are never older than what it let in.
                 Some(open) => Err(SequenceRejected::ProducerFenced {
                     current: open.epoch,
                     got: batch.producer_epoch,
@@ -97,6 +111,12 @@ impl Sequencer for ShardSequencer {
         }
         match self.producers.judge(queue, stamp, now_ms).map_err(rejected)? {
             Verdict::New => Ok(Sequenced::Append),
+            // Its producer would take it for part of the transaction under way.
+            Verdict::Duplicate { base_offset }
+                if batch.is_transactional() && open.is_none_or(|it| base_offset < it.first) =>
+            {
+                Err(SequenceRejected::EndedTransaction { got: stamp.base_sequence })
+            }
             Verdict::Duplicate { base_offset } => Ok(Sequenced::Duplicate {
                 base_offset,
                 last_offset: base_offset.plus(i64::from(stamp.records_count) - 1),
@@ -108,6 +128,8 @@ impl Sequencer for ShardSequencer {
         if let Some(stamp) = stamp_of(batch) {
             self.look_at_config();
             self.producers.record(queue, stamp, base, now_ms);
+        } else if let Some((who, mark)) = mark_of(batch, base, now_ms) {
+            self.producers.mark(queue, who, mark);
         }
         self.follow(queue, base, batch);
     }
@@ -115,6 +137,8 @@ impl Sequencer for ShardSequencer {
     fn replay(&mut self, queue: QueueId, base: Offset, batch: &BatchHeader, store_time_ms: i64) {
         if let Some(stamp) = stamp_of(batch) {
             self.producers.replay(queue, stamp, base, store_time_ms);
+        } else if let Some((who, mark)) = mark_of(batch, base, store_time_ms) {
+            self.producers.replay_mark(queue, who, mark);
         }
         self.follow(queue, base, batch);
     }
@@ -146,6 +170,7 @@ impl Sequencer for ShardSequencer {
                     epoch: open.epoch,
                     last_sequence: -1,
                     last_store_time_ms: -1,
+                    coordinator_epoch: -1,
                     open_from: Some(open.first),
                 }),
             }

@@ -81,10 +81,12 @@ pub struct ActiveProducer {
     pub id: ProducerId,
     /// Its newest epoch.
     pub epoch: i16,
-    /// Sequence of the last record it appended.
+    /// Sequence of the last record it appended; -1 if none is known of its epoch.
     pub last_sequence: i32,
-    /// Wall time of that append; -1 if only its transaction is known.
+    /// Wall time of its last append or marker; -1 if only its transaction is known.
     pub last_store_time_ms: i64,
+    /// Epoch of the coordinator that ended its last transaction; -1 if there was none.
+    pub coordinator_epoch: i32,
     /// First record of its open transaction.
     pub open_from: Option<Offset>,
 }
@@ -142,6 +144,13 @@ pub enum SequenceRejected {
     /// Its producer has a transaction open, which the batch is no part of.
     #[error("the producer's transaction is open, and the batch is no part of it")]
     OutsideTransaction,
+    /// It was stored in a transaction of its producer that is over: it cannot be part of the one
+    /// that is under way.
+    #[error("sequence {got} was stored in a transaction that is over; abort and start anew")]
+    EndedTransaction {
+        /// First sequence of the batch.
+        got: i32,
+    },
     /// Its producer is unknown here and the sequence is not a first one.
     #[error("nothing is known of the producer")]
     UnknownProducer,

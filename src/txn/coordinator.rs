@@ -5,11 +5,11 @@
 //! tell its client is true once the log is durable up to the position it gets.
 //! Lock order: this one, then the shard's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter};
+use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter, Marker};
 use braid_raft::MetadataNode;
 use bytes::Bytes;
 
@@ -19,9 +19,9 @@ use super::error::Refusal;
 use super::record;
 use super::state::{GroupOffsets, Identity, Status, Txn};
 use crate::env::Env;
-use crate::model::{Position, QueueId};
+use crate::model::{Position, ProducerId, QueueId};
 use crate::partition::{Partitions, partition_for};
-use crate::store::{AppendError, Appended, Class, Part};
+use crate::store::{ActiveProducer, AppendError, Appended, Class, Part, SequenceRejected};
 
 /// The coordinator's epoch in markers: there is one, and it never changes.
 pub(crate) const COORDINATOR_EPOCH: i32 = 0;
@@ -37,7 +37,12 @@ pub(crate) struct Settings {
     pub(crate) timeout_max_ms: i32,
     /// `transactional.id.expiration.ms`.
     pub(crate) expiration_ms: i64,
+    /// Bytes that the end of a transaction may take in the log, which takes it whole.
+    pub(crate) end_size_bytes_max: usize,
 }
+
+/// What a marker takes in the log, roughly and at most.
+const MARKER_SIZE_BYTES: usize = 192;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -76,14 +81,49 @@ pub(crate) struct ToCommit {
     pub(crate) offsets: BTreeMap<Arc<str>, GroupOffsets>,
 }
 
+/// A transaction that may change a group's offsets.
+#[derive(Debug)]
+pub(crate) struct PendingIn {
+    id: Arc<str>,
+    /// Where the log has its state.
+    end: Position,
+}
+
 /// One line of a listing.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) id: Arc<str>,
     pub(crate) producer_id: i64,
     pub(crate) status: Status,
-    /// Since when it is ongoing.
-    pub(crate) started_ms: Option<i64>,
+    /// When its last transaction began, or -1.
+    pub(crate) started_ms: i64,
+}
+
+/// A partition that a marker is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MarkedPartition<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) queue: QueueId,
+}
+
+/// A marker that a tool has written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) marker: Marker,
+    pub(crate) producer: Identity,
+    pub(crate) coordinator_epoch: i32,
+    /// Its epoch is the raised one of transaction.version 2.
+    pub(crate) raises: bool,
+}
+
+/// A marker, written.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    /// It is there once the log is durable up to here.
+    pub(crate) end: Position,
+    /// All partitions of the transaction, if it ended with it.
+    pub(crate) partitions: BTreeMap<Arc<str>, BTreeSet<i32>>,
 }
 
 /// Offsets count as pending as long as this is held.
@@ -223,6 +263,88 @@ impl Transactions {
         Ok(Ended { who, end, to_commit })
     }
 
+    /// The transactions that may change a group's offsets, as they are now.
+    pub(crate) fn pending_in(&self, group: &str) -> Vec<PendingIn> {
+        let book = self.book();
+        let ids = book.by_group.get(group).into_iter().flatten();
+        let pending = ids
+            .filter_map(|id| Some(PendingIn { id: Arc::clone(id), end: book.known.get(id)?.end }));
+        pending.collect()
+    }
+
+    /// A group committed offsets that are in no transaction. Of a mix the latest counts, as in Kafka:
+    /// what was pending `before` of the same partitions is taken out of its transaction. One that has
+    /// changed since then came at the same time, and stays. Returns up to where the log must be durable.
+    pub(crate) fn supersede(
+        &self,
+        group: &str,
+        keys: &[Key],
+        before: &[PendingIn],
+    ) -> Result<Position, Refusal> {
+        let mut end = Position(0);
+        let mut book = self.ready()?;
+        for PendingIn { id, end: at } in before {
+            let now_ms = self.now_ms();
+            let known = book.known.get(id).filter(|known| known.end == *at);
+            let superseded =
+                known.and_then(|known| decide::supersede(&known.txn, now_ms, group, keys));
+            if let Some(change) = superseded {
+                end = end.max(self.write(&mut book, id, change, None)?.end);
+            }
+        }
+        Ok(end)
+    }
+
+    /// WriteTxnMarkers: ends a transaction on one partition, for a tool.
+    ///
+    /// One that is known here and under way is aborted on all its partitions, and its producer is
+    /// fenced: on this one alone, what the producer writes next could be committed without what it
+    /// wrote before. Such a one is committed by its producer only.
+    pub(crate) fn mark(&self, at: &MarkedPartition<'_>, mark: Mark) -> Result<Marked, Refusal> {
+        let mut book = self.book();
+        let now_ms = self.now_ms();
+        let producer = ProducerId(mark.producer.producer_id);
+        let known = self.0.partitions.producers(at.queue);
+        let known = known.iter().find(|known| known.id == producer);
+        if let Some(known) = known {
+            let is_retry = known.open_from.is_none() && known.epoch == mark.producer.epoch;
+            let is_stale = known.epoch > mark.producer.epoch
+                || mark.raises && known.epoch == mark.producer.epoch && !is_retry;
+            if is_stale {
+                let (current, got) = (known.epoch, mark.producer.epoch);
+                let stale = SequenceRejected::ProducerFenced { current, got };
+                return Err(AppendError::Rejected(stale).into());
+            }
+        }
+        let is_it = |txn: &Txn| {
+            txn.producer_id == mark.producer.producer_id
+                && txn.status == Status::Ongoing
+                && txn.contains(at.topic, at.partition)
+        };
+        let under_way = book.known.iter().find(|(_, known)| is_it(&known.txn));
+        if let Some((id, known)) = under_way {
+            if mark.marker == Marker::Commit {
+                return Err(Refusal::InvalidState);
+            }
+            let (id, partitions) = (Arc::clone(id), known.txn.partitions.clone());
+            let Some(change) = decide::fence(&known.txn, now_ms) else {
+                return Err(Refusal::InvalidState);
+            };
+            let end = self.write(&mut book, &id, change, None)?.end;
+            return Ok(Marked { end, partitions });
+        }
+        let Identity { producer_id, epoch } = mark.producer;
+        let batch = mark
+            .marker
+            .batch((producer_id, epoch), mark.coordinator_epoch, now_ms)
+            .map_err(|_| Refusal::TooLarge)?;
+        let header = BatchHeader::parse(&batch).map_err(|_| Refusal::TooLarge)?;
+        let part = Part { queue: at.queue, batch: &batch, header: &header };
+        let appended = self.0.partitions.append_all(now_ms, Class::System, &[part])?;
+        let end = appended.iter().map(|part| part.end).max().unwrap_or(Position(0));
+        Ok(Marked { end, partitions: BTreeMap::new() })
+    }
+
     /// The committed transactions whose offsets are not written yet.
     pub(crate) fn prepared(&self) -> Vec<ToCommit> {
         let book = self.book();
@@ -255,7 +377,13 @@ impl Transactions {
         let who = Identity { producer_id: header.producer_id, epoch: header.producer_epoch };
         let mut book = self.ready()?;
         let decision = if joins {
-            decide::add(book.txn(id), now_ms, who, &[(topic, partition)])?
+            let decision = decide::add(book.txn(id), now_ms, who, &[(topic, partition)])?;
+            if matches!(decision, Decision::Change(_)) && header.base_sequence != 0 {
+                // The first batch of an epoch is on its way still: this one must not overtake it.
+                let rejected = SequenceRejected::OutOfOrder { last: -1, got: header.base_sequence };
+                return Err(AppendError::Rejected(rejected).into());
+            }
+            decision
         } else {
             decide::verify(book.txn(id), who, (topic, partition))?;
             Decision::Unchanged
@@ -289,7 +417,6 @@ impl Transactions {
                 Ok(_) => tracing::info!(transactional_id = &*id, "a transaction timed out"),
                 Err(error) => {
                     tracing::warn!(transactional_id = &*id, %error, "a late transaction goes on");
-                    return;
                 }
             }
         }
@@ -336,7 +463,7 @@ impl Transactions {
             id: Arc::clone(id),
             producer_id: known.txn.producer_id,
             status: known.txn.status,
-            started_ms: (known.txn.status == Status::Ongoing).then_some(known.txn.started_ms),
+            started_ms: known.txn.started_ms,
         });
         let mut listed: Vec<_> = listed.collect();
         listed.sort_unstable_by(|a, b| a.id.cmp(&b.id));
@@ -376,6 +503,9 @@ impl Transactions {
             Some(markers) => self.ends(markers, now_ms)?,
             None => Vec::new(),
         };
+        if change.txn.status == Status::Ongoing && self.is_too_large_to_end(&change.txn, &state) {
+            return Err(Refusal::TooLarge);
+        }
         let class = if data.is_some() { Class::Data } else { Class::System };
         loop {
             let parts: Vec<Part<'_>> = data
@@ -403,9 +533,31 @@ impl Transactions {
                 {
                     ends.retain(|(queue, _)| *queue != gone);
                 }
+                // A tool ended it there already, with an epoch of its own choice.
+                Err(AppendError::Rejected(SequenceRejected::ProducerFenced { .. }))
+                    if ends.iter().any(|end| self.is_overtaken(end)) =>
+                {
+                    ends.retain(|end| !self.is_overtaken(end));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether the end of a transaction would be too large for the log, which takes it whole: then
+    /// it must not become so large.
+    fn is_too_large_to_end(&self, txn: &Txn, (state, _): &Batch) -> bool {
+        let count: usize = txn.partitions.values().map(BTreeSet::len).sum();
+        state.len() + count * MARKER_SIZE_BYTES > self.0.settings.end_size_bytes_max
+    }
+
+    /// Whether a partition has seen a newer epoch of a marker's producer.
+    fn is_overtaken(&self, (queue, (_, marker)): &(QueueId, Batch)) -> bool {
+        let producers = self.0.partitions.producers(*queue);
+        let newer = |known: &ActiveProducer| {
+            known.id.0 == marker.producer_id && known.epoch > marker.producer_epoch
+        };
+        producers.iter().any(newer)
     }
 
     fn forget(&self, book: &mut Book, id: &Arc<str>) -> Result<(), Refusal> {

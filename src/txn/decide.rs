@@ -137,6 +137,11 @@ pub(crate) fn init(known: Option<&Txn>, now_ms: i64, asked: Init) -> Result<Deci
     Ok(Decision::change(Change { txn, markers }))
 }
 
+/// The last epoch is nobody's: whoever is fenced at the one before has none above the fence.
+fn is_for_fencing(epoch: i16) -> bool {
+    epoch == i16::MAX
+}
+
 /// Checks who asks.
 ///
 /// # Errors
@@ -146,7 +151,7 @@ pub(crate) fn check(known: Option<&Txn>, who: Identity) -> Result<&Txn, Refusal>
     if txn.producer_id != who.producer_id {
         return Err(Refusal::UnknownMapping);
     }
-    if txn.epoch != who.epoch {
+    if txn.epoch != who.epoch || is_for_fencing(who.epoch) {
         return Err(Refusal::Fenced);
     }
     Ok(txn)
@@ -259,7 +264,7 @@ pub(crate) fn end(known: Option<&Txn>, now_ms: i64, asked: End) -> Result<Decisi
         return Err(Refusal::UnknownMapping);
     }
     let is_retry = is_retry_over_ids || raises && who.epoch.checked_add(1) == Some(txn.epoch);
-    if txn.epoch != who.epoch && !is_retry {
+    if txn.epoch != who.epoch && !is_retry || is_for_fencing(who.epoch) {
         return Err(Refusal::Fenced);
     }
     match (txn.status, marker, raises, is_retry) {
@@ -343,14 +348,40 @@ pub(crate) fn completed(txn: &Txn, now_ms: i64) -> Txn {
 
 /// Aborts a transaction that took longer than its producer allowed, and fences that.
 pub(crate) fn time_out(txn: &Txn, now_ms: i64) -> Option<Change> {
-    let is_late = txn.status == Status::Ongoing
-        && now_ms.saturating_sub(txn.started_ms) > i64::from(txn.timeout_ms);
-    is_late.then(|| {
+    let is_late = now_ms.saturating_sub(txn.started_ms) > i64::from(txn.timeout_ms);
+    is_late.then(|| fence(txn, now_ms)).flatten()
+}
+
+/// Aborts a transaction that is under way, and fences its producer. At the last epoch nobody is
+/// left to fence, and the transaction ends all the same.
+pub(crate) fn fence(txn: &Txn, now_ms: i64) -> Option<Change> {
+    (txn.status == Status::Ongoing).then(|| {
         let epoch = txn.epoch.saturating_add(1);
         let markers = markers(txn, Marker::Abort, epoch);
         let aborted = Txn { epoch, last_epoch: -1, status: Status::PrepareAbort, ..txn.clone() };
         Change { txn: completed(&aborted, now_ms), markers: Some(markers) }
     })
+}
+
+/// A group committed offsets outside of the transaction: those in it are older, and never count.
+pub(crate) fn supersede(
+    txn: &Txn,
+    now_ms: i64,
+    group: &str,
+    keys: &[(Arc<str>, i32)],
+) -> Option<Change> {
+    let pending = txn.offsets.get(group).filter(|_| txn.status == Status::Ongoing)?;
+    if !keys.iter().any(|key| pending.contains_key(key)) {
+        return None;
+    }
+    let mut txn = Txn { updated_ms: now_ms, ..txn.clone() };
+    if let Some(pending) = txn.offsets.get_mut(group) {
+        pending.retain(|key, _| !keys.contains(key));
+        if pending.is_empty() {
+            txn.offsets.remove(group);
+        }
+    }
+    Some(Change::to(txn))
 }
 
 /// Whether an id that nobody uses may be forgotten.

@@ -19,6 +19,8 @@ mod load;
 pub(crate) mod record;
 mod state;
 
-pub(crate) use coordinator::{COORDINATOR_EPOCH, Ended, Settings, ToCommit, Transactions};
+pub(crate) use coordinator::{
+    COORDINATOR_EPOCH, Ended, Mark, MarkedPartition, Settings, ToCommit, Transactions,
+};
 pub(crate) use error::Refusal;
 pub(crate) use state::{GroupOffsets, Identity, PendingOffset, Status};

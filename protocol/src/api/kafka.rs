@@ -94,8 +94,9 @@ fn difference(key: ApiKey) -> &'static str {
         ApiKey::Produce => "acks=1 waits for the disk; some batches are judged more strictly",
         ApiKey::Fetch => "smaller answers when memory for them is short",
         ApiKey::FindCoordinator => "groups and transactional ids",
-        ApiKey::TxnOffsetCommit => "no topic ids (v6)",
-        ApiKey::WriteTxnMarkers => "for tools: the broker ends transactions without it",
+        ApiKey::WriteTxnMarkers => {
+            "for tools: the broker ends transactions without it; one that is under way is aborted whole"
+        }
         ApiKey::AlterConfigs
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeConfigs
@@ -137,6 +138,7 @@ fn difference(key: ApiKey) -> &'static str {
         | ApiKey::AddPartitionsToTxn
         | ApiKey::AddOffsetsToTxn
         | ApiKey::EndTxn
+        | ApiKey::TxnOffsetCommit
         | ApiKey::DescribeTransactions
         | ApiKey::ListTransactions => "–",
     }

@@ -6,7 +6,7 @@
 //! read back from disks that lie.
 
 use super::compression::{Codec, UnknownCodec};
-use super::marker::Marker;
+use super::marker::MarkerRecord;
 
 const BASE_OFFSET: usize = 0;
 const BATCH_LENGTH: usize = 8;
@@ -52,8 +52,8 @@ pub struct BatchHeader {
     /// Records present in the batch.
     pub records_count: i32,
     /// How a transaction ended, if the batch is a control batch that says so, and its bytes were
-    /// at hand. No field of Kafka's header: the first record's key.
-    pub marker: Option<Marker>,
+    /// at hand. No field of Kafka's header: the first record's content.
+    pub marker: Option<MarkerRecord>,
 }
 
 /// What the timestamps of a batch mean.
@@ -146,7 +146,7 @@ impl BatchHeader {
             producer_epoch: i16::from_be_bytes(field(bytes, PRODUCER_EPOCH)),
             base_sequence: i32::from_be_bytes(field(bytes, BASE_SEQUENCE)),
             records_count: i32::from_be_bytes(field(bytes, RECORDS_COUNT)),
-            marker: if is_control { Marker::of(records) } else { None },
+            marker: if is_control { MarkerRecord::of(records) } else { None },
         })
     }
 

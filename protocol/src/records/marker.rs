@@ -16,13 +16,43 @@ pub enum Marker {
     Commit,
 }
 
+/// What the record of a marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkerRecord {
+    /// How the transaction ended.
+    pub kind: Marker,
+    /// Epoch of the coordinator that wrote it; -1 if the record does not tell.
+    pub coordinator_epoch: i32,
+}
+
 const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
 
-impl Marker {
+impl MarkerRecord {
     /// What the records of a control batch begin with; none if that is no marker known here.
     #[must_use]
     pub fn of(records: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = Marker::read(records)?;
+        let coordinator_epoch = coordinator_epoch(&mut rest).unwrap_or(-1);
+        Some(Self { kind, coordinator_epoch })
+    }
+}
+
+/// Of the value that follows a marker's key.
+fn coordinator_epoch(rest: &mut &[u8]) -> Option<i32> {
+    // Zigzag: a version and an epoch, or more in a later version.
+    let length = varint(rest)?;
+    if length < 12 || length & 1 == 1 {
+        return None;
+    }
+    let (_version, behind) = rest.split_first_chunk::<2>()?;
+    let (epoch, _) = behind.split_first_chunk::<4>()?;
+    Some(i32::from_be_bytes(*epoch))
+}
+
+impl Marker {
+    /// The kind of the first record, and what is behind its key.
+    fn read(records: &[u8]) -> Option<(Self, &[u8])> {
         let mut rest = records;
         let _length = varint(&mut rest)?;
         let (_attributes, behind) = rest.split_first()?;
@@ -34,11 +64,12 @@ impl Marker {
         if key_length < 8 || key_length & 1 == 1 {
             return None;
         }
-        let (key, _) = rest.split_first_chunk::<4>()?;
-        let [_, _, kind @ ..] = *key;
-        match i16::from_be_bytes(kind) {
-            ABORT => Some(Self::Abort),
-            COMMIT => Some(Self::Commit),
+        let key = rest.get(..usize::try_from(key_length / 2).ok()?)?;
+        let behind = rest.get(key.len()..)?;
+        let ([_, _, kind @ ..], _) = key.split_first_chunk::<4>()?;
+        match i16::from_be_bytes(*kind) {
+            ABORT => Some((Self::Abort, behind)),
+            COMMIT => Some((Self::Commit, behind)),
             _ => None,
         }
     }
@@ -102,7 +133,8 @@ mod tests {
             assert!(header.is_control() && header.is_transactional() && header.crc_matches(&batch));
             assert_eq!((header.producer_id, header.producer_epoch), (7, 3));
             assert_eq!((header.base_sequence, header.last_offset_delta), (-1, 0));
-            assert_eq!(header.marker, Some(marker));
+            let expected = MarkerRecord { kind: marker, coordinator_epoch: 2 };
+            assert_eq!(header.marker, Some(expected));
         }
     }
 
@@ -119,7 +151,16 @@ mod tests {
     fn anything_else_is_no_marker() {
         for records in [&b""[..], &[0xff; 20], &[0x20, 0, 0, 0, 8, 0, 0, 0, 2], &[0x20, 0, 0, 0, 1]]
         {
-            assert_eq!(Marker::of(records), None, "{records:?}");
+            assert_eq!(MarkerRecord::of(records), None, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn a_marker_that_does_not_tell_its_coordinator_is_one_still() {
+        for value in [&b""[..], &[0], &[1], &[4, 0, 0], &[12, 0, 0, 0, 0]] {
+            let records = [&[0x20, 0, 0, 0, 8, 0, 0, 0, 1][..], value].concat();
+            let expected = MarkerRecord { kind: Marker::Commit, coordinator_epoch: -1 };
+            assert_eq!(MarkerRecord::of(&records), Some(expected), "{value:?}");
         }
     }
 }

@@ -20,7 +20,7 @@ mod writer;
 pub use compression::{Codec, CompressError, DecompressError, UnknownCodec, compress, decompress};
 pub use conform::{ConformError, Conformed, RecompressError, Target, conform, recompress};
 pub use header::{BatchHeader, HeaderError, TimestampType};
-pub use marker::Marker;
+pub use marker::{Marker, MarkerRecord};
 pub use reader::{Batches, Headers, ReadError, Record, RecordReader};
 pub use stamp::{stamp, stamp_log_append_time, stamp_max_timestamp};
 pub use validate::{

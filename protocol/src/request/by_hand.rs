@@ -10,11 +10,18 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::primitives::{ReadError, Reader};
+use crate::transactions::{TxnOffsetCommit, WriteTxnMarkers};
 
 /// Why a body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +61,21 @@ impl<'a> Body<'a> {
         self.nullable_string()?.ok_or(BodyError::Null)
     }
 
+    fn i8(&mut self) -> Result<i8, BodyError> {
+        let [byte] = self.fixed()?;
+        Ok(i8::from_be_bytes([byte]))
+    }
+
+    fn i16(&mut self) -> Result<i16, BodyError> {
+        Ok(i16::from_be_bytes(self.fixed()?))
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], BodyError> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.reader.take(N)?);
+        Ok(bytes)
+    }
+
     pub(crate) fn i32(&mut self) -> Result<i32, BodyError> {
         Ok(self.reader.i32()?)
     }
@@ -67,9 +89,7 @@ impl<'a> Body<'a> {
     }
 
     fn uuid(&mut self) -> Result<Uuid, BodyError> {
-        let mut id = [0; 16];
-        id.copy_from_slice(self.reader.take(16)?);
-        Ok(Uuid::from_bytes(id))
+        Ok(Uuid::from_bytes(self.fixed()?))
     }
 
     fn nullable_array<T>(
@@ -153,4 +173,72 @@ fn offset_fetch_topic(body: &mut Body<'_>) -> Result<OffsetFetchRequestTopics, B
     topic.partition_indexes = body.array(Body::i32)?;
     body.tagged_fields()?;
     Ok(topic)
+}
+
+/// Version 2: a marker says which transaction.version it is of.
+pub(super) fn write_txn_markers(bytes: &Bytes) -> Result<WriteTxnMarkers, BodyError> {
+    let mut body = Body::new(bytes);
+    let mut asked = WriteTxnMarkers::default();
+    let markers = body.array(|body| {
+        let mut marker = WritableTxnMarker::default();
+        marker.producer_id = body.i64()?.into();
+        marker.producer_epoch = body.i16()?;
+        marker.transaction_result = body.bool()?;
+        marker.topics = body.array(|body| {
+            let mut topic = WritableTxnMarkerTopic::default();
+            topic.name = body.string()?.into();
+            topic.partition_indexes = body.array(Body::i32)?;
+            body.tagged_fields()?;
+            Ok(topic)
+        })?;
+        marker.coordinator_epoch = body.i32()?;
+        let version = body.i8()?;
+        body.tagged_fields()?;
+        Ok((marker, version))
+    })?;
+    body.tagged_fields()?;
+    (asked.request.markers, asked.transaction_versions) = apart(markers);
+    Ok(asked)
+}
+
+/// Version 6: topics are named by id.
+pub(super) fn txn_offset_commit(bytes: &Bytes) -> Result<TxnOffsetCommit, BodyError> {
+    let mut body = Body::new(bytes);
+    let mut asked = TxnOffsetCommit::default();
+    let request = &mut asked.request;
+    request.transactional_id = body.string()?.into();
+    request.group_id = body.string()?.into();
+    request.producer_id = body.i64()?.into();
+    request.producer_epoch = body.i16()?;
+    request.generation_id = body.i32()?;
+    request.member_id = body.string()?;
+    request.group_instance_id = body.nullable_string()?;
+    let topics = body.array(|body| {
+        let mut topic = TxnOffsetCommitRequestTopic::default();
+        let id = body.uuid()?;
+        topic.partitions = body.array(|body| {
+            let mut partition = TxnOffsetCommitRequestPartition::default();
+            partition.partition_index = body.i32()?;
+            partition.committed_offset = body.i64()?;
+            partition.committed_leader_epoch = body.i32()?;
+            partition.committed_metadata = body.nullable_string()?;
+            body.tagged_fields()?;
+            Ok(partition)
+        })?;
+        body.tagged_fields()?;
+        Ok((topic, id))
+    })?;
+    body.tagged_fields()?;
+    (request.topics, asked.topic_ids) = apart(topics);
+    Ok(asked)
+}
+
+/// Two lists of one, of exactly its length: the guard counts on it.
+fn apart<A, B>(pairs: Vec<(A, B)>) -> (Vec<A>, Vec<B>) {
+    let mut lists = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
+    for (a, b) in pairs {
+        lists.0.push(a);
+        lists.1.push(b);
+    }
+    lists
 }

@@ -2,7 +2,7 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::protocol::Encodable;
 
 use super::*;
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::{ProduceRequest, TxnOffsetCommitRequest, WriteTxnMarkersRequest};
 
 use crate::api::SUPPORTED;
 use crate::guard::sample;
@@ -289,4 +289,59 @@ fn offsets_by_topic_id_are_asked_for_like_those_by_name() {
         let read = decoded(ApiKey::OffsetFetch, 10, &body.freeze());
         assert_eq!(read, Request::OffsetFetch(expected), "{seed}");
     }
+}
+
+#[test]
+fn offsets_of_a_transaction_with_topic_ids_are_read() {
+    let mut body = BytesMut::new();
+    body.put_slice(b"\x02x\x02g");
+    body.put_i64(7);
+    body.put_i16(3);
+    body.put_i32(4);
+    body.put_slice(b"\x02m\x00\x02");
+    body.put_slice(uuid::Uuid::from_u128(9).as_bytes());
+    body.put_u8(2);
+    body.put_i32(1);
+    body.put_i64(100);
+    body.put_i32(5);
+    body.put_slice(b"\x05note\0\0\0");
+    let read = decoded(ApiKey::TxnOffsetCommit, 6, &body.freeze());
+    let Request::TxnOffsetCommit(asked) = read else { panic!("{read:?}") };
+    assert_eq!(asked.topic_ids, [uuid::Uuid::from_u128(9)]);
+    let request = &asked.request;
+    assert_eq!((request.transactional_id.as_str(), request.group_id.as_str()), ("x", "g"));
+    assert_eq!((request.producer_id.0, request.producer_epoch), (7, 3));
+    assert_eq!((request.generation_id, request.member_id.as_str()), (4, "m"));
+    assert_eq!(request.group_instance_id, None);
+    let partition = &request.topics[0].partitions[0];
+    assert_eq!((partition.partition_index, partition.committed_offset), (1, 100));
+    assert_eq!(partition.committed_leader_epoch, 5);
+    assert_eq!(partition.committed_metadata.as_deref(), Some("note"));
+}
+
+#[test]
+fn markers_with_their_transaction_version_are_read() {
+    let mut body = BytesMut::new();
+    body.put_u8(3);
+    for version in [0, 2] {
+        body.put_i64(7);
+        body.put_i16(3);
+        body.put_slice(b"\x01\x02\x02t\x02");
+        body.put_i32(1);
+        body.put_u8(0);
+        body.put_i32(4);
+        body.put_i8(version);
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    let read = decoded(ApiKey::WriteTxnMarkers, 2, &body.freeze());
+    let Request::WriteTxnMarkers(asked) = read else { panic!("{read:?}") };
+    assert_eq!(asked.transaction_versions, [0, 2]);
+    let marker = &asked.request.markers[1];
+    assert_eq!((marker.producer_id.0, marker.producer_epoch), (7, 3));
+    assert_eq!((marker.transaction_result, marker.coordinator_epoch), (true, 4));
+    assert_eq!(
+        (marker.topics[0].name.as_str(), &marker.topics[0].partition_indexes[..]),
+        ("t", &[1][..])
+    );
 }

@@ -8,11 +8,13 @@ use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use kafka_protocol::messages::{DeleteGroupsResponse, DescribeLogDirsResponse};
+use uuid::Uuid;
 
 use crate::error_code::ErrorCode;
 use crate::primitives::{LengthError, put_length, put_string, put_unsigned_varint};
+use crate::transactions::TxnOffsetCommitAnswer;
 
-/// Both versions are flexible.
+/// All of them are flexible.
 const COMPACT: bool = true;
 
 /// Version 3: an error has a text.
@@ -76,6 +78,29 @@ fn put_topic(topic: &DescribeLogDirsTopic, out: &mut BytesMut) -> Result<(), Len
     Ok(())
 }
 
+/// Version 6: topics are named by id.
+pub(super) fn txn_offset_commit(
+    answer: &TxnOffsetCommitAnswer,
+    out: &mut BytesMut,
+) -> Result<(), LengthError> {
+    let TxnOffsetCommitAnswer { response, topic_ids } = answer;
+    out.put_i32(response.throttle_time_ms);
+    put_length(out, COMPACT, Some(response.topics.len()))?;
+    let ids = topic_ids.iter().copied().chain(std::iter::repeat(Uuid::nil()));
+    for (topic, id) in response.topics.iter().zip(ids) {
+        out.put_slice(id.as_bytes());
+        put_length(out, COMPACT, Some(topic.partitions.len()))?;
+        for partition in &topic.partitions {
+            out.put_i32(partition.partition_index);
+            out.put_i16(partition.error_code);
+            end(out);
+        }
+        end(out);
+    }
+    end(out);
+    Ok(())
+}
+
 /// Ends a structure without tagged fields.
 fn end(out: &mut BytesMut) {
     put_unsigned_varint(out, 0);
@@ -83,9 +108,12 @@ fn end(out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::TopicName;
     use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
     use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsPartition;
+    use kafka_protocol::messages::txn_offset_commit_response::{
+        TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+    };
+    use kafka_protocol::messages::{TopicName, TxnOffsetCommitResponse};
     use kafka_protocol::protocol::{Encodable, StrBytes};
 
     use super::*;
@@ -112,6 +140,24 @@ mod tests {
             assert_eq!(out.len(), with(&response, 2, 2, text).len(), "{out:?}");
             assert_eq!(out, with(&response, 2, 2, text));
         }
+    }
+
+    #[test]
+    fn offsets_of_a_transaction_are_answered_as_before_but_for_the_id_of_a_topic() {
+        let partition =
+            TxnOffsetCommitResponsePartition::default().with_partition_index(2).with_error_code(3);
+        let topic = TxnOffsetCommitResponseTopic::default().with_partitions(vec![partition]);
+        let response = TxnOffsetCommitResponse::default()
+            .with_throttle_time_ms(7)
+            .with_topics(vec![topic.clone(), topic]);
+        let topic_ids = vec![Uuid::from_u128(8), Uuid::from_u128(9)];
+        let mut out = BytesMut::new();
+        let answer = TxnOffsetCommitAnswer { response, topic_ids };
+        txn_offset_commit(&answer, &mut out).unwrap();
+        let partitions: &[u8] = &[2, 0, 0, 0, 2, 0, 3, 0, 0];
+        let [eight, nine] = [8, 9].map(|id| Uuid::from_u128(id).into_bytes());
+        let expected = [&[0, 0, 0, 7, 3][..], &eight, partitions, &nine, partitions, &[0]];
+        assert_eq!(out, expected.concat());
     }
 
     #[test]

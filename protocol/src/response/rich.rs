@@ -133,7 +133,10 @@ pub(super) fn response(api: ApiKey, parts: usize) -> Response {
         ApiKey::AddOffsetsToTxn => Response::AddOffsetsToTxn(transactions::add_offsets()),
         ApiKey::EndTxn => Response::EndTxn(transactions::end()),
         ApiKey::WriteTxnMarkers => Response::WriteTxnMarkers(transactions::write_markers()),
-        ApiKey::TxnOffsetCommit => Response::TxnOffsetCommit(transactions::offset_commit()),
+        ApiKey::TxnOffsetCommit => Response::TxnOffsetCommit(TxnOffsetCommitAnswer {
+            response: transactions::offset_commit(),
+            topic_ids: vec![Uuid::from_u128(7)],
+        }),
         ApiKey::DescribeTransactions => Response::DescribeTransactions(transactions::describe()),
         ApiKey::ListTransactions => Response::ListTransactions(transactions::list()),
         ApiKey::DescribeGroups => Response::DescribeGroups(admin::describe_groups()),

@@ -17,7 +17,7 @@ use kafka_protocol::messages::*;
 
 use super::ask::{text, topic_name};
 use super::client::Client;
-use super::world::World;
+use super::world::{World, config};
 
 async fn world_with_topic() -> (World, Client) {
     let world = World::start().await;
@@ -213,7 +213,15 @@ async fn there_are_no_acls_no_users_and_no_quotas() {
 
 #[tokio::test(start_paused = true)]
 async fn features_keep_their_levels_and_the_broker_its_registration() {
-    let (_world, mut client) = world_with_topic().await;
+    let (env, sim) = crate::env::sim::env(1);
+    let config = config(&[]);
+    // A directory that was formed before there were transactions.
+    let mut formed = crate::node::metadata_config(&config);
+    formed.features.remove("transaction.version");
+    let before = braid_raft::MetadataNode::open(&env, formed).await.unwrap();
+    before.shutdown().await;
+    let world = World::on(env, sim, config).await.unwrap();
+    let mut client = world.client().await;
     let level = crate::api::METADATA_VERSION;
     for (feature, wanted, upgrade_type, refused) in [
         ("metadata.version", level, 1, None),
@@ -222,6 +230,8 @@ async fn features_keep_their_levels_and_the_broker_its_registration() {
         ("metadata.version", level - 1, 1, Some("without setting the upgrade type")),
         ("metadata.version", level - 1, 2, Some("only supports versions")),
         ("metadata.version", -1, 1, Some("cannot be less than 0")),
+        ("transaction.version", 2, 1, None),
+        ("transaction.version", 1, 2, Some("only supports versions 2-2")),
         ("flying.version", 1, 1, Some("does not support this feature")),
     ] {
         let update = FeatureUpdateKey::default()

@@ -22,6 +22,8 @@ mod real;
 mod sessions;
 mod topics;
 mod transactions;
+mod transactions_kept;
+mod transactions_late;
 mod vanished;
 mod wire;
 mod world;

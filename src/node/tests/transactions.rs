@@ -16,7 +16,7 @@ use kafka_protocol::messages::write_txn_markers_request::{
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeProducersRequest,
     DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProducerId,
+    InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProduceRequest, ProducerId,
     TransactionalId, TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
 use tokio::time::Duration;
@@ -25,27 +25,27 @@ use super::ask::{batch_of, batches, fetch, produce, produced, records, text, top
 use super::client::Client;
 use super::world::World;
 
-const NONE: i16 = 0;
-const INVALID_PRODUCER_EPOCH: i16 = 47;
-const INVALID_TXN_STATE: i16 = 48;
-const UNSTABLE_OFFSET_COMMIT: i16 = 88;
-const PRODUCER_FENCED: i16 = 90;
+pub(super) const NONE: i16 = 0;
+pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
+pub(super) const INVALID_TXN_STATE: i16 = 48;
+pub(super) const UNSTABLE_OFFSET_COMMIT: i16 = 88;
+pub(super) const PRODUCER_FENCED: i16 = 90;
 
-fn id(name: &str) -> TransactionalId {
+pub(super) fn id(name: &str) -> TransactionalId {
     TransactionalId(text(name))
 }
 
 /// A transactional producer as its client library keeps it.
 #[derive(Debug, Clone)]
-struct Tx {
-    name: &'static str,
-    producer_id: i64,
-    epoch: i16,
-    sequence: i32,
+pub(super) struct Tx {
+    pub(super) name: &'static str,
+    pub(super) producer_id: i64,
+    pub(super) epoch: i16,
+    pub(super) sequence: i32,
 }
 
 impl Tx {
-    async fn begin(client: &mut Client, name: &'static str) -> Self {
+    pub(super) async fn begin(client: &mut Client, name: &'static str) -> Self {
         let find = FindCoordinatorRequest::default()
             .with_key_type(1)
             .with_coordinator_keys(vec![text(name)]);
@@ -60,27 +60,53 @@ impl Tx {
         Self { name, producer_id, epoch, sequence: 0 }
     }
 
-    fn batch(&self, values: &[&str]) -> Bytes {
+    pub(super) fn batch(&self, values: &[&str]) -> Bytes {
         let (id, epoch, base_sequence) = (self.producer_id, self.epoch, self.sequence);
         let producer = Some(Producer { id, epoch, base_sequence });
         batch_of(BatchSpec { producer, transactional: true, ..BatchSpec::default() }, values)
     }
 
+    /// The request that writes a value.
+    pub(super) fn produce(&self, topic: &str, value: &str) -> ProduceRequest {
+        produce(topic, 0, self.batch(&[value])).with_transactional_id(Some(id(self.name)))
+    }
+
+    /// The request that ends the transaction.
+    pub(super) fn end_txn(&self, commits: bool) -> EndTxnRequest {
+        EndTxnRequest::default()
+            .with_transactional_id(id(self.name))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_committed(commits)
+    }
+
+    /// The request that adds the group `g`, for old clients.
+    pub(super) fn add_offsets(&self) -> AddOffsetsToTxnRequest {
+        AddOffsetsToTxnRequest::default()
+            .with_transactional_id(id(self.name))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_group_id(GroupId(text("g")))
+    }
+
     /// The code of a produce.
-    async fn try_write(&mut self, client: &mut Client, version: i16, value: &str) -> i16 {
+    pub(super) async fn try_write(
+        &mut self,
+        client: &mut Client,
+        version: i16,
+        value: &str,
+    ) -> i16 {
         self.try_write_to(client, version, "t", value).await
     }
 
-    async fn try_write_to(
+    pub(super) async fn try_write_to(
         &mut self,
         client: &mut Client,
         version: i16,
         topic: &str,
         value: &str,
     ) -> i16 {
-        let request =
-            produce(topic, 0, self.batch(&[value])).with_transactional_id(Some(id(self.name)));
-        let answer = client.call(version, &request).await;
+        let answer = client.call(version, &self.produce(topic, value)).await;
         let part = produced(&answer);
         if part.error_code == NONE {
             self.sequence += 1;
@@ -88,18 +114,18 @@ impl Tx {
         part.error_code
     }
 
-    async fn write(&mut self, client: &mut Client, value: &str) {
+    pub(super) async fn write(&mut self, client: &mut Client, value: &str) {
         assert_eq!(self.try_write(client, 12, value).await, NONE);
     }
 
     /// The code of an end; a raised epoch is taken over.
-    async fn try_end(&mut self, client: &mut Client, version: i16, commits: bool) -> i16 {
-        let request = EndTxnRequest::default()
-            .with_transactional_id(id(self.name))
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_committed(commits);
-        let answer = client.call(version, &request).await;
+    pub(super) async fn try_end(
+        &mut self,
+        client: &mut Client,
+        version: i16,
+        commits: bool,
+    ) -> i16 {
+        let answer = client.call(version, &self.end_txn(commits)).await;
         if answer.error_code == NONE && version >= 5 {
             self.producer_id = answer.producer_id.0;
             self.epoch = answer.producer_epoch;
@@ -108,24 +134,28 @@ impl Tx {
         answer.error_code
     }
 
-    async fn end(&mut self, client: &mut Client, commits: bool) {
+    pub(super) async fn end(&mut self, client: &mut Client, commits: bool) {
         assert_eq!(self.try_end(client, 5, commits).await, NONE);
     }
 
-    async fn add(&self, client: &mut Client, version: i16, topic: &str) -> i16 {
+    /// The request that adds partition 0 of a topic, for old clients.
+    pub(super) fn add_partitions(&self, topic: &str) -> AddPartitionsToTxnRequest {
         let topic = AddPartitionsToTxnTopic::default()
             .with_name(topic_name(topic))
             .with_partitions(vec![0]);
-        let request = AddPartitionsToTxnRequest::default()
+        AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(id(self.name))
             .with_v3_and_below_producer_id(ProducerId(self.producer_id))
             .with_v3_and_below_producer_epoch(self.epoch)
-            .with_v3_and_below_topics(vec![topic]);
-        let answer = client.call(version, &request).await;
+            .with_v3_and_below_topics(vec![topic])
+    }
+
+    pub(super) async fn add(&self, client: &mut Client, version: i16, topic: &str) -> i16 {
+        let answer = client.call(version, &self.add_partitions(topic)).await;
         answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
     }
 
-    fn offsets(&self, offset: i64) -> TxnOffsetCommitRequest {
+    pub(super) fn offsets(&self, offset: i64) -> TxnOffsetCommitRequest {
         let partition = TxnOffsetCommitRequestPartition::default()
             .with_partition_index(0)
             .with_committed_offset(offset)
@@ -141,14 +171,19 @@ impl Tx {
             .with_topics(vec![topic])
     }
 
-    async fn commit_offset(&self, client: &mut Client, version: i16, offset: i64) -> i16 {
+    pub(super) async fn commit_offset(
+        &self,
+        client: &mut Client,
+        version: i16,
+        offset: i64,
+    ) -> i16 {
         let answer = client.call(version, &self.offsets(offset)).await;
         answer.topics[0].partitions[0].error_code
     }
 }
 
 /// What a reader of committed records sees, reading as clients do; and where it stops.
-async fn committed(client: &mut Client, topic: &str) -> (Vec<String>, i64) {
+pub(super) async fn committed(client: &mut Client, topic: &str) -> (Vec<String>, i64) {
     let request = fetch(topic, 0, 0).with_isolation_level(1);
     let answer = client.call(12, &request).await;
     let part = &answer.responses[0].partitions[0];
@@ -184,7 +219,7 @@ async fn committed(client: &mut Client, topic: &str) -> (Vec<String>, i64) {
     (seen, part.last_stable_offset)
 }
 
-async fn stable_offset(client: &mut Client) -> (i64, i16) {
+pub(super) async fn stable_offset(client: &mut Client) -> (i64, i16) {
     let topic = OffsetFetchRequestTopics::default()
         .with_name(topic_name("t"))
         .with_partition_indexes(vec![0]);
@@ -333,12 +368,7 @@ async fn offsets_count_with_their_transaction_and_block_stable_readers_until_the
     assert_eq!(stable_offset(&mut client).await, (3, NONE), "void offsets never were");
     // As older clients do it.
     assert_eq!(tx.commit_offset(&mut client, 3, 8).await, INVALID_TXN_STATE);
-    let add = AddOffsetsToTxnRequest::default()
-        .with_transactional_id(id("tx"))
-        .with_producer_id(ProducerId(tx.producer_id))
-        .with_producer_epoch(tx.epoch)
-        .with_group_id(GroupId(text("g")));
-    assert_eq!(client.call(3, &add).await.error_code, NONE);
+    assert_eq!(client.call(3, &tx.add_offsets()).await.error_code, NONE);
     assert_eq!(tx.commit_offset(&mut client, 3, 8).await, NONE);
     assert_eq!(tx.try_end(&mut client, 4, true).await, NONE);
     world = world.kill_and_restart().await;

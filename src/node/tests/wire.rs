@@ -13,7 +13,8 @@ use super::client::{Client, decoded, frame_of, raw_frame};
 use super::world::World;
 
 /// Layouts that the generated codec does not know; tested where they are written.
-const BY_HAND: [(ApiKey, i16); 2] = [(ApiKey::DeleteGroups, 3), (ApiKey::DescribeLogDirs, 5)];
+const BY_HAND: [(ApiKey, i16); 3] =
+    [(ApiKey::DeleteGroups, 3), (ApiKey::DescribeLogDirs, 5), (ApiKey::TxnOffsetCommit, 6)];
 
 /// Decodes an answer by its API, whole.
 fn decode_any(key: ApiKey, version: i16, frame: Bytes) {

@@ -210,6 +210,7 @@ fn the_last_batch_of_every_active_producer_keeps_its_header() {
         epoch: 0,
         last_sequence,
         last_store_time_ms: NOW_MS,
+        coordinator_epoch: -1,
         open_from: None,
     };
     recorder.seen().producers = vec![active(7, 3), active(9, 1)];

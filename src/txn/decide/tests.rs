@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::TopicId;
+use crate::txn::state::PendingOffset;
 
 const PID: i64 = 7;
 
@@ -159,6 +161,52 @@ fn a_late_transaction_is_aborted_and_its_producer_fenced() {
     assert_eq!((change.txn.status, change.txn.epoch), (Status::CompleteAbort, 6));
     assert!(matches!(check(Some(&change.txn), who(5)), Err(Refusal::Fenced)));
     assert_eq!(time_out(&change.txn, i64::MAX), None);
+}
+
+#[test]
+fn a_late_transaction_ends_at_the_last_epochs_too_and_nobody_goes_on_with_them() {
+    for epoch in [EPOCH_EXHAUSTED - 1, EPOCH_EXHAUSTED, i16::MAX] {
+        let change = time_out(&txn(Status::Ongoing, epoch), 1001).unwrap();
+        let markers = change.markers.as_ref().unwrap();
+        assert_eq!(change.txn.status, Status::CompleteAbort, "{epoch}");
+        assert_eq!(markers.partitions.len(), 1);
+        assert_eq!(markers.producer.epoch, epoch.saturating_add(1));
+        let zombie = who(epoch);
+        assert!(matches!(add(Some(&change.txn), 9, zombie, &[("t", 0)]), Err(Refusal::Fenced)));
+        assert!(matches!(verify(Some(&change.txn), zombie, ("t", 0)), Err(Refusal::Fenced)));
+        for raises in [false, true] {
+            let asked = End { who: zombie, marker: Marker::Commit, raises, spare: Some(8) };
+            assert!(end(Some(&change.txn), 9, asked).is_err(), "{epoch}");
+        }
+        // The next instance gets an identity that can be fenced again.
+        let asked = Init { timeout_ms: 1, expected: None, spare: Some(8) };
+        let Ok(Decision::Change(next)) = init(Some(&change.txn), 9, asked) else { panic!() };
+        assert_eq!((next.txn.producer_id, next.txn.epoch), (8, 0), "{epoch}");
+    }
+}
+
+#[test]
+fn offsets_committed_outside_of_a_transaction_take_older_ones_out_of_it() {
+    let key = |partition| (Arc::from("t"), partition);
+    let pending = |offset| PendingOffset {
+        offset,
+        leader_epoch: -1,
+        metadata: Arc::from(""),
+        topic_id: TopicId(uuid::Uuid::nil()),
+    };
+    let offsets = GroupOffsets::from([(key(0), pending(5)), (key(1), pending(6))]);
+    let known = txn(Status::Empty, 5);
+    let home = ("__consumer_offsets", 3);
+    let known = add_offsets(Some(&known), 9, who(5), home, ("g", offsets), true).unwrap().txn;
+    assert_eq!(supersede(&known, 9, "g", &[key(2)]), None);
+    assert_eq!(supersede(&known, 9, "h", &[key(0)]), None);
+    let change = supersede(&known, 9, "g", &[key(0), key(2)]).unwrap();
+    assert_eq!(change.txn.offsets["g"], GroupOffsets::from([(key(1), pending(6))]));
+    assert_eq!((change.txn.status, change.markers), (Status::Ongoing, None));
+    let change = supersede(&change.txn, 9, "g", &[key(1)]).unwrap();
+    assert!(change.txn.offsets.is_empty(), "nothing is left to be written");
+    let prepared = Txn { status: Status::PrepareCommit, ..known };
+    assert_eq!(supersede(&prepared, 9, "g", &[key(0)]), None, "it is decided");
 }
 
 /// What a producer may try.

@@ -10,8 +10,11 @@ use kafka_protocol::messages::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic,
 };
 
+use uuid::Uuid;
+
 use super::{
-    BOOL, Field, INT16, INT32, INT32_ARRAY, INT64, Kind, STRING, STRING_ARRAY, array, since,
+    BOOL, Field, INT8, INT16, INT32, INT32_ARRAY, INT64, Kind, STRING, STRING_ARRAY, UUID, array,
+    array_into, since,
 };
 
 pub(super) const ADD_PARTITIONS: &[Field] = &[
@@ -47,14 +50,18 @@ pub(super) const END: &[Field] = &[
     since(0, BOOL),   // committed
 ];
 
-pub(super) const WRITE_MARKERS: &[Field] =
-    &[since(0, array::<WritableTxnMarker>(&Kind::Struct(WRITE_MARKERS_MARKER)))];
+pub(super) const WRITE_MARKERS: &[Field] = &[
+    since(0, array::<WritableTxnMarker>(&Kind::Struct(WRITE_MARKERS_MARKER))).until(1),
+    since(2, array_into::<VersionedMarker, VersionedMarker>(&Kind::Struct(WRITE_MARKERS_MARKER))),
+];
+type VersionedMarker = (WritableTxnMarker, i8);
 const WRITE_MARKERS_MARKER: &[Field] = &[
     since(0, INT64), // producer id
     since(0, INT16), // producer epoch
     since(0, BOOL),  // transaction result
     since(0, array::<WritableTxnMarkerTopic>(&Kind::Struct(WRITE_MARKERS_TOPIC))),
     since(0, INT32), // coordinator epoch
+    since(2, INT8),  // transaction version
 ];
 const WRITE_MARKERS_TOPIC: &[Field] = &[
     since(0, STRING),      // name
@@ -69,10 +76,13 @@ pub(super) const OFFSET_COMMIT: &[Field] = &[
     since(3, INT32),              // generation
     since(3, STRING),             // member id
     since(3, STRING).nullable(3), // group instance id
-    since(0, array::<TxnOffsetCommitRequestTopic>(&Kind::Struct(OFFSET_COMMIT_TOPIC))),
+    since(0, array::<TxnOffsetCommitRequestTopic>(&Kind::Struct(OFFSET_COMMIT_TOPIC))).until(5),
+    since(6, array_into::<TopicById, TopicById>(&Kind::Struct(OFFSET_COMMIT_TOPIC))),
 ];
+type TopicById = (TxnOffsetCommitRequestTopic, Uuid);
 const OFFSET_COMMIT_TOPIC: &[Field] = &[
-    since(0, STRING), // name
+    since(0, STRING).until(5), // name
+    since(6, UUID),            // topic id
     since(0, array::<TxnOffsetCommitRequestPartition>(&Kind::Struct(OFFSET_COMMIT_PARTITION))),
 ];
 const OFFSET_COMMIT_PARTITION: &[Field] = &[
