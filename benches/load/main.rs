@@ -29,6 +29,7 @@ mod frames;
 mod limits;
 mod null;
 mod stream;
+mod transactions;
 
 #[derive(Parser)]
 #[command(about = "Measures a Kafka broker from outside")]
@@ -83,6 +84,17 @@ enum Command {
         seconds: f64,
         #[arg(long, default_value_t = 3)]
         rounds: usize,
+    },
+    /// Writes in transactions, and outside of them.
+    Transactions {
+        /// The broker's program.
+        #[arg(long)]
+        broker: std::path::PathBuf,
+        /// A directory for its data.
+        #[arg(long, default_value = ".")]
+        dir: std::path::PathBuf,
+        #[command(flatten)]
+        shape: transactions::Shape,
     },
     /// The hostile connections of `crowd`, until its input ends.
     #[command(hide = true)]
@@ -201,6 +213,9 @@ fn main() {
             }
             Command::Clean { broker, dir, beside, seconds, rounds } => {
                 clean::run(&broker, &dir, beside, seconds, rounds).await;
+            }
+            Command::Transactions { broker, dir, shape } => {
+                transactions::run(&broker, &dir, shape).await;
             }
             Command::CrowdOf { to, connections, rate } => crowd::be(&to, connections, rate),
             Command::Limits { dir } => println!("{}", limits::measure(&dir).await),
