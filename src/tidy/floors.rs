@@ -63,6 +63,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("src/base/", &[]),
     ("protocol/", &["braid_base", "braid_protocol"]),
     ("raft/", &["braid_base", "braid_raft"]),
+    ("compat-tests/checker/", &["braid_checker"]),
 ];
 
 const WHY: &str = "a module uses lower floors and itself; what must flow upward goes by a trait, a \
