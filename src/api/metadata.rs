@@ -55,9 +55,14 @@ pub(crate) async fn handle(
     let topics = match request.topics {
         None => image.topics().iter().map(|topic| describe(topic, leader)).collect(),
         Some(asked) => {
+            // As in Kafka, names are not looked at once there is an id: Java's admin client writes an empty one beside it.
+            let ids_alone = asks_by_id(&asked);
+            let asked = asked.into_iter().filter(|t| !(ids_alone && t.topic_id.is_nil()));
             // Named twice is answered once: clients keep the answers in maps.
             let mut seen = HashSet::new();
-            let asked = asked.into_iter().filter(|t| seen.insert((t.topic_id, t.name.clone())));
+            let key =
+                |t: &MetadataRequestTopic| (t.topic_id, t.name.clone().filter(|_| !ids_alone));
+            let asked = asked.filter(|t| seen.insert(key(t)));
             let ids = feature::metadata_has_topic_ids(header.api_version);
             asked.map(|asked| one(&image, asked, ids, leader)).collect::<Vec<_>>()
         }
@@ -80,10 +85,16 @@ pub(crate) async fn handle(
         .with_cluster_authorized_operations(cluster_operations)
 }
 
+fn asks_by_id(asked: &[MetadataRequestTopic]) -> bool {
+    asked.iter().any(|topic| !topic.topic_id.is_nil())
+}
+
 fn missing_names(image: &MetadataImage, asked: &[MetadataRequestTopic]) -> Vec<String> {
+    if asks_by_id(asked) {
+        return Vec::new();
+    }
     asked
         .iter()
-        .filter(|topic| topic.topic_id.is_nil())
         .filter_map(|topic| topic.name.as_ref())
         .filter(|name| image.topic(name).is_none())
         .map(|name| name.to_string())
@@ -97,8 +108,8 @@ fn one(
     leader: BrokerId,
 ) -> MetadataResponseTopic {
     if !asked.topic_id.is_nil() {
-        // Kafka refuses a name beside an id, and an id in the versions that only carry it.
-        if asked.name.is_some() || !by_id {
+        // Kafka refuses an id in the versions that only carry it.
+        if !by_id {
             return failed(ErrorCode::INVALID_REQUEST, asked.name, asked.topic_id);
         }
         return match image.topic_by_id(TopicId(asked.topic_id)) {
