@@ -16,8 +16,10 @@ use rustix::process::Signal;
 
 use super::{Broker, answer, command, create, fetch, frame, produce};
 
-/// As many as asked for, where the system allows a process so many sockets.
 const CROWD: usize = 10_000;
+/// Of the crowd, so many at least have a place with the broker while it is there: those that send
+/// rubbish lose theirs, and those that take no answers may.
+const STAY_MIN: usize = CROWD / 3;
 /// The broker's memory at its highest.
 const MEMORY_MAX_BYTES: u64 = 300_000_000;
 /// Batches of this size fill the topic that the crowd reads.
@@ -95,10 +97,28 @@ fn answer_of(client: &mut TcpStream) {
     answer(client).expect("who means well is served");
 }
 
+/// The whole crowd, or as many as the system allows a process sockets: then the test says less
+/// than its name, which may be on somebody's desk and not where changes are judged.
+fn crowd_size() -> usize {
+    let sockets = braid_base::env::real::raise_descriptor_limit().unwrap_or(u64::MAX);
+    let room = usize::try_from(sockets / 4 * 3).unwrap().saturating_sub(100);
+    if room < CROWD {
+        let short = format!(
+            "{sockets} open files are too few for a crowd of {CROWD}: raise the hard limit (ulimit -Hn)"
+        );
+        assert!(std::env::var_os("CI").is_none(), "{short}");
+        println!("{short}; {room} come");
+    }
+    room.min(CROWD)
+}
+
+fn descriptors(broker: &Broker) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", broker.id())).unwrap().count()
+}
+
 #[test]
 fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() {
-    let sockets = braid_base::env::real::raise_descriptor_limit().unwrap_or(u64::MAX);
-    let crowd = CROWD.min(usize::try_from(sockets / 4 * 3).unwrap() - 100);
+    let crowd = crowd_size();
     let dir = tempfile::tempdir().unwrap();
     let settings = [
         "max.connections=20000",
@@ -123,13 +143,15 @@ fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() 
         (0..crowd).filter_map(|number| join(&broker, number)).collect()
     });
     let (amid, ()) = writes_during(&broker, pause);
-    assert!(held.len() > crowd * 9 / 10, "{} connections", held.len());
+    assert_eq!(held.len(), crowd, "who comes is let in");
+    let stayed = descriptors(&broker);
     let peak = broker.memory_bytes("VmHWM");
     let (alone, arriving, amid) = (p99(alone), p99(arriving), p99(amid));
     println!(
-        "{crowd} connections: {idle} B before, {peak} B at most; p99 of writes {alone:?} alone, \
-         {arriving:?} while they come, {amid:?} while they are there"
+        "{crowd} connections, {stayed} open files: {idle} B before, {peak} B at most; p99 of writes \
+         {alone:?} alone, {arriving:?} while they come, {amid:?} while they are there"
     );
+    assert!(stayed > STAY_MIN * crowd / CROWD, "{stayed} open files for a crowd of {crowd}");
     assert!(peak < MEMORY_MAX_BYTES, "{peak} bytes");
     // They keep every processor busy while they come, so time says little on a shared machine.
     assert!(arriving < Duration::from_secs(2), "{arriving:?}");
@@ -143,8 +165,7 @@ fn ten_thousand_that_mean_harm_take_bounded_memory_and_leave_the_others_alone() 
             drop((&stream).write(&harm(number)[..20]));
         }
     }
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", broker.id())).unwrap().count();
-    while descriptors() > 100 {
+    while descriptors(&broker) > 100 {
         answer_of(&mut client);
     }
     answer_of(&mut broker.connect());
@@ -189,8 +210,7 @@ fn many_that_come_and_go_leave_no_descriptor_and_no_memory_behind() {
         client.write_all(&produce("t", &vec![b'x'; VALUE_BYTES])).unwrap();
         answer(&mut client).unwrap();
     }
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", broker.id())).unwrap().count();
-    let before = descriptors();
+    let before = descriptors(&broker);
     let mut memory = Vec::new();
     for _ in 0..ROUNDS {
         std::thread::scope(|scope| {
@@ -203,7 +223,7 @@ fn many_that_come_and_go_leave_no_descriptor_and_no_memory_behind() {
                 });
             }
         });
-        while descriptors() > before {
+        while descriptors(&broker) > before {
             answer_of(&mut client);
         }
         memory.push(broker.memory_bytes("VmRSS"));
