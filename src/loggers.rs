@@ -30,6 +30,7 @@ const NAMES: &[&str] = &[
     "braid.server",
     "braid.store",
     "braid.timer",
+    "braid.traffic",
     "braid.txn",
     "braid_base",
     "braid_protocol",
