@@ -266,6 +266,8 @@ async fn read_one(
     let (from, partitions) = (wanted.fetch_offset, &broker.partitions);
     // Asked for before the read: it only grows, and never over what is durable.
     let last_stable = partitions.last_stable(queue);
+    // And this too: what is void is forgotten when its records are taken out.
+    let void = if committed { partitions.aborted(queue, from..last_stable) } else { Vec::new() };
     let read = if committed {
         partitions.read_below(queue, from, last_stable, size_bytes_max, first).await
     } else {
@@ -277,33 +279,24 @@ async fn read_one(
             high_watermark: read.offsets.high_watermark.0,
             log_start: read.offsets.log_start.0,
             last_stable: last_stable.0,
-            aborted: if committed {
-                aborted(broker, queue, from..last_stable, &read.batches)
-            } else {
-                Vec::new()
-            },
+            aborted: told(void, &read.batches),
             records: read.batches,
         },
         Err(error) => Read::failed(fetch_code(&error)),
     }
 }
 
-/// The void transactions among the batches of an answer.
-fn aborted(
-    broker: &Broker,
-    queue: QueueId,
-    mut range: std::ops::Range<Offset>,
-    batches: &[Bytes],
-) -> Vec<AbortedTransaction> {
-    if batches.is_empty() || broker.partitions.aborted(queue, range.clone()).is_empty() {
+/// Which void transactions are told with the batches of an answer: a reader far behind is not told
+/// of all that is to come.
+fn told(mut void: Vec<AbortedTransaction>, batches: &[Bytes]) -> Vec<AbortedTransaction> {
+    if batches.is_empty() || void.is_empty() {
         return Vec::new();
     }
-    // A reader far behind is not told of all that is to come.
     let headers = Batches::new(Bytes::from(batches.concat())).filter_map(Result::ok);
     if let Some((last, _)) = headers.last() {
-        range.end = range.end.min(Offset(last.next_offset()));
+        void.retain(|void| void.first.0 < last.next_offset());
     }
-    broker.partitions.aborted(queue, range)
+    void
 }
 
 fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -> FetchResponse {

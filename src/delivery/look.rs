@@ -85,8 +85,9 @@ pub(super) async fn look(
         let end = readable_to(partitions, look.queue);
         looked.seen_to = Some(scan.from);
         if from.0 < end {
-            let read = partitions.read(look.queue, from, SCAN_SIZE_BYTES, true).await?;
+            // Before the read: what is void is forgotten when its records are taken out.
             let void = partitions.void(look.queue, from..Offset(end));
+            let read = partitions.read(look.queue, from, SCAN_SIZE_BYTES, true).await?;
             let open = move |batches| scanned(batches, &scan, &void, end);
             let (fresh, seen_to) = opened(env, read.batches, open).await?;
             (looked.fresh, looked.seen_to) = (fresh, Some(seen_to.unwrap_or(from.0)));

@@ -178,10 +178,11 @@ impl Native {
         fits: impl Fn(&Message) -> bool + Send + 'static,
     ) -> Result<Scanned, BrowseError> {
         let end = self.partitions.last_stable(queue);
+        // Before the read: what is void is forgotten when its records are taken out.
+        let void = self.partitions.void(queue, from..end);
         let read = self.partitions.read_below(queue, from, end, PAGE_SIZE_BYTES, true);
         let fetched = read.await?;
         let name = Arc::clone(&topic.name);
-        let void = self.partitions.void(queue, from..end);
         let look = move || {
             let bytes = Bytes::from(fetched.batches.concat());
             unpack(&name, partition, bytes, &void, (from, end), wanted, fits)

@@ -155,6 +155,10 @@ impl Sequencer for ShardSequencer {
         self.transactions.trim(queue, log_start);
     }
 
+    fn cleaned(&mut self, queue: QueueId, markers: &[Offset]) {
+        self.transactions.cleaned(queue, markers);
+    }
+
     fn forget(&mut self, queue: QueueId) {
         self.producers.forget(queue);
         self.transactions.forget(queue);

@@ -141,6 +141,17 @@ impl Transactions {
         }
     }
 
+    /// Nothing is left of the void transactions that these markers ended.
+    pub(crate) fn cleaned(&mut self, queue: QueueId, markers: &[Offset]) {
+        let Some(of_queue) = self.queues.get_mut(&queue) else { return };
+        for marker in markers {
+            of_queue.aborted.remove(marker);
+        }
+        if of_queue.is_empty() {
+            self.queues.remove(&queue);
+        }
+    }
+
     /// Drops what is known of a queue.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         self.queues.remove(&queue);
@@ -208,5 +219,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
+#[cfg(test)]
+mod compacted;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,11 @@ pub trait Sequencer: Send {
         let _ = (queue, log_start);
     }
 
+    /// Nothing is left of the void transactions of a queue that these markers ended.
+    fn cleaned(&mut self, queue: QueueId, markers: &[Offset]) {
+        let _ = (queue, markers);
+    }
+
     /// Drops what is known of a queue.
     fn forget(&mut self, queue: QueueId);
 

@@ -3,7 +3,9 @@
 //! A queue is due when enough of it is new since the last time. What is new is read once for its
 //! keys, as far as they fit into memory; then everything up to there is written anew without what
 //! is superseded, and takes the place of the old. The head of a queue is left alone: readers close
-//! behind the producers see every record. What the head is, Kafka's segment settings say.
+//! behind the producers see every record. What the head is, Kafka's segment settings say. Nothing
+//! above the last stable offset is touched, nor does it supersede anything: readers of committed
+//! records do not see it yet.
 
 use std::collections::HashMap;
 
@@ -13,8 +15,9 @@ use super::filter::{Filter, Kept, note_keys};
 use super::frames::Frames;
 use super::keys::Keys;
 use super::rewrite::{Rewrite, What};
+use super::transactions::Decided;
 use super::{CleanLimits, Cleaner, Halt};
-use crate::model::QueueId;
+use crate::model::{Offset, QueueId};
 use crate::store::error::{DamageReason, IoFailure, MaintainError, ReadError};
 use crate::store::page::{Extent, Page, Walk};
 use crate::store::queue::Place;
@@ -163,9 +166,12 @@ impl Shared {
     ) -> Result<(), Halt> {
         let Some(task) = self.task(cleaner, queue, rule, now_ms)? else { return Ok(()) };
         round.keys.clear();
-        let up_to = self.read_keys(round, &task)?;
+        let void = Offset(task.log_start)..Offset(task.up_to);
+        let mut decided = Decided::new(&self.state().sequencer.aborted(queue, void));
+        let up_to = self.read_keys(round, &task, &decided)?;
         let task = Task { up_to, ..task };
-        let horizon_ms = self.write_last(round, &task)?;
+        let horizon_ms = self.write_last(round, &task, &mut decided)?;
+        round.rewrite.forget_void(queue, decided.gone());
         let rule = Some(rule);
         let progress = Progress { rule, from: up_to, up_to, horizon_ms, ..Progress::default() };
         round.done.push((queue, progress));
@@ -180,14 +186,18 @@ impl Shared {
         rule: Compaction,
         now_ms: i64,
     ) -> Result<Option<Task>, Halt> {
-        let (log_start, from, clean, dirty) = {
-            let state = self.state();
+        let durable = self.watermark.durable();
+        let (log_start, from, clean, dirty, stable) = {
+            let mut state = self.state();
             let Some(known) = state.queues.get(queue) else { return Ok(None) };
             let is_clean = |place: &&Place| is_below(place, known.compacted_to);
             let all: u64 = known.places.iter().map(|place| u64::from(place.bytes)).sum();
             let clean: u64 =
                 known.places.iter().filter(is_clean).map(|place| u64::from(place.bytes)).sum();
-            (known.log_start, known.gone_below(), clean, all - clean)
+            let (log_start, from) = (known.log_start, known.gone_below());
+            let high_watermark = Offset(state.high_watermark(known, durable));
+            let stable = state.sequencer.last_stable(queue, high_watermark);
+            (log_start, from, clean, all - clean, stable.0)
         };
         let mut progress = cleaner.progress.get(&queue).copied().unwrap_or_default();
         if progress.from != from || progress.rule != Some(rule) {
@@ -201,7 +211,7 @@ impl Shared {
             };
         }
         let dirty = dirty.saturating_sub(u64::from(progress.before.1));
-        self.advance(&mut progress, queue, rule, now_ms, dirty)?;
+        self.advance(&mut progress, (queue, stable), rule, now_ms, dirty)?;
         cleaner.progress.insert(queue, progress);
         let Progress { up_to, before, bytes, first_ms, horizon_ms, .. } = progress;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes, to be compared roughly")]
@@ -247,7 +257,7 @@ impl Shared {
     fn advance(
         &self,
         progress: &mut Progress,
-        queue: QueueId,
+        (queue, stable): (QueueId, i64),
         rule: Compaction,
         now_ms: i64,
         dirty: u64,
@@ -258,7 +268,7 @@ impl Shared {
             for extent in &page.extents {
                 let length = u64::from(extent.length);
                 let behind = dirty.saturating_sub(progress.bytes + length);
-                if !is_old_enough(extent, rule, now_ms, behind) {
+                if extent.next > stable || !is_old_enough(extent, rule, now_ms, behind) {
                     return Ok(());
                 }
                 progress.first_ms.get_or_insert(extent.store_time_ms);
@@ -269,7 +279,12 @@ impl Shared {
     }
 
     /// Reads the keys of the new part, as far as they fit; where the last one lies.
-    fn read_keys(&self, round: &mut Round<'_>, task: &Task) -> Result<i64, Halt> {
+    fn read_keys(
+        &self,
+        round: &mut Round<'_>,
+        task: &Task,
+        decided: &Decided,
+    ) -> Result<i64, Halt> {
         let mut read_to = task.from;
         let walk = Walk { up_to: task.up_to, ..Walk::ALL };
         while let Some(page) = self.page(task.queue, read_to, walk).map_err(source(0))? {
@@ -284,7 +299,9 @@ impl Shared {
                 if read_to > task.from && !round.keys.has_room(count) {
                     return Ok(read_to);
                 }
-                note_keys(&mut round.keys, &batch, &header);
+                if !decided.is_void(&header) {
+                    note_keys(&mut round.keys, &batch, &header);
+                }
                 read_to = extent.next;
             }
         }
@@ -292,7 +309,12 @@ impl Shared {
     }
 
     /// Writes what stays; when the next tombstone may go.
-    fn write_last(&self, round: &mut Round<'_>, task: &Task) -> Result<Option<i64>, Halt> {
+    fn write_last(
+        &self,
+        round: &mut Round<'_>,
+        task: &Task,
+        decided: &mut Decided,
+    ) -> Result<Option<i64>, Halt> {
         let producers = self.state().sequencer.producers(task.queue);
         let last: HashMap<i64, (i16, i32)> =
             producers.iter().map(|it| (it.id.0, (it.epoch, it.last_sequence))).collect();
@@ -319,8 +341,17 @@ impl Shared {
                     delete_retention_ms: task.rule.delete_retention_ms,
                     next_horizon_ms,
                 };
-                let kept = filter.keep(&batch, &header, must_stay);
+                let kept = if header.is_control() {
+                    filter.keep_marker(&batch, &header, decided.end(&header), must_stay)
+                } else if decided.is_void(&header) {
+                    Filter::keep_void(&header, must_stay)
+                } else {
+                    filter.keep(&batch, &header, must_stay)
+                };
                 next_horizon_ms = filter.next_horizon_ms;
+                if kept != Kept::Nothing {
+                    decided.keep(&header);
+                }
                 match kept {
                     Kept::Whole => round.rewrite.put(&frame, &batch, &header)?,
                     Kept::Less(less) => {

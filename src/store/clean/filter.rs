@@ -2,7 +2,8 @@
 //!
 //! What stays of a batch keeps its offsets, its producer's fields, its codec, its kind of
 //! timestamps, and the range of offsets that the batch covers, as Kafka's cleaner leaves it. A
-//! tombstone stays until a time that the batch is given when it is cleaned first.
+//! tombstone stays until a time that the batch is given when it is cleaned first, and so does a
+//! marker of a transaction that nothing else is left of.
 
 use braid_protocol::records::{
     BatchHeader, BatchSpec, BatchWriter, Producer, Record, RecordReader, WriteError,
@@ -10,6 +11,7 @@ use braid_protocol::records::{
 use bytes::Bytes;
 
 use super::keys::Keys;
+use super::transactions::MarkerFate;
 
 /// Largest content of a batch that is unpacked; a larger one stays as it is.
 const CONTENT_SIZE_BYTES_MAX: usize = 256 << 20;
@@ -48,10 +50,9 @@ pub(super) fn note_keys(keys: &mut Keys, batch: &Bytes, header: &BatchHeader) {
     }
 }
 
-/// The records of a batch that may be filtered. Whether a transaction counts is not known here,
-/// and markers are nobody's records.
+/// The records of a batch that may be filtered. Markers are nobody's records.
 fn open(batch: &Bytes, header: &BatchHeader) -> Option<RecordReader> {
-    if header.is_control() || header.is_transactional() {
+    if header.is_control() {
         return None;
     }
     RecordReader::open(batch, CONTENT_SIZE_BYTES_MAX).ok()
@@ -95,6 +96,56 @@ impl Filter<'_> {
         result
     }
 
+    /// What stays of a batch of a void transaction.
+    pub(super) fn keep_void(header: &BatchHeader, must_stay: bool) -> Kept {
+        match (must_stay, header.records_count) {
+            (false, _) => Kept::Nothing,
+            (true, 0) => Kept::Whole,
+            (true, _) => emptied(header).map_or(Kept::Whole, Kept::Less),
+        }
+    }
+
+    /// What stays of a control batch.
+    pub(super) fn keep_marker(
+        &mut self,
+        batch: &Bytes,
+        header: &BatchHeader,
+        fate: MarkerFate,
+        must_stay: bool,
+    ) -> Kept {
+        if header.records_count == 0 {
+            return if must_stay { Kept::Whole } else { Kept::Nothing };
+        }
+        if header.marker.is_none() {
+            return Kept::Whole;
+        }
+        let (kept, look_at_ms) = match (fate, header.delete_horizon_ms()) {
+            (MarkerFate::Needed, _) => return Kept::Whole,
+            // Soon: nothing else brings the cleaner back here.
+            (MarkerFate::Next, _) => (Kept::Whole, self.now_ms),
+            (MarkerFate::Free, Some(horizon_ms)) if horizon_ms <= self.now_ms => {
+                return Self::keep_void(header, must_stay);
+            }
+            (MarkerFate::Free, Some(horizon_ms)) => (Kept::Whole, horizon_ms),
+            (MarkerFate::Free, None) => {
+                let horizon_ms = self.now_ms.saturating_add(self.delete_retention_ms);
+                let Ok(reader) = RecordReader::open(batch, CONTENT_SIZE_BYTES_MAX) else {
+                    return Kept::Whole;
+                };
+                let Ok(records) = reader.into_iter().collect::<Result<Vec<_>, _>>() else {
+                    return Kept::Whole;
+                };
+                let Ok(timed) = rebuilt(header, &records, Some(horizon_ms)) else {
+                    return Kept::Whole;
+                };
+                (Kept::Less(timed), horizon_ms)
+            }
+        };
+        let next = self.next_horizon_ms.unwrap_or(i64::MAX);
+        self.next_horizon_ms = Some(next.min(look_at_ms));
+        kept
+    }
+
     fn stays(&self, record: &Record<'_>, header: &BatchHeader) -> bool {
         // Without a key it can never be superseded; a compacted topic does not take it any more.
         let Some(key) = record.key else { return false };
@@ -113,6 +164,8 @@ fn spec(header: &BatchHeader) -> BatchSpec {
             epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
         }),
+        transactional: header.is_transactional(),
+        control: header.is_control(),
         log_append_time_ms: header.log_append_time().then_some(header.max_timestamp),
         ..BatchSpec::default()
     }

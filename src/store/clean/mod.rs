@@ -14,6 +14,7 @@ mod frames;
 mod keys;
 mod merge;
 mod rewrite;
+mod transactions;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use braid_protocol::records::BatchHeader;
 
 use super::{CleanLimits, Halt, Pacer};
-use crate::model::QueueId;
+use crate::model::{Offset, QueueId};
 use crate::store::error::{LogFailed, MaintainError};
 use crate::store::frame::{Header, frame_bytes};
 use crate::store::queue::{Place, Queue};
@@ -28,6 +28,8 @@ pub(super) struct Rewrite<'a> {
     writer: Option<SortedWriter>,
     made: Vec<Segment>,
     moves: Vec<Move>,
+    /// Void transactions that nothing is left of, by their markers.
+    void: Vec<(QueueId, Vec<Offset>)>,
     /// Bytes of batches written.
     pub(super) output_bytes: u64,
 }
@@ -62,6 +64,7 @@ impl<'a> Rewrite<'a> {
             writer: None,
             made: Vec::new(),
             moves: Vec::new(),
+            void: Vec::new(),
             output_bytes: 0,
         }
     }
@@ -85,6 +88,14 @@ impl<'a> Rewrite<'a> {
     /// Leaves a queue as it is. What was written for it is dead.
     pub(super) fn give_up(&mut self, queue: QueueId) {
         self.moves.retain(|each| each.queue != queue);
+        self.void.retain(|(of, _)| *of != queue);
+    }
+
+    /// Has void transactions forgotten once the queue is switched over.
+    pub(super) fn forget_void(&mut self, queue: QueueId, markers: Vec<Offset>) {
+        if !markers.is_empty() {
+            self.void.push((queue, markers));
+        }
     }
 
     /// Writes a batch of the queue, in order.
@@ -159,6 +170,10 @@ impl<'a> Rewrite<'a> {
         for moves in self.moves.chunks(MOVES_AT_ONCE) {
             let mut state = self.shared.state();
             moves.iter().for_each(|each| each.apply(&mut state));
+        }
+        // Their records are gone by now, also for whoever restores the next checkpoint.
+        for (queue, markers) in &self.void {
+            self.shared.state().sequencer.cleaned(*queue, markers);
         }
         Ok(())
     }

@@ -131,18 +131,70 @@ fn log_append_time_is_kept() {
 }
 
 #[test]
-fn control_batches_transactions_and_what_cannot_be_read_stay_and_do_not_count() {
+fn control_batches_and_what_cannot_be_read_stay_and_do_not_count() {
     let content = [(Some("a"), Some("1"))];
     let spec = BatchSpec { control: true, ..at(0) };
     let control = batch(spec, &content);
-    let transaction = batch(BatchSpec { transactional: true, ..at(0) }, &content);
     let (bytes, header) = batch(BatchSpec { codec: Codec::Zstd, ..at(0) }, &content);
     let bent = Bytes::from([&bytes[..bytes.len() - 3], &[0; 3]].concat());
-    for (bytes, header) in [control, transaction, (bent, header)] {
+    for (bytes, header) in [control, (bent, header)] {
         let superseded = keys(&[("a", 50)]);
         assert_eq!(filter(&superseded).keep(&bytes, &header, false), Kept::Whole);
         let mut counted = keys(&[]);
         note_keys(&mut counted, &bytes, &header);
         assert!(counted.is_last(b"a", -1), "not entered");
     }
+}
+
+#[test]
+fn what_stays_of_a_transaction_is_part_of_it_still() {
+    let producer = Some(Producer { id: 7, epoch: 2, base_sequence: 40 });
+    let spec = BatchSpec { producer, transactional: true, ..at(10) };
+    let (bytes, header) = batch(spec, &[(Some("a"), Some("1")), (Some("b"), Some("2"))]);
+    let keys = keys(&[("a", 50)]);
+    let Kept::Less(less) = filter(&keys).keep(&bytes, &header, false) else { panic!() };
+    let after = BatchHeader::parse(&less).unwrap();
+    assert!(after.is_transactional() && !after.is_control());
+    assert_eq!((after.producer_id, after.producer_epoch, after.records_count), (7, 2, 1));
+    assert_eq!(Filter::keep_void(&header, false), Kept::Nothing);
+    let Kept::Less(empty) = Filter::keep_void(&header, true) else { panic!() };
+    let after = BatchHeader::parse(&empty).unwrap();
+    assert!(after.is_transactional() && after.records_count == 0);
+    assert_eq!(Filter::keep_void(&after, true), Kept::Whole);
+}
+
+#[test]
+fn a_marker_without_a_transaction_stays_until_its_time() {
+    use braid_protocol::records::{Marker, MarkerRecord};
+    let bytes = Marker::Abort.batch((7, 2), 5, 1_000).unwrap();
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let none = keys(&[]);
+    let mut it = filter(&none);
+    let fate = MarkerFate::Needed;
+    assert_eq!(it.keep_marker(&bytes, &header, fate, false), Kept::Whole);
+    assert_eq!(it.next_horizon_ms, None);
+    assert_eq!(it.keep_marker(&bytes, &header, MarkerFate::Next, false), Kept::Whole);
+    assert_eq!(it.next_horizon_ms, Some(NOW_MS), "once more, soon");
+    let mut it = filter(&none);
+    let Kept::Less(timed) = it.keep_marker(&bytes, &header, MarkerFate::Free, false) else {
+        panic!()
+    };
+    assert_eq!(it.next_horizon_ms, Some(NOW_MS + 100));
+    let after = BatchHeader::parse(&timed).unwrap();
+    assert!(after.is_control() && after.is_transactional() && after.crc_matches(&timed));
+    assert_eq!(after.delete_horizon_ms(), Some(NOW_MS + 100));
+    let said = MarkerRecord { kind: Marker::Abort, coordinator_epoch: 5 };
+    assert_eq!((after.marker, after.producer_id, after.producer_epoch), (Some(said), 7, 2));
+    let at_ms = |now_ms| Filter { now_ms, ..filter(&none) };
+    let fate = MarkerFate::Free;
+    let mut early = at_ms(NOW_MS + 99);
+    assert_eq!(early.keep_marker(&timed, &after, fate, false), Kept::Whole);
+    assert_eq!(at_ms(NOW_MS + 100).keep_marker(&timed, &after, fate, false), Kept::Nothing);
+    let Kept::Less(empty) = at_ms(NOW_MS + 100).keep_marker(&timed, &after, fate, true) else {
+        panic!()
+    };
+    let left = BatchHeader::parse(&empty).unwrap();
+    assert!(left.is_control() && left.records_count == 0 && left.marker.is_none());
+    assert_eq!(early.keep_marker(&empty, &left, fate, true), Kept::Whole);
+    assert_eq!(early.keep_marker(&empty, &left, fate, false), Kept::Nothing);
 }
