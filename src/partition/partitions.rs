@@ -11,9 +11,9 @@ use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
-    AbortedTransaction, ActiveProducer, AppendError, Appended, BatchEntry, Class, CleanLimits,
-    Cleaned, Compaction, Located, LogFailed, LogHandle, LogStartError, MaintainError, Offsets,
-    Part, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
+    AbortedTransaction, ActiveProducer, AppendError, Appended, BatchEntry, BatchSum, Class,
+    CleanLimits, Cleaned, Compaction, Located, LogFailed, LogHandle, LogStartError, MaintainError,
+    Offsets, Part, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -79,6 +79,17 @@ impl Partitions {
         self.append_as(now_ms, Class::Data, queue, (batch, header))
     }
 
+    /// As [`Partitions::append`], by a caller that holds a lock and has taken the sum before it.
+    pub(crate) fn append_summed(
+        &self,
+        now_ms: i64,
+        queue: QueueId,
+        batch: (&[u8], &BatchHeader),
+        sum: BatchSum,
+    ) -> Result<Appended, AppendError> {
+        self.append_in(now_ms, Class::Data, queue, batch, sum)
+    }
+
     /// Appends a batch of the broker's own, which goes on when the disk is full.
     pub(crate) fn append_own(
         &self,
@@ -97,8 +108,20 @@ impl Partitions {
         class: Class,
         parts: &[Part<'_>],
     ) -> Result<Vec<Appended>, AppendError> {
+        let parts: Vec<_> = parts.iter().map(|part| (*part, BatchSum::of(part.batch))).collect();
+        self.append_all_summed(now_ms, class, &parts)
+    }
+
+    /// As [`Partitions::append_all`], by a caller that holds a lock and has taken the sum of a large
+    /// batch before it.
+    pub(crate) fn append_all_summed(
+        &self,
+        now_ms: i64,
+        class: Class,
+        parts: &[(Part<'_>, BatchSum)],
+    ) -> Result<Vec<Appended>, AppendError> {
         loop {
-            match self.log.append_all(now_ms, SHARD_EPOCH, class, parts) {
+            match self.log.append_all_summed(now_ms, SHARD_EPOCH, class, parts) {
                 // Its first use; a queue that was dropped stays unknown.
                 Err(AppendError::UnknownQueue(queue)) if self.opens(queue) => {}
                 outcome => return outcome,
@@ -119,11 +142,22 @@ impl Partitions {
         queue: QueueId,
         batch: (&[u8], &BatchHeader),
     ) -> Result<Appended, AppendError> {
-        match self.log.append_at(now_ms, queue, SHARD_EPOCH, class, batch) {
+        self.append_in(now_ms, class, queue, batch, BatchSum::of(batch.0))
+    }
+
+    fn append_in(
+        &self,
+        now_ms: i64,
+        class: Class,
+        queue: QueueId,
+        batch: (&[u8], &BatchHeader),
+        sum: BatchSum,
+    ) -> Result<Appended, AppendError> {
+        match self.log.append_summed(now_ms, queue, SHARD_EPOCH, class, batch, sum) {
             // The image names the queue, so this is its first use.
             Err(AppendError::UnknownQueue(_)) => {
                 self.log.open_queue(queue);
-                self.log.append_at(now_ms, queue, SHARD_EPOCH, class, batch)
+                self.log.append_summed(now_ms, queue, SHARD_EPOCH, class, batch, sum)
             }
             outcome => outcome,
         }

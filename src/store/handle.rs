@@ -47,6 +47,18 @@ pub struct Stats {
     pub disk_full: bool,
 }
 
+/// The checksum of a batch that its frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSum(u32);
+
+impl BatchSum {
+    /// Reads all of the batch.
+    #[must_use]
+    pub fn of(batch: &[u8]) -> Self {
+        Self(frame::body_crc(batch))
+    }
+}
+
 impl LogHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
@@ -80,14 +92,30 @@ impl LogHandle {
         queue: QueueId,
         epoch: LeaderEpoch,
         class: Class,
+        batch: (&[u8], &BatchHeader),
+    ) -> Result<Appended, AppendError> {
+        // The checksum of a large batch is not computed under the lock.
+        self.append_summed(now_ms, queue, epoch, class, batch, BatchSum::of(batch.0))
+    }
+
+    /// As [`LogHandle::append_at`], by a caller that holds a lock of its own and has taken the sum
+    /// before it.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: nothing was appended.
+    pub fn append_summed(
+        &self,
+        now_ms: i64,
+        queue: QueueId,
+        epoch: LeaderEpoch,
+        class: Class,
         (batch, header): (&[u8], &BatchHeader),
+        BatchSum(body_crc): BatchSum,
     ) -> Result<Appended, AppendError> {
         check_is_the_batch(batch, header)?;
         if let Some(failed) = self.shared.watermark.failed() {
             return Err(failed.clone().into());
         }
-        // The checksum of a large batch is not computed under the lock.
-        let body_crc = frame::body_crc(batch);
         let mut state = self.shared.state();
         let moment = Moment { now_ms, durable: self.shared.watermark.durable() };
         let appended = state.append(queue, epoch, class, (batch, header, body_crc), moment);
@@ -109,13 +137,29 @@ impl LogHandle {
         class: Class,
         parts: &[Part<'_>],
     ) -> Result<Vec<Appended>, AppendError> {
-        for Part { batch, header, .. } in parts {
+        let parts: Vec<_> = parts.iter().map(|part| (*part, BatchSum::of(part.batch))).collect();
+        self.append_all_summed(now_ms, epoch, class, &parts)
+    }
+
+    /// As [`LogHandle::append_all`], by a caller that holds a lock of its own and has taken the sum
+    /// of a large batch before it.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append_all`].
+    pub fn append_all_summed(
+        &self,
+        now_ms: i64,
+        epoch: LeaderEpoch,
+        class: Class,
+        parts: &[(Part<'_>, BatchSum)],
+    ) -> Result<Vec<Appended>, AppendError> {
+        for (Part { batch, header, .. }, _) in parts {
             check_is_the_batch(batch, header)?;
         }
         if let Some(failed) = self.shared.watermark.failed() {
             return Err(failed.clone().into());
         }
-        let parts: Vec<_> = parts.iter().map(|part| (*part, frame::body_crc(part.batch))).collect();
+        let parts: Vec<_> = parts.iter().map(|(part, sum)| (*part, sum.0)).collect();
         let mut state = self.shared.state();
         let moment = Moment { now_ms, durable: self.shared.watermark.durable() };
         let appended = state.append_all(epoch, class, &parts, moment);

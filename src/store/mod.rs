@@ -52,7 +52,7 @@ pub use error::{
     OpenError, ReadError,
 };
 pub use group::Part;
-pub use handle::{LogHandle, Offsets, Stats, Subscription};
+pub use handle::{BatchSum, LogHandle, Offsets, Stats, Subscription};
 pub use inspect::{CheckReport, DumpSpec, Finding, InspectError, Problem, check, dump};
 pub use lookup::{BatchEntry, Retention};
 pub use open::Store;

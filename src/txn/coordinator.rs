@@ -21,7 +21,9 @@ use super::state::{GroupOffsets, Identity, Status, Txn};
 use crate::env::Env;
 use crate::model::{Position, ProducerId, QueueId};
 use crate::partition::{Partitions, partition_for};
-use crate::store::{ActiveProducer, AppendError, Appended, Class, Part, SequenceRejected};
+use crate::store::{
+    ActiveProducer, AppendError, Appended, BatchSum, Class, Part, SequenceRejected,
+};
 
 /// The coordinator's epoch in markers: there is one, and it never changes.
 pub(crate) const COORDINATOR_EPOCH: i32 = 0;
@@ -375,6 +377,8 @@ impl Transactions {
     ) -> Result<Appended, Refusal> {
         let (bytes, header) = batch;
         let who = Identity { producer_id: header.producer_id, epoch: header.producer_epoch };
+        // Of a large batch not under the lock.
+        let sum = BatchSum::of(bytes);
         let mut book = self.ready()?;
         let decision = if joins {
             let decision = decide::add(book.txn(id), now_ms, who, &[(topic, partition)])?;
@@ -389,10 +393,12 @@ impl Transactions {
             Decision::Unchanged
         };
         match decision {
-            Decision::Unchanged => Ok(self.0.partitions.append(now_ms, queue, bytes, header)?),
+            Decision::Unchanged => {
+                Ok(self.0.partitions.append_summed(now_ms, queue, batch, sum)?)
+            }
             Decision::Change(change) => {
                 let id = Arc::from(id);
-                let data = Part { queue, batch: bytes, header };
+                let data = (Part { queue, batch: bytes, header }, sum);
                 let written = self.write(&mut book, &id, *change, Some(data))?;
                 let Some(appended) = written.data else {
                     unreachable!("the batch was part of what was written")
@@ -494,7 +500,7 @@ impl Transactions {
         book: &mut Book,
         id: &Arc<str>,
         change: Change,
-        data: Option<Part<'_>>,
+        data: Option<(Part<'_>, BatchSum)>,
     ) -> Result<Written, Refusal> {
         let now_ms = self.now_ms();
         let state = batch_of(id, Some(&change.txn), now_ms)?;
@@ -507,17 +513,19 @@ impl Transactions {
             return Err(Refusal::TooLarge);
         }
         let class = if data.is_some() { Class::Data } else { Class::System };
+        // A marker is the same on every partition.
+        let sums = (BatchSum::of(&state.0), ends.first().map(|(_, (end, _))| BatchSum::of(end)));
         loop {
-            let parts: Vec<Part<'_>> = data
+            let state = Part { queue: state_queue, batch: &state.0, header: &state.1 };
+            let ends_with_sums = ends.iter().zip(sums.1.into_iter().cycle());
+            let parts: Vec<(Part<'_>, BatchSum)> = data
                 .into_iter()
-                .chain([Part { queue: state_queue, batch: &state.0, header: &state.1 }])
-                .chain(ends.iter().map(|(queue, (batch, header))| Part {
-                    queue: *queue,
-                    batch,
-                    header,
+                .chain([(state, sums.0)])
+                .chain(ends_with_sums.map(|((queue, (batch, header)), sum)| {
+                    (Part { queue: *queue, batch, header }, sum)
                 }))
                 .collect();
-            match self.0.partitions.append_all(now_ms, class, &parts) {
+            match self.0.partitions.append_all_summed(now_ms, class, &parts) {
                 Ok(appended) => {
                     let end = appended.iter().map(|part| part.end).max().unwrap_or(Position(0));
                     let data = data.and(appended.into_iter().next());
