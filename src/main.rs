@@ -90,7 +90,7 @@ fn start_logging() -> Loggers {
     let wanted = std::env::var("BRAID_LOG").unwrap_or_default();
     let start = match EnvFilter::try_new(&wanted) {
         Ok(_) if !wanted.is_empty() => wanted,
-        Ok(_) | Err(_) => "info,openraft=warn".to_owned(),
+        Ok(_) | Err(_) => "info,openraft=off".to_owned(),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

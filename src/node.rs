@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use braid_raft::command::{ClusterId, Endpoint, RegisterBroker};
-use braid_raft::{MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, ProposeError};
+use braid_raft::{
+    ClusterSecret, MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, ProposeError,
+    QuorumConfig,
+};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -25,13 +28,14 @@ use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::half::Halves;
 use crate::http;
 use crate::loggers::Loggers;
+use crate::model::BrokerId;
 use crate::native::Native;
 use crate::native::catalog::Topics;
 use crate::native::destinations::TopicDestinations;
 use crate::native::ids::MessageIds;
 use crate::native::made::Maker;
 use crate::native::progress::Teller;
-use crate::partition::{Partitions, ShardSequencer, TopicSettingsCache};
+use crate::partition::{IsOwn, Partitions, ShardSequencer, TopicSettingsCache, system};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
@@ -179,6 +183,7 @@ impl Node {
             drop(env.spawner.critical("log", drive(store.driver())));
         }
         let partitions = Partitions::new(store.handle(), env.clone());
+        let partitions = partitions.only(own_queues(&config, &metadata));
         reconcile::adopt(&metadata.image(), &partitions)?;
         let listeners = bind(&env, &config).await?;
         let native_listeners = bind_native(&env, &config).await?;
@@ -355,6 +360,8 @@ impl Node {
     /// broker starts again without scanning its log.
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
+        // Whoever looks for a leader now need not come here first.
+        self.metadata.retire().await;
         // First the groups: members that wait for others are told to look elsewhere.
         self.groups.stop().await;
         self.deliveries.stop().await;
@@ -399,7 +406,15 @@ fn metadata_config(config: &Config) -> MetadataConfig {
         ("metadata.version".to_owned(), crate::api::METADATA_VERSION),
         ("transaction.version".to_owned(), TRANSACTION_VERSION),
     ]);
+    let quorum = config.node.quorum.as_ref().map(|quorum| QuorumConfig {
+        voters: quorum.voters.clone(),
+        listen: quorum.listen.clone(),
+        secret: ClusterSecret::new(quorum.secret.as_str()),
+        election_timeout: quorum.election_timeout,
+        session_timeout: quorum.session_timeout,
+    });
     MetadataConfig {
+        quorum,
         dir: config.storage.dir.join("metadata"),
         node_id: config.node.id,
         cluster_id: config.node.cluster_id.clone().map(ClusterId::new),
@@ -421,7 +436,7 @@ fn open_store(
         } else {
             OnDamage::RefuseAppends
         },
-        expects_log: !image.topics().is_empty(),
+        expects_log: has_partitions(image, config.node.id),
         ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };
     let sequencer = Box::new(ShardSequencer::new(Arc::clone(live)));
@@ -430,6 +445,12 @@ fn open_store(
     } else {
         Store::open(env, store_config, sequencer)
     }
+}
+
+/// Whether records may have been written here: then there has to be a log.
+fn has_partitions(image: &MetadataImage, broker: BrokerId) -> bool {
+    let mut partitions = image.topics().iter().flat_map(|topic| &topic.partitions);
+    partitions.any(|partition| image.is_led_by(*partition, broker))
 }
 
 /// An error that passes when another process has ended.
@@ -501,7 +522,9 @@ async fn open_groups(
             i32::try_from(t.partitions.len()).unwrap_or(i32::MAX)
         });
     let groups = GroupCoordinator::start(env, config.group, Arc::new(log), count);
-    for partition in 0..count {
+    // In a cluster `reconcile` says which of them are this broker's.
+    let led = if metadata.is_one_of_several() { 0 } else { count };
+    for partition in 0..led {
         groups.lead(partition).await;
     }
     groups
@@ -595,13 +618,42 @@ async fn register(
             Endpoint { listener: listener.name.clone(), host: host.to_owned(), port }
         })
         .collect();
+    let incarnation = env.rng.next_uuid();
     let command = RegisterBroker {
         broker: config.node.id,
-        incarnation: env.rng.next_uuid(),
+        incarnation,
         endpoints,
         rack: config.node.rack.clone(),
         registered_ms: env.clock.wall_ms(),
     };
-    metadata.propose(command).await??;
+    loop {
+        match metadata.propose(command.clone()).await {
+            Ok(outcome) => break outcome?,
+            // The quorum is between two leaders; registering twice is registering once.
+            Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Interrupted)) => {
+                tracing::info!(%error, "the broker registers again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(quorum) = &config.node.quorum {
+        metadata.keep_alive(config.node.id, incarnation, quorum.heartbeat_interval);
+    }
     Ok(())
+}
+
+/// Which queues are this broker's, in a cluster. What the image does not know is for the log to refuse.
+fn own_queues(config: &Config, metadata: &MetadataNode) -> Option<IsOwn> {
+    if !metadata.is_one_of_several() {
+        return None;
+    }
+    let (metadata, own) = (metadata.clone(), config.node.id);
+    Some(Arc::new(move |queue| {
+        let queue = system::receipts_of(queue).unwrap_or(queue);
+        let image = metadata.image();
+        let owner = (!system::is_system(queue)).then(|| image.queue(queue)).flatten();
+        let partition =
+            owner.and_then(|owner| image.topic_by_id(owner.topic)?.partition(owner.partition));
+        partition.is_none_or(|partition| image.is_led_by(partition, own))
+    }))
 }

@@ -16,7 +16,7 @@ use crate::config::{CompactionConfig, LiveConfig};
 use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
-use crate::model::{BrokerId, QueueId};
+use crate::model::{BrokerId, QueueId, TopicId};
 use crate::partition::{Partitions, TopicSettingsCache, system};
 use crate::store::{AppendError, CleanLimits, Cleaned, Compaction, MaintainError, Retention};
 use crate::traffic::Traffic;
@@ -112,6 +112,24 @@ impl Reconciler {
     }
 }
 
+impl Reconciler {
+    /// Leads the groups of the partitions of the offsets topic that are on this broker, once the topic
+    /// exists. Returns the topic for which that is done.
+    async fn coordinate(&self, image: &MetadataImage, done: Option<TopicId>) -> Option<TopicId> {
+        let topic = image.topic(self.offsets_topic)?;
+        if !self.metadata.is_one_of_several() || done == Some(topic.id) {
+            return done;
+        }
+        self.groups.spread_over(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            if image.is_led_by(*partition, self.broker) {
+                self.groups.lead(number).await;
+            }
+        }
+        Some(topic.id)
+    }
+}
+
 /// Told when queues were dropped.
 #[derive(Debug, Clone, Default)]
 struct Dropped {
@@ -122,12 +140,14 @@ struct Dropped {
 async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receiver<bool>) {
     let mut images = this.metadata.watch();
     let mut seen = Arc::clone(&images.borrow_and_update());
+    let mut coordinated = this.coordinate(&seen, None).await;
     loop {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
             changed = stopping.changed() => if changed.is_err() || *stopping.borrow() { return },
         }
         let image = Arc::clone(&images.borrow_and_update());
+        coordinated = this.coordinate(&image, coordinated).await;
         let delta = MetadataDelta::between(&seen, &image);
         if delta.broker_configs_changed {
             let (own, all) = (image.broker_configs(Some(this.broker)), image.broker_configs(None));

@@ -239,7 +239,8 @@ fn put_hints(buffer: &mut bytes::BytesMut, diverging: Option<EpochEnd>, leader: 
     }
 }
 
-fn put_node_endpoints(
+/// The addresses as a tagged field of number 0, without the count of fields before it.
+pub(crate) fn put_node_endpoints(
     buffer: &mut bytes::BytesMut,
     endpoints: &[NodeEndpoint],
 ) -> Result<(), LengthError> {

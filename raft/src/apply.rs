@@ -12,16 +12,17 @@ use imbl::OrdMap;
 
 use crate::command::{
     AllocateProducerIds, ClusterInit, ConfigChange, CreatePartitions, CreateTopics, DeleteTopics,
-    MetadataCommand, NewTopic, PartitionRun, RegisterBroker, SetBrokerConfigs, SetResourceConfigs,
-    SetTopicConfigs,
+    FenceBroker, MetadataCommand, NewTopic, PartitionRun, RegisterBroker, SetBrokerConfigs,
+    SetResourceConfigs, SetTopicConfigs,
 };
 use crate::image::{
     BrokerImage, BrokersImage, Configs, MetadataImage, PartitionImage, ShardImage, TopicImage,
 };
 use crate::outcome::{
     AllocateProducerIdsRejection, ClusterInitRejection, CreatePartitionsRejection,
-    CreateTopicRejection, DeleteTopicRejection, InvalidPartitionCount, InvalidReplicas, Outcome,
-    ProducerIdBlock, RegisterBrokerRejection, SetTopicConfigsRejection, TopicCreated,
+    CreateTopicRejection, DeleteTopicRejection, FenceBrokerRejection, InvalidPartitionCount,
+    InvalidReplicas, Outcome, ProducerIdBlock, RegisterBrokerRejection, SetTopicConfigsRejection,
+    TopicCreated,
 };
 use crate::plan::names;
 
@@ -52,6 +53,7 @@ pub fn apply(image: &mut MetadataImage, command: &MetadataCommand) -> Outcome {
             set_resource_configs(image, it);
             Outcome::SetResourceConfigs
         }
+        MetadataCommand::FenceBroker(it) => Outcome::FenceBroker(fence_broker(image, it)),
     }
 }
 
@@ -115,11 +117,27 @@ fn register_broker(
         endpoints: command.endpoints.clone(),
         rack: command.rack.clone(),
         registered_ms: command.registered_ms,
+        fenced: false,
     };
     let before = brokers.brokers.insert(broker.id, Arc::new(broker));
     if before.is_some_and(|before| before.incarnation != command.incarnation) {
         start_epochs(brokers, command.broker);
     }
+    Ok(())
+}
+
+fn fence_broker(
+    image: &mut MetadataImage,
+    command: &FenceBroker,
+) -> Result<(), FenceBrokerRejection> {
+    let Some(broker) = image.broker(command.broker).map(Arc::clone) else {
+        return Err(FenceBrokerRejection::Unknown(command.broker));
+    };
+    if broker.incarnation != command.incarnation {
+        return Err(FenceBrokerRejection::StartedAgain(command.broker));
+    }
+    let broker = BrokerImage { fenced: command.fenced, ..(*broker).clone() };
+    Arc::make_mut(&mut image.brokers).brokers.insert(broker.id, Arc::new(broker));
     Ok(())
 }
 

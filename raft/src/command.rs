@@ -199,6 +199,18 @@ pub struct AllocateProducerIds {
     pub count: u32,
 }
 
+/// Says that a broker is not heard any more, or is heard again. Partitions on a fenced broker have no
+/// leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceBroker {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The life of it that was judged; another one is left alone.
+    pub incarnation: Uuid,
+    /// Whether it is fenced from now on.
+    pub fenced: bool,
+}
+
 /// Everything the metadata log may say. The order of the variants is part of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataCommand {
@@ -220,6 +232,8 @@ pub enum MetadataCommand {
     AllocateProducerIds(AllocateProducerIds),
     /// See [`SetResourceConfigs`].
     SetResourceConfigs(SetResourceConfigs),
+    /// See [`FenceBroker`].
+    FenceBroker(FenceBroker),
 }
 
 /// A command together with the type of its answer.

@@ -5,14 +5,16 @@
 //! any segment means that a log was lost, and such a directory must not start afresh.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use braid_base::env::Env;
 use braid_base::env::fs::{Fs, Lock};
 use braid_base::model::BrokerId;
+use uuid::Uuid;
 
 use crate::command::ClusterId;
 use crate::dirs;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Candidate, Identity, IdentityError};
 use crate::log_store::{Limits, LogError, LogFiles};
 use crate::node::MetadataConfig;
 use crate::snapshot::{Applied, SnapshotError, SnapshotFile};
@@ -89,6 +91,64 @@ pub enum OpenError {
         /// Who asked.
         node_id: BrokerId,
     },
+    /// The directory is of a member of a quorum of several, and is opened alone.
+    #[error(
+        "{} belongs to a cluster whose metadata is agreed on by nodes {voters}; name them in \
+         controller.quorum.voters", dir.display()
+    )]
+    OfSeveral {
+        /// The directory.
+        dir: PathBuf,
+        /// The voters, as a list.
+        voters: String,
+    },
+    /// The directory is of a node alone, or of other voters than those of the configuration.
+    #[error(
+        "{} belongs to a cluster whose metadata is agreed on by nodes {found}, not by {wanted} as \
+         controller.quorum.voters says; changing the voters of a cluster is not built yet",
+        dir.display()
+    )]
+    OtherVoters {
+        /// The directory.
+        dir: PathBuf,
+        /// Its voters, as a list.
+        found: String,
+        /// Those of the configuration.
+        wanted: String,
+    },
+    /// The configured voters do not include this node.
+    #[error("node {0} is not among controller.quorum.voters")]
+    NoVoter(BrokerId),
+    /// What a member wrote of its identity is gone.
+    #[error(
+        "{} holds a metadata log, but the file that says whose it is is gone; restore it", dir.display()
+    )]
+    IdentityLost {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The others know this node by a directory that had been filled before.
+    #[error(
+        "{} is empty, but node {node_id} was a member of cluster {cluster_id} before: what it had \
+         promised the others is lost, and it must not vote again. Bring its directory back",
+        dir.display()
+    )]
+    Emptied {
+        /// The directory.
+        dir: PathBuf,
+        /// This node.
+        node_id: BrokerId,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
+    /// The controller listener.
+    #[error("cannot listen on {address} for the other controllers: {source}")]
+    Listen {
+        /// The address of the configuration.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The quorum stopped while it started.
     #[error("the metadata quorum stopped while starting: {0}")]
     Stopped(String),
@@ -98,8 +158,10 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) lock: Box<dyn Lock>,
-    /// None if it was taken away from a log that is there.
+    /// None if it was taken away from a log that is there, or if there is no cluster yet.
     pub(crate) identity: Option<Identity>,
+    /// The directory's mark; none without an identity, unless it waits for its cluster.
+    pub(crate) directory_id: Option<Uuid>,
     pub(crate) log: LogFiles,
     pub(crate) snapshot: Option<Applied>,
 }
@@ -126,11 +188,20 @@ fn open_now(env: &Env, config: &MetadataConfig, limits: Limits) -> Result<Opened
         check_identity(&**fs, config, identity, &log_dir)?;
     }
     let log = LogFiles::open(fs, &log_dir, limits)?;
+    let mut candidate = None;
     let identity = match found {
         Some(identity) => {
             // A killed process may have renamed a file whose name is not durable yet.
             fs.sync_dir(dir).map_err(io_error("sync", dir))?;
+            Candidate::remove(&**fs, dir)?;
             Some(identity)
+        }
+        None if config.quorum.is_some() => {
+            if !log.is_pristine() {
+                return Err(OpenError::IdentityLost { dir: dir.clone() });
+            }
+            candidate = Some(mark(env, config)?);
+            None
         }
         None if log.is_pristine() => {
             let random = || ClusterId::from_uuid(env.rng.next_uuid());
@@ -139,9 +210,44 @@ fn open_now(env: &Env, config: &MetadataConfig, limits: Limits) -> Result<Opened
         }
         None => None,
     };
+    let directory_id = identity.as_ref().map(|identity| identity.directory_id).or(candidate);
     dirs::sync(&**fs, &unsynced).map_err(io_error("sync", dir))?;
     let snapshot = SnapshotFile::new(fs, dir).load()?;
-    Ok(Opened { lock, identity, log, snapshot })
+    Ok(Opened { lock, identity, directory_id, log, snapshot })
+}
+
+/// The mark of a directory that waits for its cluster; it is on disk when this returns.
+fn mark(env: &Env, config: &MetadataConfig) -> Result<Uuid, OpenError> {
+    let (fs, dir) = (&*env.fs, &config.dir);
+    if let Some(candidate) = Candidate::read(fs, dir)? {
+        if candidate.node_id != config.node_id {
+            let (found, wanted) = (candidate.node_id, config.node_id);
+            return Err(OpenError::WrongNode { dir: dir.clone(), found, wanted });
+        }
+        fs.sync_dir(dir).map_err(io_error("sync", dir))?;
+        return Ok(candidate.directory_id);
+    }
+    let candidate = Candidate { node_id: config.node_id, directory_id: env.rng.next_uuid() };
+    candidate.write(fs, dir)?;
+    Ok(candidate.directory_id)
+}
+
+/// Writes down that a directory is part of a cluster, off the async workers. It cannot be a candidate
+/// again: should its files be lost in part, it is unknown to the others, not without a past.
+pub(crate) async fn become_member(
+    env: &Env,
+    dir: &Path,
+    identity: &Identity,
+) -> Result<(), OpenError> {
+    let (fs, at, identity) = (Arc::clone(&env.fs), dir.to_owned(), identity.clone());
+    let write = move || {
+        identity.write(&*fs, &at)?;
+        Candidate::remove(&*fs, &at)
+    };
+    match env.spawner.blocking(write).await {
+        Ok(result) => Ok(result?),
+        Err(panic) => Err(OpenError::Stopped(panic.to_string())),
+    }
 }
 
 /// Writes the identity of a directory whose log is there, off the async workers.
@@ -185,11 +291,33 @@ fn check_identity(
         return Err(OpenError::WrongNode { dir: dir.clone(), found, wanted });
     }
     check_cluster(dir, config.cluster_id.as_ref(), &identity.cluster_id)?;
+    check_voters(config, identity)?;
     if LogFiles::exist(fs, log_dir)? {
         return Ok(());
     }
     let (node_id, cluster_id) = (identity.node_id, identity.cluster_id.clone());
     Err(OpenError::LogLost { dir: dir.clone(), node_id, cluster_id })
+}
+
+fn check_voters(config: &MetadataConfig, identity: &Identity) -> Result<(), OpenError> {
+    let list = |ids: &mut dyn Iterator<Item = BrokerId>| {
+        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let dir = config.dir.clone();
+    let recorded = list(&mut identity.voters.iter().map(|(id, _)| *id));
+    match &config.quorum {
+        None if recorded.is_empty() => Ok(()),
+        None => Err(OpenError::OfSeveral { dir, voters: recorded }),
+        Some(quorum) => {
+            let wanted = list(&mut quorum.voters.keys().copied());
+            if recorded == wanted {
+                return Ok(());
+            }
+            let alone = identity.node_id.to_string();
+            let found = if recorded.is_empty() { alone } else { recorded };
+            Err(OpenError::OtherVoters { dir, found, wanted })
+        }
+    }
 }
 
 fn write_identity(
@@ -198,7 +326,7 @@ fn write_identity(
     cluster_id: ClusterId,
 ) -> Result<Identity, OpenError> {
     let (node_id, directory_id) = (config.node_id, env.rng.next_uuid());
-    let identity = Identity { cluster_id, node_id, directory_id };
+    let identity = Identity { cluster_id, node_id, directory_id, voters: Vec::new() };
     identity.write(&*env.fs, &config.dir)?;
     Ok(identity)
 }

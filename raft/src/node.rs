@@ -20,7 +20,8 @@ use crate::identity::Identity;
 use crate::image::MetadataImage;
 use crate::keeper::{self, Health, SnapshotPolicy};
 use crate::log_store::{Limits, LogError, LogStore};
-use crate::network::Alone;
+use crate::network::message::{QuorumState, VoterState};
+use crate::network::peers::Peers;
 use crate::proposer::{self, COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::snapshot::SnapshotFile;
 use crate::state_machine::{Shared, StateMachine};
@@ -41,6 +42,8 @@ pub struct MetadataConfig {
     pub cluster_id: Option<ClusterId>,
     /// Feature levels that a new cluster begins with.
     pub features: BTreeMap<String, i16>,
+    /// The quorum it is part of; none for a node alone.
+    pub quorum: Option<QuorumConfig>,
 }
 
 /// The quorum's core died; metadata can no longer be changed, and the process should end.
@@ -62,6 +65,7 @@ struct Inner {
     machine: Arc<Shared>,
     proposals: mpsc::Sender<Pending>,
     health: watch::Receiver<Health>,
+    several: Option<Several>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -72,7 +76,8 @@ impl std::fmt::Debug for Inner {
 
 impl MetadataNode {
     /// Opens the node of a directory; forms a new cluster of one in an empty one. When this
-    /// returns the node leads, and its image has everything that was ever acknowledged.
+    /// returns the node leads, and its image has everything that was ever acknowledged. With a quorum of
+    /// several it waits for a majority of it, and for all of them before the cluster is formed.
     ///
     /// # Errors
     /// The directory is in use, damaged, or of another node or cluster.
@@ -89,12 +94,16 @@ impl MetadataNode {
         let Ok(raft_id) = u64::try_from(config.node_id.0) else {
             return Err(OpenError::NegativeNodeId(config.node_id));
         };
+        if let Some(quorum) = &config.quorum {
+            // Boxed: a node alone does not carry what it never does.
+            return Box::pin(Self::open_several(env, &config, quorum, limits, policy)).await;
+        }
         let opened = directory::open(env, &config, limits).await?;
         let log = LogStore::new(env.spawner.clone(), opened.log, opened.lock);
         let file = SnapshotFile::new(&env.fs, &config.dir);
         let machine = StateMachine::new(env.spawner.clone(), file, opened.snapshot);
         let shared = machine.shared();
-        let raft = Raft::new(raft_id, raft_config(), Alone, log.clone(), machine)
+        let raft = Raft::new(raft_id, raft_config(), Peers::Alone, log.clone(), machine)
             .await
             .map_err(|fatal| OpenError::Stopped(fatal.to_string()))?;
 
@@ -102,7 +111,7 @@ impl MetadataNode {
         let keeper = keeper::run(raft.clone(), Arc::clone(&shared), policy, health_sender);
         let _detached = env.spawner.critical("metadata keeper", keeper);
         let (proposals, queue) = mpsc::channel(QUEUE_LEN);
-        let proposer = proposer::run(raft.clone(), log.clone(), queue);
+        let proposer = proposer::run(raft.clone(), log.clone(), None, queue);
         let _detached = env.spawner.critical("metadata proposer", proposer);
         let node = Self {
             inner: Arc::new(Inner {
@@ -112,6 +121,7 @@ impl MetadataNode {
                 machine: shared,
                 proposals,
                 health,
+                several: None,
             }),
         };
         match node.form(env, &config, opened.identity).await {
@@ -160,8 +170,8 @@ impl MetadataNode {
             let (leads, member) = {
                 let metrics = raft.metrics();
                 let metrics = metrics.borrow();
-                let mut voters = metrics.membership_config.voter_ids();
-                (metrics.current_leader == Some(id), voters.any(|voter| voter == id))
+                let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+                (metrics.current_leader == Some(id), voters == [id])
             };
             if !member {
                 let (dir, node_id) = (dir.to_owned(), self.inner.node_id);
@@ -249,6 +259,9 @@ impl MetadataNode {
     /// The node that leads the quorum, as far as this one knows.
     #[must_use]
     pub fn leader(&self) -> Option<BrokerId> {
+        if let Some(several) = &self.inner.several {
+            return several.leader();
+        }
         let metrics = self.inner.raft.metrics();
         let leader = metrics.borrow().current_leader?;
         i32::try_from(leader).ok().map(BrokerId)
@@ -258,6 +271,16 @@ impl MetadataNode {
     #[must_use]
     pub fn term(&self) -> u64 {
         self.inner.raft.metrics().borrow().current_term
+    }
+
+    fn quorum_of_one(&self) -> QuorumState {
+        let applied = self.image().applied_index();
+        QuorumState {
+            leader: self.inner.node_id,
+            term: self.term(),
+            committed: applied,
+            voters: vec![VoterState { node_id: self.inner.node_id, matched: Some(applied) }],
+        }
     }
 
     /// Waits until the node fails. Never returns while it runs, nor after [`Self::shutdown`].
@@ -273,6 +296,9 @@ impl MetadataNode {
     /// Stops the node in order and lets go of its directory. Proposals under way may still take
     /// effect; their callers learn nothing.
     pub async fn shutdown(&self) {
+        if let Some(several) = &self.inner.several {
+            several.stop();
+        }
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "the metadata quorum did not stop in order");
         }
@@ -300,5 +326,9 @@ fn raft_config() -> Arc<openraft::Config> {
     })
 }
 
+mod several;
 #[cfg(test)]
 mod tests;
+
+use several::Several;
+pub use several::{QuorumConfig, QuorumUnavailable};

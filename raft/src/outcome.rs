@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{
     AllocateProducerIds, ClusterId, ClusterInit, Command, CreatePartitions, CreateTopics,
-    DeleteTopics, MetadataCommand, RegisterBroker, SetBrokerConfigs, SetResourceConfigs,
-    SetTopicConfigs,
+    DeleteTopics, FenceBroker, MetadataCommand, RegisterBroker, SetBrokerConfigs,
+    SetResourceConfigs, SetTopicConfigs,
 };
 use crate::plan::names::InvalidTopicName;
 
@@ -163,6 +163,17 @@ pub enum RegisterBrokerRejection {
     DuplicateListener(String),
 }
 
+/// Why a broker was neither fenced nor unfenced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum FenceBrokerRejection {
+    /// No broker of this number ever registered.
+    #[error("broker {0} is not registered")]
+    Unknown(BrokerId),
+    /// The broker has started again since it was judged.
+    #[error("broker {0} has started again since")]
+    StartedAgain(BrokerId),
+}
+
 /// Why the cluster was not named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ClusterInitRejection {
@@ -192,6 +203,8 @@ pub enum Outcome {
     AllocateProducerIds(Result<ProducerIdBlock, AllocateProducerIdsRejection>),
     /// Of [`SetResourceConfigs`], which is never refused.
     SetResourceConfigs,
+    /// Of [`FenceBroker`].
+    FenceBroker(Result<(), FenceBrokerRejection>),
 }
 
 macro_rules! commands {
@@ -216,6 +229,7 @@ commands! {
     SetTopicConfigs => Result<(), SetTopicConfigsRejection>, Outcome::SetTopicConfigs(it) => it;
     SetBrokerConfigs => (), Outcome::SetBrokerConfigs => ();
     SetResourceConfigs => (), Outcome::SetResourceConfigs => ();
+    FenceBroker => Result<(), FenceBrokerRejection>, Outcome::FenceBroker(it) => it;
     AllocateProducerIds => Result<ProducerIdBlock, AllocateProducerIdsRejection>,
         Outcome::AllocateProducerIds(it) => it;
 }

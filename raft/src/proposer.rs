@@ -3,9 +3,13 @@
 //! entry per write and sync. Room is reserved before openraft sees the entry, because to openraft
 //! a full disk is the end, while to the broker it is a refusal that passes.
 
+use std::time::Duration;
+
 use openraft::Raft;
 use openraft::error::{ClientWriteError, RaftError};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use braid_base::model::BrokerId;
 
@@ -23,10 +27,10 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const OVERHEAD_BYTES: usize = 256;
 
 /// Why a proposal has no outcome.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProposeError {
-    /// Another node leads the quorum.
-    #[error("this node does not lead the metadata quorum")]
+    /// Nobody was found in time who leads the quorum. Nothing happened; it may be tried again.
+    #[error("the metadata quorum has no leader that this node can reach")]
     NotLeader {
         /// Who does, if known.
         leader: Option<BrokerId>,
@@ -43,6 +47,9 @@ pub enum ProposeError {
     /// The node is shutting down, or has failed: whether the command took effect is unknown.
     #[error("the metadata node has stopped")]
     Stopped,
+    /// The leader of the quorum was lost on the way: whether the command took effect is unknown.
+    #[error("the leader of the metadata quorum did not answer; the change may or may not be made")]
+    Interrupted,
 }
 
 /// A command that waits for its turn.
@@ -53,8 +60,14 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Result<(Outcome, u64), ProposeError>>,
 }
 
-/// The task: takes proposals until all its senders are gone.
-pub(crate) async fn run(raft: Raft<TypeConfig>, log: LogStore, mut queue: mpsc::Receiver<Pending>) {
+/// The task: takes proposals until all its senders are gone. An answer that takes longer than
+/// `patience` is not waited for: in a quorum of several, a leader that was cut off never gets one.
+pub(crate) async fn run(
+    raft: Raft<TypeConfig>,
+    log: LogStore,
+    patience: Option<Duration>,
+    mut queue: mpsc::Receiver<Pending>,
+) {
     // The command that did not fit the last batch leads the next.
     let mut carried: Option<Pending> = None;
     loop {
@@ -77,11 +90,16 @@ pub(crate) async fn run(raft: Raft<TypeConfig>, log: LogStore, mut queue: mpsc::
             }
             batch.push(next);
         }
-        write(&raft, &log, batch).await;
+        write(&raft, &log, patience, batch).await;
     }
 }
 
-async fn write(raft: &Raft<TypeConfig>, log: &LogStore, batch: Vec<Pending>) {
+async fn write(
+    raft: &Raft<TypeConfig>,
+    log: &LogStore,
+    patience: Option<Duration>,
+    batch: Vec<Pending>,
+) {
     let bytes: usize = batch.iter().map(|it| it.encoded.len() + OVERHEAD_BYTES).sum();
     let room = if batch.iter().all(|it| may_use_spare(&it.command)) {
         Room::Spare
@@ -91,7 +109,7 @@ async fn write(raft: &Raft<TypeConfig>, log: &LogStore, batch: Vec<Pending>) {
     let (commands, replies): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|it| ((it.command, it.encoded), it.reply)).unzip();
     let result = match log.reserve(bytes as u64, room).await {
-        Ok(()) => propose(raft, Proposal::new(commands)).await,
+        Ok(()) => propose_within(raft, patience, Proposal::new(commands)).await,
         Err(error) if error.is_full() => Err(ProposeError::DiskFull),
         Err(error) => {
             tracing::error!(%error, "the metadata log cannot be written");
@@ -120,6 +138,7 @@ fn may_use_spare(command: &MetadataCommand) -> bool {
     match command {
         MetadataCommand::ClusterInit(_)
         | MetadataCommand::RegisterBroker(_)
+        | MetadataCommand::FenceBroker(_)
         | MetadataCommand::DeleteTopics(_)
         | MetadataCommand::SetTopicConfigs(_)
         | MetadataCommand::SetBrokerConfigs(_) => true,
@@ -127,6 +146,19 @@ fn may_use_spare(command: &MetadataCommand) -> bool {
         | MetadataCommand::CreatePartitions(_)
         | MetadataCommand::AllocateProducerIds(_)
         | MetadataCommand::SetResourceConfigs(_) => false,
+    }
+}
+
+async fn propose_within(
+    raft: &Raft<TypeConfig>,
+    patience: Option<Duration>,
+    proposal: Proposal,
+) -> Result<(Vec<Outcome>, u64), ProposeError> {
+    match patience {
+        None => propose(raft, proposal).await,
+        Some(patience) => timeout(patience, propose(raft, proposal))
+            .await
+            .unwrap_or(Err(ProposeError::Interrupted)),
     }
 }
 

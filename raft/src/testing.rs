@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::command::{
     AllocateProducerIds, ClusterId, ClusterInit, ConfigChange, ConfigResource, CreatePartitions,
-    CreateTopics, DeleteTopics, Endpoint, MetadataCommand, NewTopic, PartitionRun, RegisterBroker,
-    SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
+    CreateTopics, DeleteTopics, Endpoint, FenceBroker, MetadataCommand, NewTopic, PartitionRun,
+    RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
 };
 
 pub(crate) fn topic_id(id: u128) -> TopicId {
@@ -112,6 +112,9 @@ pub(crate) fn any_command() -> impl Strategy<Value = MetadataCommand> {
             let resource =
                 if group { ConfigResource::Group(name) } else { ConfigResource::ClientMetrics(name) };
             SetResourceConfigs { resource, changes }.into()
+        }),
+        3 => (broker(), 0..3u128, any::<bool>()).prop_map(|(broker, incarnation, fenced)| {
+            FenceBroker { broker, incarnation: Uuid::from_u128(incarnation), fenced }.into()
         }),
         1 => (0..5u32).prop_map(|count| AllocateProducerIds { count }.into()),
     ]

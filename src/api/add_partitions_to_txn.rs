@@ -13,7 +13,7 @@ use braid_protocol::{ErrorCode, RequestHeader, feature};
 
 use super::Broker;
 use super::respond::{is_internal, queue_of};
-use super::transactions::{STATE_SIZE_BYTES, refusal_code};
+use super::transactions::{SPREAD, STATE_SIZE_BYTES, coordinates, refusal_code};
 use crate::txn::Identity;
 
 pub(crate) async fn handle(
@@ -47,8 +47,18 @@ async fn one(
             return ErrorCode::TOPIC_AUTHORIZATION_FAILED;
         }
         let topic = image.topic(topic).map(AsRef::as_ref);
-        queue_of(topic, partition).err().unwrap_or(ErrorCode::NONE)
+        match queue_of(broker, &image, topic, partition) {
+            Ok(_) => ErrorCode::NONE,
+            Err(ErrorCode::NOT_LEADER_OR_FOLLOWER) => {
+                tracing::warn!(transactional_id = id, "{SPREAD}");
+                ErrorCode::INVALID_TXN_STATE
+            }
+            Err(code) => code,
+        }
     };
+    if !coordinates(broker, id) {
+        return answer(asked, |_, _| ErrorCode::NOT_COORDINATOR);
+    }
     if batched && asked.verify_only {
         return answer(asked, |topic, partition| {
             match broker.transactions.verify(id, who, (topic, partition)) {

@@ -16,7 +16,9 @@ use braid_protocol::messages::create_topics_response::{
 use braid_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use braid_protocol::{ErrorCode, StrBytes};
 use braid_raft::command::{CreateTopics, NewTopic};
-use braid_raft::plan::{Assignment, Limits, PlacementError, TopicRequest, place_topic};
+use braid_raft::plan::{
+    Assignment, Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest, place_topic,
+};
 
 use super::Broker;
 use super::error::{create_rejection_code, placement_code, propose_code};
@@ -143,6 +145,7 @@ pub(super) fn limits(broker: &Broker) -> Limits {
         default_partitions: broker.config.topics.partitions,
         default_replication_factor: broker.config.topics.replication_factor,
         partitions_max: PARTITIONS_PER_REQUEST_MAX,
+        replication_factor_max: REPLICATION_FACTOR_MAX,
     }
 }
 

@@ -110,7 +110,8 @@ fn timers<'a>(
                 place.topic.name
             );
             let code = ErrorCode::INVALID_RECORD;
-            Err(Box::new(Refusal { code, message: Some(message.into()), record_errors: refused }))
+            let message = Some(message.into());
+            Err(Box::new(Refusal { code, message, record_errors: refused, leader: None }))
         }
     }
 }

@@ -11,7 +11,7 @@ use braid_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use braid_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::error::log_start_code;
@@ -33,7 +33,7 @@ pub(crate) async fn handle(
         let partitions: Vec<_> = topic
             .partitions
             .iter()
-            .map(|asked| (asked.partition_index, delete(broker, found, asked)))
+            .map(|asked| (asked.partition_index, delete(broker, (&image, found), asked)))
             .collect();
         moved.push((topic.name, partitions));
     }
@@ -54,10 +54,10 @@ pub(crate) async fn handle(
 
 fn delete(
     broker: &Broker,
-    topic: Option<&Arc<TopicImage>>,
+    (image, topic): (&MetadataImage, Option<&Arc<TopicImage>>),
     asked: &DeleteRecordsPartition,
 ) -> Result<(QueueId, Position), ErrorCode> {
-    let queue = queue_of(topic.map(AsRef::as_ref), asked.partition_index)?;
+    let queue = queue_of(broker, image, topic.map(AsRef::as_ref), asked.partition_index)?;
     let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if is_internal(&topic.name) {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);

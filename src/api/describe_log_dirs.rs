@@ -8,7 +8,7 @@ use braid_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use braid_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::respond::text;
@@ -19,7 +19,10 @@ const UNKNOWN_BYTES: i64 = -1;
 pub(crate) fn handle(broker: &Broker, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let image = broker.metadata.image();
     let topics = match request.topics {
-        None => image.topics().iter().map(|topic| describe(broker, topic, None)).collect(),
+        None => {
+            let all = image.topics().iter().map(|topic| describe(broker, &image, topic, None));
+            all.filter(|topic| !topic.partitions.is_empty()).collect()
+        }
         Some(asked) => {
             let mut wanted: BTreeMap<TopicName, BTreeSet<i32>> = BTreeMap::new();
             for topic in asked {
@@ -27,7 +30,7 @@ pub(crate) fn handle(broker: &Broker, request: DescribeLogDirsRequest) -> Descri
             }
             // As in Kafka, what does not exist is left out.
             let found = wanted.iter().filter_map(|(name, partitions)| {
-                Some(describe(broker, image.topic(name)?, Some(partitions)))
+                Some(describe(broker, &image, image.topic(name)?, Some(partitions)))
             });
             found.filter(|topic| !topic.partitions.is_empty()).collect::<Vec<_>>()
         }
@@ -46,11 +49,13 @@ pub(crate) fn handle(broker: &Broker, request: DescribeLogDirsRequest) -> Descri
 
 fn describe(
     broker: &Broker,
+    image: &MetadataImage,
     topic: &TopicImage,
     wanted: Option<&BTreeSet<i32>>,
 ) -> DescribeLogDirsTopic {
     let partitions = (0..)
         .zip(&topic.partitions)
+        .filter(|(_, partition)| broker.leads(image, **partition))
         .filter(|(index, _)| wanted.is_none_or(|wanted| wanted.contains(index)))
         .map(|(index, partition)| {
             let size_bytes = broker.partitions.size_bytes(partition.queue);

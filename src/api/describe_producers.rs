@@ -8,7 +8,7 @@ use braid_protocol::messages::describe_producers_response::{
 };
 use braid_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 use braid_protocol::{ErrorCode, StrBytes};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::respond::{UNKNOWN_TOPIC, queue_of};
@@ -32,7 +32,7 @@ pub(crate) fn handle(
                     Some(error) => {
                         refused(*index, ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string())
                     }
-                    None => partition(broker, topic, *index),
+                    None => partition(broker, (&image, topic), *index),
                 })
                 .collect();
             TopicResponse::default().with_name(asked.name).with_partitions(partitions)
@@ -41,13 +41,21 @@ pub(crate) fn handle(
     DescribeProducersResponse::default().with_topics(topics)
 }
 
-fn partition(broker: &Broker, topic: Option<&TopicImage>, index: i32) -> PartitionResponse {
-    match queue_of(topic, index) {
+fn partition(
+    broker: &Broker,
+    (image, topic): (&MetadataImage, Option<&TopicImage>),
+    index: i32,
+) -> PartitionResponse {
+    match queue_of(broker, image, topic, index) {
         Ok(queue) => {
             let producers = broker.partitions.producers(queue).into_iter().map(state).collect();
             PartitionResponse::default()
                 .with_partition_index(index)
                 .with_active_producers(producers)
+        }
+        Err(ErrorCode::NOT_LEADER_OR_FOLLOWER) => {
+            let why = "Another broker leads this partition.".to_owned();
+            refused(index, ErrorCode::NOT_LEADER_OR_FOLLOWER, why)
         }
         Err(code) => refused(index, code, UNKNOWN_TOPIC.to_owned()),
     }

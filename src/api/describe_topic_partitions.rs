@@ -10,25 +10,24 @@ use braid_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use braid_protocol::messages::{
-    BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
 };
 use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::metadata::ALL_TOPIC_OPERATIONS;
-use super::respond::{LEADER_EPOCH, OPERATIONS_NOT_ASKED, is_internal, node_id, text};
+use super::respond::{LEADER_EPOCH, NO_LEADER, OPERATIONS_NOT_ASKED, is_internal, placement, text};
 
 pub(crate) fn handle(
     broker: &Broker,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.metadata.image();
-    page(&image, node_id(broker), broker.config.topics.described_partitions_max, request)
+    page(&image, broker.config.topics.described_partitions_max, request)
 }
 
 fn page(
     image: &MetadataImage,
-    leader: BrokerId,
     partitions_max: usize,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
@@ -70,7 +69,7 @@ fn page(
         };
         let from = if name == first_name { first_partition } else { 0 };
         let count = topic.partitions.len().saturating_sub(from).min(room);
-        answer.topics.push(describe(topic, leader, from..from + count));
+        answer.topics.push(describe(image, topic, from..from + count));
         room -= count;
         if from + count < topic.partitions.len() {
             answer.next_cursor = Some(cursor(name, from + count));
@@ -87,18 +86,27 @@ fn cursor(name: &str, partition: usize) -> Cursor {
 }
 
 fn describe(
+    image: &MetadataImage,
     topic: &TopicImage,
-    leader: BrokerId,
     partitions: std::ops::Range<usize>,
 ) -> DescribeTopicPartitionsResponseTopic {
+    let of_topic = topic.partitions.get(partitions.clone()).unwrap_or_default();
     let partitions = partitions
-        .map(|index| {
+        .zip(of_topic)
+        .map(|(index, partition)| {
+            let placed = placement(image, *partition);
+            let code = match placed.leader {
+                Some(_) => ErrorCode::NONE,
+                None => ErrorCode::LEADER_NOT_AVAILABLE,
+            };
             DescribeTopicPartitionsResponsePartition::default()
                 .with_partition_index(i32::try_from(index).unwrap_or(i32::MAX))
-                .with_leader_id(leader)
+                .with_error_code(code.0)
+                .with_leader_id(placed.leader.unwrap_or(NO_LEADER))
                 .with_leader_epoch(LEADER_EPOCH.0)
-                .with_replica_nodes(vec![leader])
-                .with_isr_nodes(vec![leader])
+                .with_replica_nodes(placed.replicas)
+                .with_isr_nodes(placed.in_sync)
+                .with_offline_replicas(placed.offline)
                 // Not null: the Java client takes both for lists.
                 .with_eligible_leader_replicas(Some(Vec::new()))
                 .with_last_known_elr(Some(Vec::new()))
@@ -148,8 +156,6 @@ mod tests {
 
     use super::*;
     use crate::model::TopicId;
-
-    const LEADER: BrokerId = BrokerId(1);
 
     fn image(topics: &[(&str, u32)]) -> MetadataImage {
         let mut image = MetadataImage::default();
@@ -202,7 +208,7 @@ mod tests {
             loop {
                 let asked =
                     ask(&[], limit, at.as_ref().map(|(n, p): &(String, i32)| (n.as_str(), *p)));
-                let answer = page(&image, LEADER, 2000, asked);
+                let answer = page(&image, 2000, asked);
                 for topic in &answer.topics {
                     let name = topic.name.as_ref().unwrap().to_string();
                     seen.extend(topic.partitions.iter().map(|p| (name.clone(), p.partition_index)));
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn an_answer_lists_no_more_than_the_brokers_limit() {
         let image = image(&[("a", 5)]);
-        let answer = page(&image, LEADER, 2, ask(&[], 4, None));
+        let answer = page(&image, 2, ask(&[], 4, None));
         assert_eq!(answer.topics[0].partitions.len(), 2);
         assert_eq!(answer.next_cursor.map(|next| next.partition_index), Some(2));
     }
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn named_topics_come_sorted_and_unknown_ones_with_their_error() {
         let image = image(&[("a", 1)]);
-        let answer = page(&image, LEADER, 2000, ask(&["z", "a", "not/valid"], 2000, None));
+        let answer = page(&image, 2000, ask(&["z", "a", "not/valid"], 2000, None));
         let codes: Vec<_> = answer
             .topics
             .iter()
@@ -245,7 +251,7 @@ mod tests {
     fn a_cursor_outside_the_named_topics_or_below_zero_is_refused() {
         let image = image(&[("a", 1), ("b", 1)]);
         for at in [("b", 0), ("a", -1)] {
-            let answer = page(&image, LEADER, 2000, ask(&["a"], 10, Some(at)));
+            let answer = page(&image, 2000, ask(&["a"], 10, Some(at)));
             assert_eq!(answer.topics[0].error_code, ErrorCode::INVALID_REQUEST.0, "{at:?}");
         }
     }
@@ -253,7 +259,7 @@ mod tests {
     #[test]
     fn replicas_that_may_lead_are_lists_and_never_null() {
         let image = image(&[("a", 1)]);
-        let answer = page(&image, LEADER, 2000, ask(&[], 10, None));
+        let answer = page(&image, 2000, ask(&[], 10, None));
         let partition = &answer.topics[0].partitions[0];
         assert_eq!(partition.eligible_leader_replicas, Some(Vec::new()));
         assert_eq!(partition.last_known_elr, Some(Vec::new()));

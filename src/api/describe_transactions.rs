@@ -1,4 +1,4 @@
-//! DescribeTransactions v0. Errors: TRANSACTIONAL_ID_NOT_FOUND, COORDINATOR_LOAD_IN_PROGRESS.
+//! DescribeTransactions v0. Errors: NOT_COORDINATOR, TRANSACTIONAL_ID_NOT_FOUND, COORDINATOR_LOAD_IN_PROGRESS.
 
 use braid_protocol::ErrorCode;
 use braid_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
@@ -9,7 +9,7 @@ use braid_protocol::messages::{
 
 use super::Broker;
 use super::respond::text;
-use super::transactions::refusal_code;
+use super::transactions::{coordinates, refusal_code};
 
 pub(crate) fn handle(
     broker: &Broker,
@@ -20,6 +20,9 @@ pub(crate) fn handle(
 }
 
 fn state(broker: &Broker, id: TransactionalId) -> TransactionState {
+    if !coordinates(broker, &id) {
+        return refused(id, ErrorCode::NOT_COORDINATOR);
+    }
     let txn = match broker.transactions.describe(&id) {
         Ok(Some(txn)) => txn,
         Ok(None) => return refused(id, ErrorCode::TRANSACTIONAL_ID_NOT_FOUND),

@@ -31,7 +31,7 @@ pub(super) async fn serve(
             // To say nothing here would leave a client waiting for ever.
             unreachable!("`accept_produce` and `accept` answer these in the first stage")
         }
-        Request::Fetch(r) => return fetch::handle(b, header, r).await,
+        Request::Fetch(r) => return fetch::handle(b, listener, header, r).await,
         Request::ListOffsets(r) => Response::ListOffsets(list_offsets::handle(b, &header, r).await),
         Request::Metadata(r) => Response::Metadata(metadata::handle(b, listener, &header, r).await),
         Request::OffsetCommit(r) => {
@@ -72,7 +72,7 @@ pub(super) async fn serve(
         Request::AlterPartitionReassignments(r) => {
             Response::AlterPartitionReassignments(alter_partition_reassignments::handle(b, r))
         }
-        Request::DescribeQuorum(r) => Response::DescribeQuorum(describe_quorum::handle(b, r)),
+        Request::DescribeQuorum(r) => Response::DescribeQuorum(describe_quorum::handle(b, r).await),
         Request::DescribeAcls(_) => Response::DescribeAcls(describe_acls::handle()),
         Request::CreateAcls(r) => Response::CreateAcls(create_acls::handle(&r)),
         Request::DeleteAcls(r) => Response::DeleteAcls(delete_acls::handle(&r)),

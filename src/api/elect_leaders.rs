@@ -6,7 +6,7 @@
 use braid_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use braid_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse, TopicName};
 use braid_protocol::{ErrorCode, StrBytes};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::respond::text;
@@ -30,18 +30,28 @@ pub(crate) fn handle(broker: &Broker, request: ElectLeadersRequest) -> ElectLead
         .map(|asked| {
             let topic = image.topic(&asked.topic).map(AsRef::as_ref);
             let name = asked.topic.as_str();
-            let results = asked.partitions.iter().map(|index| elect(topic, name, *index)).collect();
+            let results =
+                asked.partitions.iter().map(|index| elect(&image, topic, name, *index)).collect();
             ReplicaElectionResult::default().with_topic(asked.topic).with_partition_result(results)
         })
         .collect();
     answer.with_replica_election_results(results)
 }
 
-fn elect(topic: Option<&TopicImage>, name: &str, index: i32) -> PartitionResult {
+fn elect(
+    image: &MetadataImage,
+    topic: Option<&TopicImage>,
+    name: &str,
+    index: i32,
+) -> PartitionResult {
     let (code, why) = match topic {
         None => (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such topic as {name}")),
         Some(topic) if topic.partition(index).is_none() => {
             (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such partition as {name}-{index}"))
+        }
+        Some(topic) if topic.partition(index).is_some_and(|p| image.leader(p).is_none()) => {
+            let why = format!("The one broker that has {name}-{index} is not heard of.");
+            (ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, why)
         }
         Some(_) => {
             let result = PartitionResult::default().with_partition_id(index);

@@ -66,10 +66,11 @@ pub(crate) fn placement_code(error: &PlacementError) -> ErrorCode {
         | PlacementError::AssignmentGap
         | PlacementError::UnevenAssignment { .. }
         | PlacementError::AssignmentCount { .. }
+        | PlacementError::AllFenced(_)
         | PlacementError::Replicas(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-        PlacementError::NonPositiveFactor | PlacementError::TooFewBrokers { .. } => {
-            ErrorCode::INVALID_REPLICATION_FACTOR
-        }
+        PlacementError::NonPositiveFactor
+        | PlacementError::TooFewBrokers { .. }
+        | PlacementError::NotReplicated { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
         PlacementError::NonPositiveCount
         | PlacementError::CountUnchanged(_)
         | PlacementError::NotAnIncrease { .. } => ErrorCode::INVALID_PARTITIONS,
@@ -114,7 +115,7 @@ pub(crate) fn propose_code(error: &ProposeError) -> ErrorCode {
         ProposeError::NotLeader { .. } => ErrorCode::NOT_CONTROLLER,
         ProposeError::DiskFull => ErrorCode::KAFKA_STORAGE_ERROR,
         ProposeError::TooLarge { .. } => ErrorCode::INVALID_REQUEST,
-        ProposeError::Stopped => ErrorCode::REQUEST_TIMED_OUT,
+        ProposeError::Stopped | ProposeError::Interrupted => ErrorCode::REQUEST_TIMED_OUT,
     }
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn append_code(error: &AppendError) -> ErrorCode {
     match error {
         // The topic is being deleted.
         AppendError::UnknownQueue(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        AppendError::Fenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        AppendError::Fenced { .. } | AppendError::Elsewhere(_) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         AppendError::NotTheBatch { .. } => ErrorCode::CORRUPT_MESSAGE,
         AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         AppendError::Rejected(rejected) => sequence_code(*rejected),

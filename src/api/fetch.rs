@@ -4,7 +4,8 @@
 //! The first batch found is returned whole even above the limits, so that a client is never stuck
 //! (KIP-74). With read_committed nothing behind the last stable offset is read, and the answer names
 //! the void transactions in what it holds.
-//! Errors per partition: OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
+//! A partition that another broker leads is answered with who that is (v12, with its address v16).
+//! Errors per partition: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
 //! FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR; for all:
 //! FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
 
@@ -27,6 +28,7 @@ use super::error::fetch_code;
 use super::fetch_session::{
     PartitionKey, Plan, SessionError, SessionRequest, Told, TopicKey, Wanted,
 };
+use super::leader_hints::LeaderHints;
 use super::respond::{check_epoch, queue_of, text};
 use super::{Broker, Reply};
 use crate::model::{Offset, QueueId, TopicId};
@@ -37,6 +39,7 @@ const READ_COMMITTED: i8 = 1;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
+    listener: &str,
     header: RequestHeader,
     request: FetchRequest,
 ) -> Reply {
@@ -51,7 +54,7 @@ pub(crate) async fn handle(
     match begin(broker, &header, request) {
         Ok(plan) => {
             let (reads, lease) = read_until_enough(broker, &plan, &limits).await;
-            let response = answer(broker, plan, reads, limits.read_committed);
+            let response = answer(broker, listener, plan, reads, limits.read_committed);
             Reply::Records(Box::new((header, Response::Fetch(response))), lease)
         }
         Err(error) => {
@@ -178,8 +181,11 @@ async fn read_until_enough(
     let subscriptions: Vec<_> = plan
         .partitions
         .iter()
-        .filter_map(|((key, index), _)| topic_of(&image, key).ok()?.partition(*index))
-        .filter_map(|partition| broker.partitions.subscribe(partition.queue, &news))
+        .filter_map(|((key, index), _)| {
+            let topic = topic_of(&image, key).ok()?;
+            let queue = queue_of(broker, &image, Some(topic), *index).ok()?;
+            broker.partitions.subscribe(queue, &news)
+        })
         .collect();
     let mut stopping = broker.stopping.clone();
     // What is there is not read again and again while it grows.
@@ -201,7 +207,8 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
     let image = broker.metadata.image();
     let mut size_bytes = 0;
     for ((key, index), wanted) in &plan.partitions {
-        let queue = topic_of(&image, key).and_then(|topic| queue_of(Some(topic), *index));
+        let queue = topic_of(&image, key);
+        let queue = queue.and_then(|topic| queue_of(broker, &image, Some(topic), *index));
         let (Ok(queue), Ok(())) = (queue, check_epoch(wanted.current_leader_epoch)) else {
             return true;
         };
@@ -240,7 +247,8 @@ async fn read_all(
     let mut nothing_yet = true;
     let mut reads = Vec::with_capacity(plan.partitions.len());
     for ((key, index), wanted) in &plan.partitions {
-        let queue = topic_of(&image, key).and_then(|topic| queue_of(Some(topic), *index));
+        let queue = topic_of(&image, key);
+        let queue = queue.and_then(|topic| queue_of(broker, &image, Some(topic), *index));
         let read = match queue
             .and_then(|queue| check_epoch(wanted.current_leader_epoch).map(|()| queue))
         {
@@ -299,12 +307,19 @@ fn told(mut void: Vec<AbortedTransaction>, batches: &[Bytes]) -> Vec<AbortedTran
     void
 }
 
-fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -> FetchResponse {
+fn answer(
+    broker: &Broker,
+    listener: &str,
+    plan: Plan,
+    reads: Vec<Read>,
+    read_committed: bool,
+) -> FetchResponse {
     let image = broker.metadata.image();
     let mut sessions = broker.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner);
     let mut topics: Vec<Topic> = Vec::new();
     let mut last: Option<TopicKey> = None;
     let mut traffic: Option<(TopicKey, Option<Arc<TopicTraffic>>)> = None;
+    let mut hints = LeaderHints::default();
     for ((key, _), read) in plan.partitions.into_iter().zip(reads) {
         if traffic.as_ref().is_none_or(|(of, _)| *of != key.0) {
             let topic = topic_of(&image, &key.0).ok();
@@ -329,11 +344,22 @@ fn answer(broker: &Broker, plan: Plan, reads: Vec<Read>, read_committed: bool) -
             topics.push(named(&image, &topic_key));
             last = Some(topic_key);
         }
-        if let Some(topic) = topics.last_mut() {
-            topic.partitions.push(partition(index, read, read_committed));
+        if let (Some(topic), Some(key)) = (topics.last_mut(), &last) {
+            let moved = read.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+            let led = topic_of(&image, key).ok().and_then(|topic| topic.partition(index));
+            let current_leader =
+                led.filter(|_| moved).and_then(|led| hints.leader(&image, listener, led));
+            let partition = partition(index, read, read_committed);
+            topic.partitions.push(Partition { current_leader, ..partition });
         }
     }
-    FetchResponse { session_id: plan.session_id, topics, ..FetchResponse::default() }
+    let node_endpoints = hints.into_endpoints();
+    FetchResponse {
+        session_id: plan.session_id,
+        topics,
+        node_endpoints,
+        ..FetchResponse::default()
+    }
 }
 
 fn named(image: &MetadataImage, key: &TopicKey) -> Topic {

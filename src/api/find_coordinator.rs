@@ -1,5 +1,6 @@
-//! FindCoordinator v0–6. One node coordinates every group and every transactional id, so the answer
-//! is this broker at the address of the listener that was asked. v4 asks for many keys at once; v6 adds share keys.
+//! FindCoordinator v0–6. The broker that leads a partition of `__consumer_offsets` coordinates the groups
+//! in it, and the one that leads a partition of `__transaction_state` its transactional ids; the answer
+//! is its address on the listener that was asked. v4 asks for many keys at once; v6 adds share keys.
 
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use braid_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 
 use super::Broker;
 use super::create_topics::{OFFSETS_TOPIC, auto_create};
-use super::respond::{text, this_broker};
+use super::respond::{Seen, seen, text};
 use super::transactions::{TRANSACTIONS_TOPIC, has_topic};
+use crate::partition::partition_for;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -81,21 +83,37 @@ fn is_share_key(key: &str) -> bool {
 fn coordinator(broker: &Broker, listener: &str, key_type: i8, key: StrBytes) -> Coordinator {
     let refused = refused(broker, key_type, &key);
     let answer = Coordinator::default().with_key(key);
-    match (refused, this_broker(broker, listener)) {
-        (Some((code, why)), _) => answer
+    let found = match refused {
+        Some(refused) => Err(refused),
+        None => who(broker, listener, key_type, &answer.key),
+    };
+    match found {
+        Ok(found) => answer.with_node_id(found.node_id).with_host(found.host).with_port(found.port),
+        Err((code, why)) => answer
             .with_error_code(code.0)
             .with_error_message(Some(text(why)))
             .with_node_id(BrokerId(-1))
             .with_port(-1),
-        (None, Some((node_id, host, port))) => {
-            answer.with_node_id(node_id).with_host(host).with_port(port)
-        }
-        (None, None) => answer
-            .with_error_code(ErrorCode::COORDINATOR_NOT_AVAILABLE.0)
-            .with_error_message(Some(text("This broker has no address on the asked listener.")))
-            .with_node_id(BrokerId(-1))
-            .with_port(-1),
     }
+}
+
+/// The broker that leads the partition of a key.
+fn who(
+    broker: &Broker,
+    listener: &str,
+    key_type: i8,
+    key: &str,
+) -> Result<Seen, (ErrorCode, &'static str)> {
+    let unavailable = |why| (ErrorCode::COORDINATOR_NOT_AVAILABLE, why);
+    let image = broker.metadata.image();
+    let name = if key_type == TRANSACTION { TRANSACTIONS_TOPIC } else { OFFSETS_TOPIC };
+    let topic = image.topic(name).ok_or(unavailable("The coordinators' topic is gone."))?;
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let partition = topic.partition(partition_for(key, count));
+    let leader = partition.and_then(|partition| image.broker(image.leader(partition)?));
+    let leader = leader.ok_or(unavailable("The broker of this coordinator is not heard of."))?;
+    seen(leader, listener)
+        .ok_or(unavailable("The coordinator has no address on the asked listener."))
 }
 
 #[cfg(test)]

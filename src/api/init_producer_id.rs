@@ -11,7 +11,7 @@ use braid_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use braid_raft::command::AllocateProducerIds;
 
 use super::Broker;
-use super::transactions::{STATE_SIZE_BYTES, has_topic, refusal_code};
+use super::transactions::{STATE_SIZE_BYTES, coordinates, has_topic, refusal_code};
 use crate::txn::decide::Init;
 use crate::txn::{Identity, Refusal};
 
@@ -63,6 +63,9 @@ pub(crate) async fn handle(
 async fn transactional(broker: &Arc<Broker>, id: &str, mut asked: Init) -> InitProducerIdResponse {
     if !has_topic(broker).await {
         return refused(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    }
+    if !coordinates(broker, id) {
+        return refused(ErrorCode::NOT_COORDINATOR);
     }
     broker.partitions.room(STATE_SIZE_BYTES).await;
     let mut outcome = broker.transactions.init(id, asked);

@@ -3,7 +3,7 @@
 //! v7 adds -3 (record with the largest timestamp), v8 -4 (earliest local), v9 -5 (latest tiered),
 //! v11 -6 (earliest pending upload). Without tiering -4 is the log start and -5 and -6 find nothing.
 //! Nothing found is offset -1 without an error. A lookup reads at most one batch. Errors:
-//! UNSUPPORTED_VERSION for a special timestamp that the version does not have, INVALID_REQUEST for
+//! NOT_LEADER_OR_FOLLOWER, UNSUPPORTED_VERSION for a special timestamp that the version does not have, INVALID_REQUEST for
 //! a partition named twice.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use braid_protocol::messages::list_offsets_response::{
 };
 use braid_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use braid_protocol::{ErrorCode, RequestHeader, feature};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::error::lookup_code;
@@ -51,7 +51,7 @@ pub(crate) async fn handle(
             {
                 Err(ErrorCode::UNSUPPORTED_VERSION)
             } else {
-                look_up(broker, topic.as_deref(), partition, committed).await
+                look_up(broker, (&image, topic.as_deref()), partition, committed).await
             };
             let answer = match found {
                 Ok(found) => ListOffsetsPartitionResponse::default()
@@ -85,11 +85,11 @@ fn repeated(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
 
 async fn look_up(
     broker: &Arc<Broker>,
-    topic: Option<&TopicImage>,
+    (image, topic): (&MetadataImage, Option<&TopicImage>),
     asked: &ListOffsetsPartition,
     committed: bool,
 ) -> Result<Found, ErrorCode> {
-    let queue = queue_of(topic, asked.partition_index)?;
+    let queue = queue_of(broker, image, topic, asked.partition_index)?;
     check_epoch(asked.current_leader_epoch)?;
     let offsets = broker.partitions.offsets(queue);
     match asked.timestamp {

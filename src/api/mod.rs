@@ -19,7 +19,7 @@ use braid_protocol::produce::Walk;
 use braid_protocol::request::DecodeError;
 use braid_protocol::{ApiKey, Request, RequestHeader, Response, request, response};
 use braid_raft::MetadataNode;
-use braid_raft::image::MetadataImage;
+use braid_raft::image::{MetadataImage, PartitionImage};
 
 use crate::config::{Config, LiveConfig};
 use crate::delivery::Deliveries;
@@ -71,6 +71,7 @@ mod heavy_produce;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
+mod leader_hints;
 mod leave_group;
 mod list_config_resources;
 mod list_groups;
@@ -144,6 +145,11 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// Whether a partition's records are this broker's. A node alone has all of them.
+    pub(crate) fn leads(&self, image: &MetadataImage, partition: PartitionImage) -> bool {
+        !self.metadata.is_one_of_several() || image.is_led_by(partition, self.config.node.id)
+    }
+
     /// Puts in force what the metadata says of this broker's settings now.
     pub(crate) fn follow_settings(&self) {
         let (image, own) = (self.metadata.image(), self.config.node.id);

@@ -10,7 +10,7 @@ use braid_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpoch
 
 use super::Broker;
 use super::respond::{LEADER_EPOCH, check_epoch, queue_of};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 const UNDEFINED: i32 = -1;
 
@@ -28,7 +28,7 @@ pub(crate) fn handle(
                 .partitions
                 .iter()
                 .map(|partition| {
-                    end_of_epoch(broker, topic.map(AsRef::as_ref), partition)
+                    end_of_epoch(broker, (&image, topic.map(AsRef::as_ref)), partition)
                         .unwrap_or_else(|code| {
                             EpochEndOffset::default()
                                 .with_error_code(code.0)
@@ -48,10 +48,10 @@ pub(crate) fn handle(
 
 fn end_of_epoch(
     broker: &Broker,
-    topic: Option<&TopicImage>,
+    (image, topic): (&MetadataImage, Option<&TopicImage>),
     asked: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ErrorCode> {
-    let queue = queue_of(topic, asked.partition)?;
+    let queue = queue_of(broker, image, topic, asked.partition)?;
     check_epoch(asked.current_leader_epoch)?;
     let offsets = broker.partitions.offsets(queue);
     let answer = EpochEndOffset::default();

@@ -7,7 +7,8 @@
 //! a partition has. acks=0 is never answered, and an error closes the connection.
 //! A transactional batch joins its transaction (v12) or is verified to be in it, in the step that
 //! appends it: no delayed request can join or follow another transaction.
-//! Errors: CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
+//! A partition that another broker leads is answered with who that is and where (v10).
+//! Errors: NOT_LEADER_OR_FOLLOWER, CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
 //! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR,
 //! INVALID_TXN_STATE, TRANSACTION_ABORTABLE, CONCURRENT_TRANSACTIONS, INVALID_PRODUCER_ID_MAPPING.
@@ -27,9 +28,10 @@ use braid_raft::image::TopicImage;
 use super::delayed_produce::{self, DelayedPlace};
 use super::error::{append_code, batch_code};
 use super::heavy_produce::Found;
+use super::leader_hints::LeaderHints;
 use super::refusal::tell_produce;
 use super::respond::internal_write_refused;
-use super::transactions::produce_code;
+use super::transactions::{SPREAD, coordinates, produce_code};
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
 use crate::config::MessageType;
 use crate::model::{Position, QueueId, ShardId, TopicId};
@@ -78,6 +80,7 @@ pub(crate) fn submit<'a>(
         end: Position(0),
         failed: false,
         found: found.into_iter(),
+        hints: LeaderHints::default(),
     };
     let mut answer = ProduceAnswer::begin(answers, version, asked.correlation_id, head.topics);
     if let Err(error) = appending.append_all(head.topics, walk, &mut answer) {
@@ -93,7 +96,7 @@ pub(crate) fn submit<'a>(
             Reply::Nothing
         }));
     }
-    let answer_size_bytes = answer.finish()?;
+    let answer_size_bytes = answer.finish(&appending.hints.into_endpoints())?;
     Ok(Accepted::Produced(Produced { version, answer_size_bytes, end: appending.end }))
 }
 
@@ -126,6 +129,7 @@ struct Appending<'a> {
     end: Position,
     failed: bool,
     found: std::vec::IntoIter<Found<'a>>,
+    hints: LeaderHints,
 }
 
 impl<'a> Appending<'a> {
@@ -189,6 +193,12 @@ impl<'a> Appending<'a> {
         let Some(partition) = topic.partition(index) else {
             return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
         };
+        if !self.broker.leads(&self.now.image, partition) {
+            let why = "Another broker leads this partition.";
+            let leader = self.hints.leader(&self.now.image, &self.caller.listener, partition);
+            let refusal = refused(ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(why));
+            return Err(Box::new(Refusal { leader, ..*refusal }));
+        }
         if self.acks == ACKS_ALL && too_few_replicas(&self.now.image, partition.shard, settings) {
             let why = "Fewer replicas are in sync than min.insync.replicas of the topic asks for.";
             return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
@@ -237,6 +247,9 @@ impl Appending<'_> {
                        id: set transactional.id.";
             return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
         };
+        if !coordinates(self.broker, id) {
+            return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(SPREAD)));
+        }
         match settings.config.message_type {
             MessageType::Normal | MessageType::Fifo => {}
             MessageType::Delay | MessageType::Transaction => {
@@ -272,11 +285,13 @@ fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {
 }
 
 pub(super) fn refused(code: ErrorCode, why: Option<&'static str>) -> Box<Refusal> {
-    Box::new(Refusal { code, message: why.map(Into::into), record_errors: Vec::new() })
+    let message = why.map(Into::into);
+    Box::new(Refusal { code, message, record_errors: Vec::new(), leader: None })
 }
 
 pub(super) fn refused_because(code: ErrorCode, why: String) -> Box<Refusal> {
-    Box::new(Refusal { code, message: Some(why.into()), record_errors: Vec::new() })
+    let message = Some(why.into());
+    Box::new(Refusal { code, message, record_errors: Vec::new(), leader: None })
 }
 
 fn batch_refused(error: &ConformError, topic: &str, partition: i32) -> Box<Refusal> {
@@ -287,7 +302,7 @@ fn batch_refused(error: &ConformError, topic: &str, partition: i32) -> Box<Refus
     let text = |e: &RecordError| (e.index, record_text(e, topic, partition));
     let record_errors = listed.iter().map(text).collect();
     let message = Some(error.to_string().into());
-    Box::new(Refusal { code: batch_code(error), message, record_errors })
+    Box::new(Refusal { code: batch_code(error), message, record_errors, leader: None })
 }
 
 /// What Kafka says of a single record: clients show it as it is.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use braid_protocol::ErrorCode;
 use braid_protocol::StrBytes;
 use braid_protocol::messages::BrokerId;
-use braid_raft::image::{MetadataImage, TopicImage};
+use braid_raft::image::{MetadataImage, PartitionImage, TopicImage};
 
 use super::Broker;
-use crate::model::{LeaderEpoch, QueueId};
+use crate::model::{self, LeaderEpoch, QueueId};
 
-/// The epoch of the one shard of a single node.
+/// The epoch of every partition: each stays on the one broker it was placed on.
 pub(crate) const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 
 /// Kafka's mark for "authorized operations were not asked for".
@@ -51,35 +51,73 @@ pub(crate) struct Seen {
     pub(crate) rack: Option<StrBytes>,
 }
 
-/// The brokers that have an address on a listener.
+/// The brokers that live and have an address on a listener.
 pub(crate) fn brokers_on<'a>(
     image: &'a Arc<MetadataImage>,
     listener: &'a str,
 ) -> impl Iterator<Item = Seen> + 'a {
-    image.brokers().filter_map(move |broker| {
-        let endpoint = broker.endpoint(listener)?;
-        Some(Seen {
-            node_id: BrokerId(broker.id.0),
-            host: text(&endpoint.host),
-            port: i32::from(endpoint.port),
-            rack: broker.rack.as_deref().map(text),
-        })
+    let alive = image.brokers().filter(|broker| !broker.fenced);
+    alive.filter_map(move |broker| seen(broker, listener))
+}
+
+/// A broker, if it has an address on a listener.
+pub(crate) fn seen(broker: &braid_raft::image::BrokerImage, listener: &str) -> Option<Seen> {
+    let endpoint = broker.endpoint(listener)?;
+    Some(Seen {
+        node_id: BrokerId(broker.id.0),
+        host: text(&endpoint.host),
+        port: i32::from(endpoint.port),
+        rack: broker.rack.as_deref().map(text),
     })
 }
 
-/// This broker's number and address on a listener.
-pub(crate) fn this_broker(broker: &Broker, listener: &str) -> Option<(BrokerId, StrBytes, i32)> {
-    let image = broker.metadata.image();
-    let own = node_id(broker);
-    brokers_on(&image, listener).find(|b| b.node_id == own).map(|b| (b.node_id, b.host, b.port))
+/// Who clients are told is the controller: the leader of the metadata quorum as far as this broker
+/// knows. Every broker takes what is meant for the controller.
+pub(crate) fn controller_id(broker: &Broker, image: &MetadataImage) -> BrokerId {
+    let leader = broker.metadata.leader().filter(|leader| image.is_alive(*leader));
+    leader.map_or_else(|| node_id(broker), |leader| BrokerId(leader.0))
 }
 
-/// The queue of a topic's partition, or the code for there being none.
-pub(crate) fn queue_of(topic: Option<&TopicImage>, partition: i32) -> Result<QueueId, ErrorCode> {
-    topic
-        .and_then(|topic| topic.partition(partition))
-        .map(|partition| partition.queue)
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+/// Where a partition is, as clients are told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// None while the broker that leads it is not heard of.
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) replicas: Vec<BrokerId>,
+    pub(crate) in_sync: Vec<BrokerId>,
+    pub(crate) offline: Vec<BrokerId>,
+}
+
+/// Kafka's mark for a partition without a leader.
+pub(crate) const NO_LEADER: BrokerId = BrokerId(-1);
+
+pub(crate) fn placement(image: &MetadataImage, partition: PartitionImage) -> Placement {
+    let ids = |ids: &[model::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect::<Vec<_>>();
+    let shard = image.shard(partition.shard);
+    let replicas = shard.map_or(&[][..], |shard| &shard.replicas);
+    let offline = replicas.iter().filter(|id| !image.is_alive(**id));
+    Placement {
+        leader: image.leader(partition).map(|id| BrokerId(id.0)),
+        replicas: ids(replicas),
+        in_sync: ids(shard.map_or(&[], |shard| &shard.sync_state_set)),
+        offline: offline.map(|id| BrokerId(id.0)).collect(),
+    }
+}
+
+/// The queue of a topic's partition that this broker leads, or the code for why there is none here.
+pub(crate) fn queue_of(
+    broker: &Broker,
+    image: &MetadataImage,
+    topic: Option<&TopicImage>,
+    partition: i32,
+) -> Result<QueueId, ErrorCode> {
+    let partition = topic.and_then(|topic| topic.partition(partition));
+    let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if broker.leads(image, partition) {
+        Ok(partition.queue)
+    } else {
+        Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+    }
 }
 
 /// Checks the epoch a client believes in; -1 means it has no belief.

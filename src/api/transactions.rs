@@ -8,9 +8,10 @@ use braid_protocol::ErrorCode;
 use tokio::sync::watch;
 
 use super::Broker;
-use super::create_topics::auto_create;
+use super::create_topics::{OFFSETS_TOPIC, auto_create};
 use super::error::append_code;
 use crate::group::{CommitPartition, CommitRequest, CommitTopic, GroupError};
+use crate::partition::partition_for;
 use crate::store::AppendError;
 use crate::txn::{GroupOffsets, Refusal, ToCommit};
 
@@ -47,7 +48,7 @@ pub(super) fn refusal_code(refusal: &Refusal, has_abortable: bool) -> ErrorCode 
 pub(super) fn coordinator_code(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::TooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-        AppendError::Fenced { .. } => ErrorCode::NOT_COORDINATOR,
+        AppendError::Fenced { .. } | AppendError::Elsewhere(_) => ErrorCode::NOT_COORDINATOR,
         AppendError::UnknownQueue(_)
         | AppendError::NotTheBatch { .. }
         | AppendError::Rejected(_)
@@ -77,6 +78,31 @@ pub(super) fn produce_code(refusal: &Refusal, joins: bool, has_abortable: bool) 
         | Refusal::InvalidState
         | Refusal::NotInTransaction => refusal_code(refusal, has_abortable),
     }
+}
+
+/// What a transaction that reaches over several brokers is told.
+pub(super) const SPREAD: &str = "The transaction reaches beyond one broker, which is not built yet: all \
+     its partitions, and the groups whose offsets it commits, must be on the broker that coordinates it.";
+
+/// Whether this broker coordinates a transactional id. A node alone coordinates all of them.
+pub(super) fn coordinates(broker: &Broker, id: &str) -> bool {
+    leads_home(broker, TRANSACTIONS_TOPIC, id)
+}
+
+/// Whether this broker coordinates a group.
+pub(super) fn coordinates_group(broker: &Broker, group: &str) -> bool {
+    leads_home(broker, OFFSETS_TOPIC, group)
+}
+
+fn leads_home(broker: &Broker, topic: &str, key: &str) -> bool {
+    if !broker.metadata.is_one_of_several() {
+        return true;
+    }
+    let image = broker.metadata.image();
+    let Some(topic) = image.topic(topic) else { return false };
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let home = topic.partition(partition_for(key, count));
+    home.is_some_and(|home| broker.leads(&image, home))
 }
 
 /// Makes the topic of states unless it is there; says whether it is.

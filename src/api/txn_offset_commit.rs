@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::Broker;
 use super::delivery_groups;
 use super::error::group_code;
-use super::transactions::{STATE_SIZE_BYTES, refusal_code};
+use super::transactions::{SPREAD, STATE_SIZE_BYTES, coordinates, coordinates_group, refusal_code};
 use crate::group::{CommitPartition, CommitRequest, CommitTopic, GroupError};
 use crate::model::TopicId;
 use crate::txn::{GroupOffsets, Identity, PendingOffset, Refusal};
@@ -114,6 +114,13 @@ async fn join(
     codes: &mut Codes,
 ) -> Result<(), ErrorCode> {
     let group = request.group_id.as_str();
+    if !coordinates_group(broker, group) {
+        return Err(ErrorCode::NOT_COORDINATOR);
+    }
+    if !coordinates(broker, &request.transactional_id) {
+        tracing::warn!(transactional_id = %request.transactional_id.0, "{SPREAD}");
+        return Err(ErrorCode::INVALID_TXN_STATE);
+    }
     let keys = topics.iter().flat_map(|(_, topic)| {
         let name: Arc<str> = Arc::from(topic.name.as_str());
         topic.partitions.iter().map(move |it| (Arc::clone(&name), it.partition))

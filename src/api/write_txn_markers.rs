@@ -1,7 +1,7 @@
 //! WriteTxnMarkers v1–2: ends a transaction on single partitions. The broker ends its own in one
 //! step with their state; this is for tools that abort one which no coordinator knows any more. From
 //! v2 on a marker says which transaction.version it is of: with 2 its epoch has to be a raised one.
-//! Errors: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, UNKNOWN_TOPIC_OR_PARTITION,
+//! Errors: NOT_LEADER_OR_FOLLOWER, INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, UNKNOWN_TOPIC_OR_PARTITION,
 //! INVALID_TXN_STATE for a commit of a transaction that its producer has under way.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ async fn write(
     mark: Mark,
 ) -> Result<BTreeMap<Arc<str>, BTreeSet<i32>>, ErrorCode> {
     let image = broker.metadata.image();
-    let queue = queue_of(image.topic(topic).map(AsRef::as_ref), partition)?;
+    let queue = queue_of(broker, &image, image.topic(topic).map(AsRef::as_ref), partition)?;
     if mark.coordinator_epoch < COORDINATOR_EPOCH {
         return Err(ErrorCode::TRANSACTION_COORDINATOR_FENCED);
     }

@@ -23,8 +23,25 @@ keys! {
     BROKER_ID = Key::int("broker.id", "-1").at_least(-1).synonyms(NODE);
     /// What this process does in the cluster: `broker`, or `broker,controller`.
     PROCESS_ROLES = Key::list("process.roles", "broker,controller").check(Check::EachOf(&["broker", "controller"]))
-        .partial("The one node is always both, so `broker` and `broker,controller` mean the same.")
-        .differs("Kafka wants it set; one node is always broker and controller");
+        .partial("A node alone is always both, so `broker` and `broker,controller` mean the same there. In a cluster every node is both yet.")
+        .differs("Kafka wants it set; every node is broker and controller");
+    /// The nodes that agree on the metadata, as a list of id@host:port with the address of each one's
+    /// controller listener: all nodes of the cluster, the same on each of them. One or none is a node
+    /// alone. The cluster is formed once, when all of them are there with empty directories; who
+    /// votes cannot be changed afterwards yet.
+    CONTROLLER_QUORUM_VOTERS = Key::list("controller.quorum.voters", "");
+    /// What all nodes of a cluster know and nobody else, 16 bytes or more. With it they prove to each
+    /// other that they belong together; what they say is protected against change, not against being
+    /// read. Without it the controller listener has to be one that only this machine reaches.
+    CLUSTER_SECRET = Key::null("braid.cluster.secret", Kind::Password);
+    /// For how many milliseconds a node waits to hear of a leader of the metadata quorum before it
+    /// stands for election; up to twice as long, at random.
+    CONTROLLER_QUORUM_ELECTION_TIMEOUT_MS = Key::int("controller.quorum.election.timeout.ms", "1000").between(100, 60_000);
+    /// How often in milliseconds a broker of a cluster tells the controller that it lives.
+    BROKER_HEARTBEAT_INTERVAL_MS = Key::int("broker.heartbeat.interval.ms", "2000").at_least(10);
+    /// For how many milliseconds the controller may not hear of a broker before its partitions have no
+    /// leader.
+    BROKER_SESSION_TIMEOUT_MS = Key::int("broker.session.timeout.ms", "9000").at_least(100);
     /// The rack or zone this broker stands in, as clients see it in metadata.
     BROKER_RACK = Key::null("broker.rack", Kind::String);
     /// The cluster id a new data directory gets: 22 characters of URL-safe base64. Unset, a random
@@ -44,9 +61,10 @@ keys! {
     LISTENER_SECURITY_PROTOCOL_MAP = Key::string("listener.security.protocol.map",
             "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT").per_broker()
         .partial("Only PLAINTEXT is served.");
-    /// Names of the listeners that only controllers use.
+    /// Names of the listeners that only controllers use. In a cluster the first of them is where this
+    /// node hears the others.
     CONTROLLER_LISTENER_NAMES = Key::null("controller.listener.names", Kind::List)
-        .partial("Listeners named here are not opened: the metadata quorum of one node needs no socket.");
+        .partial("A node alone does not open them, and controllers speak a protocol of Braid's own there.");
     /// The largest request in bytes. A connection that announces a larger one is closed.
     SOCKET_REQUEST_MAX_BYTES = Key::int("socket.request.max.bytes", "104857600").at_least(1);
     /// How many bytes of large requests may be in memory at once, over all connections. When they
@@ -121,7 +139,8 @@ keys! {
     /// How many partitions a topic gets when its creator leaves the number open.
     NUM_PARTITIONS = Key::int("num.partitions", "1").at_least(1);
     /// How many replicas a partition gets when its creator leaves the number open.
-    DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1);
+    DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1)
+        .partial("Records are not replicated yet: in a cluster of several nodes more than one counts as one.");
     /// Whether a client's first mention of a topic creates it.
     AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");
     /// How many partitions one answer of DescribeTopicPartitions lists at most.

@@ -232,7 +232,8 @@ impl Config {
         let values = self.values.under(Dynamic::read(of_this), Dynamic::read(of_all));
         let (listeners, dir) = (self.network.listeners.clone(), self.storage.dir.clone());
         let native = self.native.listeners.clone();
-        let parts = Parts::read(&values, self.node.id, listeners, native, dir);
+        let node = (self.node.id, self.node.quorum.clone());
+        let parts = Parts::read(&values, node, listeners, native, dir);
         let mut network = parts.network;
         network.connections_max = network.connections_max.min(self.connections_room);
         Self {

@@ -47,7 +47,10 @@ const ELSEWHERE: &[&str] = &[
 ];
 /// Values that Kafka takes and that would be of no use.
 const STRICTER: &[&str] = &[
+    "broker.heartbeat.interval.ms",
     "broker.id",
+    "broker.session.timeout.ms",
+    "controller.quorum.election.timeout.ms",
     "default.replication.factor",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",

@@ -9,6 +9,7 @@ use std::fmt;
 use super::key::{Effect, Key};
 use super::listener::ListenerError;
 use super::native::NativeListenerError;
+use super::quorum::QuorumError;
 use super::source::{FileError, Origin};
 use super::value::InvalidValue;
 
@@ -105,13 +106,14 @@ pub enum Fault {
         /// process.roles.
         given: String,
     },
-    /// A cluster of several nodes was asked for.
+    /// A wrong quorum.
+    #[error(transparent)]
+    Quorum(QuorumError),
+    /// A cluster of several nodes was asked for without saying who votes.
     #[error(
-        "Invalid value {given} for configuration {key}: a cluster of several nodes is not built yet"
+        "Invalid value {given} for configuration controller.quorum.bootstrap.servers: a cluster of several nodes needs controller.quorum.voters"
     )]
     Cluster {
-        /// The key.
-        key: &'static str,
         /// What was given.
         given: String,
     },
@@ -147,7 +149,9 @@ impl Fault {
             Self::Listener(error) => error.key(),
             Self::NativeListener(_) => "braid.native.listeners",
             Self::Refused { key, .. } | Self::Encoding { key, .. } => key.name,
-            Self::DataDirs { key, .. } | Self::Cluster { key, .. } => key,
+            Self::DataDirs { key, .. } => key,
+            Self::Quorum(error) => error.key(),
+            Self::Cluster { .. } => "controller.quorum.bootstrap.servers",
             Self::NodeIds { .. } => "broker.id",
             Self::NoBroker { .. } => "process.roles",
             Self::Exceeds { low, .. } => low,
@@ -179,7 +183,11 @@ impl Fault {
             Self::NoBroker { .. } => {
                 "set process.roles=broker,controller or leave it out".to_owned()
             }
-            Self::Cluster { .. } => "name one node, or leave it out".to_owned(),
+            Self::Quorum(error) => error.hint(),
+            Self::Cluster { .. } => {
+                "set controller.quorum.voters=id@host:port,… with all nodes of the cluster"
+                    .to_owned()
+            }
             Self::Exceeds { low, high, .. } => format!("lower {low} or raise {high}"),
         }
     }
@@ -247,6 +255,8 @@ pub enum Warning {
         name: &'static str,
         /// Its value.
         given: i64,
+        /// Whether this node is one of a cluster.
+        in_cluster: bool,
     },
 }
 
@@ -282,7 +292,11 @@ impl fmt::Display for Warning {
                 f,
                 "the native API on {address} is open to other machines: everybody who reaches it may read, write and delete everything"
             ),
-            Self::Replicas { name, given } => write!(
+            Self::Replicas { name, given, in_cluster: true } => write!(
+                f,
+                "{name} is {given}, and counts as 1: records are not replicated yet, each partition is on one broker alone"
+            ),
+            Self::Replicas { name, given, in_cluster: false } => write!(
                 f,
                 "{name} is {given}, but there is one broker: topics that ask for more than one replica cannot be created"
             ),

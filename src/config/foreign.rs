@@ -179,7 +179,6 @@ foreign! {
         Int "controller.quorum.append.linger.ms" = "25".at_least(0);
         Boolean "controller.quorum.auto.join.enable" = "false";
         Int "controller.quorum.election.backoff.max.ms" = "1000".at_least(0);
-        Int "controller.quorum.election.timeout.ms" = "1000".at_least(0);
         Int "controller.quorum.fetch.max.bytes" = "1048576".at_least(1);
         Int "controller.quorum.fetch.snapshot.max.bytes" = "1048576".at_least(1);
         Int "controller.quorum.fetch.timeout.ms" = "2000".at_least(0);

@@ -44,6 +44,20 @@ fn the_sample_file_starts_a_broker_without_a_warning() {
     }
 }
 
+#[test]
+fn the_files_of_a_cluster_of_three_name_each_other() {
+    let ids: Vec<i32> = (1..4).collect();
+    for id in &ids {
+        let file = golden::path(&format!("conf/cluster-3/node-{id}.properties"));
+        let sources = Sources { file: Some(file), ..Sources::default() };
+        let config = Config::load(&sources, &crate::env::real::RealFs).unwrap();
+        assert_eq!((config.warnings, config.node.id.0), (vec![], *id));
+        let quorum = config.node.quorum.unwrap();
+        assert_eq!(quorum.voters.keys().map(|voter| voter.0).collect::<Vec<_>>(), ids);
+        assert_eq!(quorum.voters[&config.node.id], quorum.listen);
+    }
+}
+
 fn sample() -> String {
     let mut out = String::from(
         "# Braid's configuration: every key that has an effect, with its default.\n\

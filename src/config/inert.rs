@@ -10,7 +10,7 @@ const THREADS: &str = "threads follow the number of cores";
 const SHARED_LOG: &str = "all partitions share one CommitLog (braid.commitlog.segment.bytes) and retention is exact to the record";
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
 const CLEANER: &str = "one partition is compacted at a time";
-const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
+const ONE_NODE: &str = "records are not replicated yet";
 const TRANSACTIONS: &str = "a transaction ends in one step of the one log";
 const SOCKETS: &str = "the system sizes socket buffers and queues";
 const JVM: &str = "Braid is not a Java program and loads no classes";
@@ -120,18 +120,11 @@ keys! {
     FOLLOWER_REPLICATION_THROTTLED_RATE = Key::long("follower.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(ONE_NODE);
     /// Whether leadership moves away before a stop.
     CONTROLLED_SHUTDOWN_ENABLE = Key::boolean("controlled.shutdown.enable", "true").nothing(ONE_NODE);
-    /// The controllers, as a list of id@host:port.
-    CONTROLLER_QUORUM_VOTERS = Key::list("controller.quorum.voters", "")
-        .nothing("the metadata quorum is this one node");
     /// Where to find the controllers, as a list of host:port.
     CONTROLLER_QUORUM_BOOTSTRAP_SERVERS = Key::list("controller.quorum.bootstrap.servers", "")
-        .nothing("the metadata quorum is this one node");
+        .nothing("controller.quorum.voters names the controllers");
     /// Directory of the metadata log.
     METADATA_LOG_DIR = Key::null("metadata.log.dir", Kind::String).nothing("metadata lives in the data directory");
-    /// How often brokers report to the controller.
-    BROKER_HEARTBEAT_INTERVAL_MS = Key::int("broker.heartbeat.interval.ms", "2000").nothing(ONE_NODE);
-    /// After which silence the controller gives up a broker.
-    BROKER_SESSION_TIMEOUT_MS = Key::int("broker.session.timeout.ms", "9000").nothing(ONE_NODE);
 
     /// Replicas of __transaction_state that must have a record.
     TRANSACTION_STATE_LOG_MIN_ISR = Key::int("transaction.state.log.min.isr", "1").at_least(1)

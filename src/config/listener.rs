@@ -36,8 +36,33 @@ impl ListenerConfig {
     /// Whether only this machine can connect.
     #[must_use]
     pub fn loopback(&self) -> bool {
-        self.host == "localhost" || self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        is_loopback(&self.host)
     }
+}
+
+/// A listener for the other controllers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ControllerListener {
+    /// Name, in capitals.
+    pub(super) name: String,
+    host: String,
+    port: u16,
+}
+
+impl ControllerListener {
+    /// The address to bind, as [`braid_base::env::Net::listen`] takes it.
+    pub(super) fn bind_address(&self) -> String {
+        with_port(if self.host.is_empty() { "0.0.0.0" } else { &self.host }, self.port)
+    }
+
+    /// Whether only this machine can connect.
+    pub(super) fn loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// What is wrong with the listeners.
@@ -177,20 +202,32 @@ pub(super) struct ListenerKeys<'a> {
     pub(super) controllers: &'a [String],
 }
 
-/// The listeners to open, in the order given, and the names of those left to controllers.
+/// The listeners to open for clients, in the order given, and those of controllers.
 pub(super) fn read(
     keys: &ListenerKeys<'_>,
-) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
+) -> Result<(Vec<ListenerConfig>, Vec<ControllerListener>), ListenerError> {
     let all = endpoints("listeners", keys.listeners)?;
     let advertised = endpoints("advertised.listeners", keys.advertised)?;
     let protocols = protocols(keys.protocols)?;
     let (left_out, open): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoint| {
         keys.controllers.iter().any(|name| name.eq_ignore_ascii_case(&endpoint.name))
     });
-    let left_out: Vec<String> = left_out.into_iter().map(|endpoint| endpoint.name).collect();
+    let for_controllers: Result<Vec<_>, _> = left_out
+        .into_iter()
+        .map(|endpoint| {
+            // As in Kafka the map need not name them.
+            if protocols.iter().any(|(listener, _)| *listener == endpoint.name) {
+                plaintext(&endpoint, &protocols)?;
+            }
+            let Endpoint { name, host, port } = endpoint;
+            Ok(ControllerListener { name, host, port })
+        })
+        .collect();
+    let for_controllers = for_controllers?;
     distinct_ports(&open)?;
     if let Some(stray) = advertised.iter().find(|ad| {
-        open.iter().all(|endpoint| endpoint.name != ad.name) && !left_out.contains(&ad.name)
+        open.iter().all(|endpoint| endpoint.name != ad.name)
+            && for_controllers.iter().all(|listener| listener.name != ad.name)
     }) {
         return Err(ListenerError::NotListening { name: stray.name.clone() });
     }
@@ -205,7 +242,7 @@ pub(super) fn read(
             listener(&endpoint, told)
         })
         .collect();
-    Ok((listeners?, left_out))
+    Ok((listeners?, for_controllers))
 }
 
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use braid_base::env::Fs;
 use braid_base::model::BrokerId;
@@ -12,9 +13,10 @@ use super::fault::{Fault, LoadError, Located, Warning};
 use super::group::{self, DeliveryConfig, GroupConfigError};
 use super::key::{Effect, Key};
 use super::keys_by_name::{broker_key, family, perhaps};
-use super::listener::{self, ListenerConfig, ListenerKeys};
+use super::listener::{self, ControllerListener, ListenerConfig, ListenerKeys};
 use super::native::{self, NativeListenerConfig};
 use super::parts::Parts;
+use super::quorum::{self, QuorumConfig, QuorumKeys};
 use super::source::{self, Given, Origin, Sources};
 use super::topic::{self, TopicConfig, TopicConfigError};
 use super::value::{HIDDEN, Value};
@@ -212,14 +214,19 @@ impl Reading {
         let dir = self.data_dir();
         let listeners = self.listeners();
         let native = self.native_listeners();
-        self.roles_and_quorum();
+        let quorum = self.roles_and_quorum(id, listeners.as_ref().map_or(&[], |(_, it)| it));
         self.limits();
-        self.advice();
-        let (Some(listeners), Some(native), true) = (listeners, native, self.faults.is_empty())
+        self.advice(quorum.is_some());
+        let (Some((listeners, for_controllers)), Some(native), true) =
+            (listeners, native, self.faults.is_empty())
         else {
             return Err(LoadError::Faults { faults: self.faults, warnings: self.warnings });
         };
-        let parts = Parts::read(&self.values, id, listeners, native, dir);
+        if quorum.is_none() {
+            let unopened = for_controllers.into_iter();
+            self.warnings.extend(unopened.map(|it| Warning::ControllerListener { name: it.name }));
+        }
+        let parts = Parts::read(&self.values, (id, quorum), listeners, native, dir);
         Ok(Config {
             values: self.values,
             connections_room: usize::MAX,
@@ -266,7 +273,8 @@ impl Reading {
         }
     }
 
-    fn listeners(&mut self) -> Option<Vec<ListenerConfig>> {
+    /// The listeners for clients and those for controllers.
+    fn listeners(&mut self) -> Option<(Vec<ListenerConfig>, Vec<ControllerListener>)> {
         let result = listener::read(&ListenerKeys {
             listeners: &self.values.list(&keys::LISTENERS),
             advertised: &self.values.list(&keys::ADVERTISED_LISTENERS),
@@ -274,16 +282,13 @@ impl Reading {
             controllers: &self.values.list(&keys::CONTROLLER_LISTENER_NAMES),
         });
         match result {
-            Ok((listeners, left_out)) => {
-                let left_out =
-                    left_out.into_iter().map(|name| Warning::ControllerListener { name });
-                self.warnings.extend(left_out);
+            Ok((listeners, for_controllers)) => {
                 let exposed = listeners.iter().filter(|listener| !listener.loopback());
                 self.warnings.extend(exposed.map(|listener| Warning::Exposed {
                     name: listener.name.clone(),
                     address: listener.bind_address(),
                 }));
-                Some(listeners)
+                Some((listeners, for_controllers))
             }
             Err(error) => {
                 let origin = self.values.setting(error.key()).map(|s| s.origin.clone());
@@ -309,19 +314,42 @@ impl Reading {
         }
     }
 
-    fn roles_and_quorum(&mut self) {
+    fn roles_and_quorum(
+        &mut self,
+        id: BrokerId,
+        listeners: &[ControllerListener],
+    ) -> Option<QuorumConfig> {
         let roles = self.values.list(&keys::PROCESS_ROLES);
         if !roles.iter().any(|role| role == "broker") {
             self.fault_of(&keys::PROCESS_ROLES, Fault::NoBroker { given: roles.join(",") });
         }
-        for key in [
-            &super::inert::CONTROLLER_QUORUM_VOTERS,
-            &super::inert::CONTROLLER_QUORUM_BOOTSTRAP_SERVERS,
-        ] {
-            let nodes = self.values.list(key);
-            if nodes.len() > 1 {
-                let given = nodes.join(",");
-                self.fault_of(key, Fault::Cluster { key: key.name, given });
+        let values = &self.values;
+        let voters = values.list(&keys::CONTROLLER_QUORUM_VOTERS);
+        let servers = values.list(&super::inert::CONTROLLER_QUORUM_BOOTSTRAP_SERVERS);
+        if voters.is_empty() && servers.len() > 1 {
+            let given = servers.join(",");
+            let key = &super::inert::CONTROLLER_QUORUM_BOOTSTRAP_SERVERS;
+            self.fault_of(key, Fault::Cluster { given });
+            return None;
+        }
+        let ms = |key| Duration::from_millis(u64::try_from(values.int(key)).unwrap_or_default());
+        let result = quorum::read(&QuorumKeys {
+            id,
+            voters: &voters,
+            roles: &roles,
+            listener_names: &values.list(&keys::CONTROLLER_LISTENER_NAMES),
+            listeners,
+            secret: &values.optional_text(&keys::CLUSTER_SECRET).unwrap_or_default(),
+            election_timeout: ms(&keys::CONTROLLER_QUORUM_ELECTION_TIMEOUT_MS),
+            heartbeat_interval: ms(&keys::BROKER_HEARTBEAT_INTERVAL_MS),
+            session_timeout: ms(&keys::BROKER_SESSION_TIMEOUT_MS),
+        });
+        match result {
+            Ok(quorum) => quorum,
+            Err(error) => {
+                let origin = self.values.setting(error.key()).map(|s| s.origin.clone());
+                self.fault(Fault::Quorum(error), origin);
+                None
             }
         }
     }
@@ -343,6 +371,12 @@ impl Reading {
                 values.long(&keys::COMMITLOG_SEGMENT_BYTES) - SEGMENT_OVERHEAD_BYTES,
             ),
             (
+                &keys::BROKER_HEARTBEAT_INTERVAL_MS,
+                i64::from(values.int(&keys::BROKER_HEARTBEAT_INTERVAL_MS)),
+                &keys::BROKER_SESSION_TIMEOUT_MS,
+                i64::from(values.int(&keys::BROKER_SESSION_TIMEOUT_MS)),
+            ),
+            (
                 &keys::GROUP_MIN_SESSION_TIMEOUT_MS,
                 i64::from(values.int(&keys::GROUP_MIN_SESSION_TIMEOUT_MS)),
                 &keys::GROUP_MAX_SESSION_TIMEOUT_MS,
@@ -359,7 +393,7 @@ impl Reading {
     }
 
     /// What is allowed and probably not meant.
-    fn advice(&mut self) {
+    fn advice(&mut self, in_cluster: bool) {
         let mut seen = BTreeSet::new();
         for key in keys::honoured() {
             let Some(weaker) = self.values.setting(key.name) else { continue };
@@ -402,7 +436,8 @@ impl Reading {
         ];
         for (key, given) in replicas {
             if given > 1 {
-                self.warnings.push(Warning::Replicas { name: key.name, given: i64::from(given) });
+                let (name, given) = (key.name, i64::from(given));
+                self.warnings.push(Warning::Replicas { name, given, in_cluster });
             }
         }
     }

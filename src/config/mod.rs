@@ -23,6 +23,7 @@ mod live;
 mod load;
 mod native;
 mod parts;
+mod quorum;
 mod source;
 mod topic;
 mod url;
@@ -56,6 +57,7 @@ pub use parts::{
     CleanerConfig, FetchConfig, GroupConfig, HalfConfig, NativeConfig, NetworkConfig, NodeConfig,
     ProducerConfig, StorageConfig, TopicsConfig,
 };
+pub use quorum::{QuorumConfig, QuorumError};
 pub use source::{FileError, Origin, Sources};
 pub use topic::{
     CompactionConfig, Compression, FORGOTTEN_TOPIC_KEYS, MessageType, TimestampType, TopicConfig,

@@ -13,6 +13,7 @@ use super::broker as keys;
 use super::inert;
 use super::listener::ListenerConfig;
 use super::native::NativeListenerConfig;
+use super::quorum::QuorumConfig;
 use super::value::{address_and_count, parts as parts_of_text};
 use super::values::Values;
 
@@ -25,6 +26,8 @@ pub struct NodeConfig {
     pub rack: Option<String>,
     /// The cluster id a new data directory is to get, and an old one must have.
     pub cluster_id: Option<String>,
+    /// The metadata quorum it is part of; none for a node alone.
+    pub quorum: Option<QuorumConfig>,
 }
 
 /// Sockets and what they may cost.
@@ -189,7 +192,7 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn read(
         values: &Values,
-        id: BrokerId,
+        (id, quorum): (BrokerId, Option<QuorumConfig>),
         listeners: Vec<ListenerConfig>,
         native: Vec<NativeListenerConfig>,
         dir: PathBuf,
@@ -199,6 +202,7 @@ impl Parts {
                 id,
                 rack: values.optional_text(&keys::BROKER_RACK),
                 cluster_id: values.optional_text(&keys::CLUSTER_ID),
+                quorum,
             },
             network: network(values, listeners),
             native: NativeConfig {

@@ -53,7 +53,10 @@ fn own(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 #[test]
 fn nothing_set_is_one_node_on_loopback() {
     let config = Config::of(&[]).unwrap();
-    assert_eq!(config.node, NodeConfig { id: BrokerId(1), rack: None, cluster_id: None });
+    assert_eq!(
+        config.node,
+        NodeConfig { id: BrokerId(1), rack: None, cluster_id: None, quorum: None }
+    );
     assert_eq!(config.network.listeners.len(), 1);
     assert_eq!(config.network.listeners[0].bind_address(), "127.0.0.1:9092");
     assert_eq!(config.network.listeners[0].advertised(9092), ("127.0.0.1", 9092));
@@ -324,8 +327,13 @@ fn wrong_values_are_named_in_kafkas_words() {
         ),
         (
             "controller.quorum.voters",
-            "1@a:1,2@b:1",
-            "Invalid value 1@a:1,2@b:1 for configuration controller.quorum.voters: a cluster of several nodes is not built yet",
+            "1@a:1,2@b",
+            "Invalid value 2@b for configuration controller.quorum.voters: expected id@host:port, separated by commas",
+        ),
+        (
+            "controller.quorum.bootstrap.servers",
+            "a:1,b:1",
+            "Invalid value a:1,b:1 for configuration controller.quorum.bootstrap.servers: a cluster of several nodes needs controller.quorum.voters",
         ),
         (
             "braid.request.memory.bytes",
@@ -447,10 +455,10 @@ fn advice_is_given_on_what_is_probably_not_meant() {
             ("controller.listener.names", "CONTROLLER"),
         ]),
         [
-            "listener CONTROLLER is not opened: the metadata quorum of one node needs no socket",
             "listener PLAINTEXT on 0.0.0.0:9092 is open to other machines, without login or encryption",
             "log.retention.hours, set on the command line, has no effect because log.retention.ms is set too",
             "offsets.topic.replication.factor is 3, but there is one broker: topics that ask for more than one replica cannot be created",
+            "listener CONTROLLER is not opened: the metadata quorum of one node needs no socket",
         ]
     );
 }

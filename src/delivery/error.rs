@@ -22,6 +22,7 @@ impl From<&AppendError> for Unavailable {
             AppendError::Failed(_) => Self::Stopped,
             AppendError::UnknownQueue(_)
             | AppendError::Fenced { .. }
+            | AppendError::Elsewhere(_)
             | AppendError::NotTheBatch { .. }
             | AppendError::TooLarge { .. }
             | AppendError::Rejected(_)

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
@@ -37,13 +38,13 @@ const INBOX_MAX: usize = 16_384;
 pub struct GroupCoordinator {
     /// One inbox per task; a partition's is found by its number.
     inboxes: Arc<[mpsc::Sender<Message>]>,
-    partitions: i32,
+    partitions: Arc<AtomicI32>,
     rng: Arc<dyn Rng>,
 }
 
 impl fmt::Debug for GroupCoordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupCoordinator").field("partitions", &self.partitions).finish()
+        f.debug_struct("GroupCoordinator").field("partitions", &self.count()).finish()
     }
 }
 
@@ -62,13 +63,24 @@ impl GroupCoordinator {
             drop(env.spawner.critical("group coordinator", worker.run()));
             inbox
         });
+        let partitions = Arc::new(AtomicI32::new(partitions));
         Self { inboxes: inboxes.collect(), partitions, rng: Arc::clone(&env.rng) }
+    }
+
+    /// How many partitions `__consumer_offsets` really has, once it exists: another broker may have made
+    /// it, by another configuration. To be told before any of them is led.
+    pub fn spread_over(&self, partitions: i32) {
+        self.partitions.store(partitions, Ordering::Release);
+    }
+
+    fn count(&self) -> i32 {
+        self.partitions.load(Ordering::Acquire)
     }
 
     /// The partition of `__consumer_offsets` that a group belongs to.
     #[must_use]
     pub fn partition_for(&self, group_id: &str) -> i32 {
-        partition_for(group_id, self.partitions)
+        partition_for(group_id, self.count())
     }
 
     /// Begins to coordinate the groups of a partition, which this broker leads now. Until its

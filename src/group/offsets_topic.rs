@@ -85,7 +85,9 @@ fn visit_batches(
 
 fn cause(error: &AppendError) -> GroupLogError {
     match error {
-        AppendError::UnknownQueue(_) | AppendError::Fenced { .. } => GroupLogError::NotLeader,
+        AppendError::UnknownQueue(_) | AppendError::Fenced { .. } | AppendError::Elsewhere(_) => {
+            GroupLogError::NotLeader
+        }
         AppendError::DiskFull
         | AppendError::SegmentNotReady
         | AppendError::NoMemory

@@ -233,6 +233,7 @@ impl From<AppendError> for Problem {
             AppendError::Damaged { .. } => Code::StorageUnreadable,
             // The topic is being deleted.
             AppendError::UnknownQueue(_) => Code::TopicNotFound,
+            AppendError::Elsewhere(_) => Code::TopicElsewhere,
             AppendError::Fenced { .. }
             | AppendError::NotTheBatch { .. }
             | AppendError::Rejected(_)

@@ -136,12 +136,12 @@ impl Gathered {
             (
                 "kafka_controller_kafkacontroller_activecontrollercount",
                 "Whether it leads the metadata",
-                1,
+                i64::from(self.leads_metadata),
             ),
             (
                 "kafka_controller_kafkacontroller_offlinepartitionscount",
                 "Partitions without a leader",
-                0,
+                count(self.offline_partitions),
             ),
             ("rocketmq_topic_number", "Topics", count(self.topics.len())),
             ("rocketmq_consumer_group_number", "Consumer groups", count(self.groups.len())),
@@ -198,12 +198,12 @@ impl Gathered {
         series.gauges(
             "kafka_topic_partitions",
             "Partitions of a topic",
-            of_topics(|t| count(t.partitions.len())),
+            of_topics(|t| count(t.image.partitions.len())),
         )?;
         series.counters(
             "kafka_server_brokertopicmetrics_messagesin",
             "Messages written to a topic since it was made",
-            of_topics(|t| t.partitions.iter().map(|(marks, _)| marks.next.0).sum()),
+            of_topics(|t| t.partitions.values().map(|(marks, _)| marks.next.0).sum()),
         )?;
         if !self.by_partition {
             return Ok(());
@@ -211,7 +211,7 @@ impl Gathered {
         let of_partitions = |value: &dyn Fn(&crate::store::Offsets, u64) -> i64| {
             let mut all = Vec::new();
             for topic in &self.topics {
-                for (number, (marks, size)) in topic.partitions.iter().enumerate() {
+                for (number, (marks, size)) in &topic.partitions {
                     let mut labels = name(topic);
                     labels.push(("partition", number.to_string()));
                     all.push((labels, value(marks, *size)));
@@ -244,7 +244,7 @@ impl Gathered {
     /// What RocketMQ's dashboards ask for.
     fn natives(&self, series: &mut Series<'_, '_>) -> fmt::Result {
         let topics = self.topics.iter().map(|topic| {
-            let written = topic.partitions.iter().map(|(marks, _)| marks.next.0).sum();
+            let written = topic.partitions.values().map(|(marks, _)| marks.next.0).sum();
             (vec![("topic", topic.image.name.to_string())], written)
         });
         series.counters("rocketmq_messages_in", "Messages written to a topic", topics)?;

@@ -105,6 +105,9 @@ codes! {
     /// No such topic.
     TopicNotFound "TOPIC_NOT_FOUND" NOT_FOUND
         "GET /api/v1/topics lists those there are; POST /api/v1/topics creates one";
+    /// Messages of the topic are on other brokers.
+    TopicElsewhere "TOPIC_ELSEWHERE" MISDIRECTED_REQUEST
+        "ask the broker that the message names; GET /api/v1/cluster lists the brokers and their addresses";
     /// A topic of the name, or one that differs only in dots and underscores.
     TopicExists "TOPIC_EXISTS" CONFLICT
         "choose another name, or use the topic that there is";
@@ -212,6 +215,7 @@ const STATUSES: &[(StatusCode, &str)] = &[
     (StatusCode::CONFLICT, "What is there is in the way."),
     (StatusCode::PAYLOAD_TOO_LARGE, "Too large."),
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is not JSON."),
+    (StatusCode::MISDIRECTED_REQUEST, "It is on another broker."),
     (StatusCode::UNPROCESSABLE_ENTITY, "What is asked for cannot be."),
     (StatusCode::SERVICE_UNAVAILABLE, "Not now."),
     (StatusCode::INSUFFICIENT_STORAGE, "The disk is full."),

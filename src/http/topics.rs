@@ -15,7 +15,7 @@ use super::problem::{Code, Problem, Problems};
 use crate::config::TopicConfigError;
 use crate::native::Native;
 use crate::native::topic::{
-    ConfigureError, CreateError, DeleteError, NewTopic, Setting, Topic, UnknownTopic,
+    ConfigureError, CreateError, DeleteError, NewTopic, NoTopic, Setting, Topic,
 };
 
 /// Which topics are listed.
@@ -175,9 +175,7 @@ fn summary(topic: &Topic) -> TopicSummary {
 }
 
 fn detail(native: &Native, topic: &Topic, all_configs: bool) -> TopicDetail {
-    let marks = native.marks(&topic.image);
-    let sizes = topic.image.partitions.iter().map(|p| native.partitions.size_bytes(p.queue));
-    let partition_marks = marks.iter().zip(sizes).enumerate();
+    let partition_marks = native.marks(&topic.image).into_iter();
     let configs = native.settings(&topic.image, all_configs);
     TopicDetail {
         summary: summary(topic),
@@ -280,9 +278,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl From<UnknownTopic> for Problem {
-    fn from(error: UnknownTopic) -> Self {
-        Self::new(Code::TopicNotFound, error.to_string())
+impl From<NoTopic> for Problem {
+    fn from(error: NoTopic) -> Self {
+        let code = match error {
+            NoTopic::Unknown(_) => Code::TopicNotFound,
+            NoTopic::Elsewhere { .. } => Code::TopicElsewhere,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -290,6 +292,7 @@ impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         let code = match error {
             ProposeError::NotLeader { .. } | ProposeError::Stopped => Code::Unavailable,
+            ProposeError::Interrupted => Code::TimedOut,
             ProposeError::DiskFull => Code::DiskFull,
             ProposeError::TooLarge { .. } => Code::BodyTooLarge,
         };
@@ -332,6 +335,8 @@ impl From<CreateError> for Problem {
                 | Placement::NonPositiveFactor
                 | Placement::NonPositiveCount
                 | Placement::TooFewBrokers { .. }
+                | Placement::NotReplicated { .. }
+                | Placement::AllFenced(_)
                 | Placement::TooManyPartitions
                 | Placement::CountUnchanged(_)
                 | Placement::NotAnIncrease { .. }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Native;
 use super::message::Message;
 use super::property;
-use super::topic::UnknownTopic;
+use super::topic::NoTopic;
 use crate::model::{Offset, QueueId};
 use crate::partition::{FetchError, LookupError, Void};
 use crate::store::ReadError;
@@ -56,7 +56,7 @@ pub(crate) struct Search {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrowseError {
     #[error(transparent)]
-    UnknownTopic(#[from] UnknownTopic),
+    UnknownTopic(#[from] NoTopic),
     #[error("topic {topic} has no partition {partition}")]
     Partition { topic: String, partition: i32 },
     #[error("offset {asked} is outside {start} to {end}")]
@@ -101,7 +101,7 @@ impl Native {
         offset: Option<i64>,
         limit: usize,
     ) -> Result<Page<i64>, BrowseError> {
-        let topic = self.topic(topic)?;
+        let topic = self.own_topic(topic)?;
         let queue = queue_of(&topic, partition)?;
         let from = offset.map_or(self.partitions.offsets(queue).log_start, Offset);
         let mut messages = Vec::new();
@@ -126,7 +126,7 @@ impl Native {
         topic: &str,
         search: Search,
     ) -> Result<Page<Cursor>, BrowseError> {
-        let topic = self.topic(topic)?;
+        let topic = self.own_topic(topic)?;
         let mut messages = Vec::new();
         let mut size = 0;
         let first = search.after.map_or(0, |after| after.partition);

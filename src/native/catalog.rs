@@ -50,8 +50,8 @@ impl Targets for Topics {
 
     fn discard(&self) -> Discard<'_> {
         Box::pin(async {
-            match self.maker.topic(kept(DISCARDED_HALVES)).await {
-                Ok(topic) => self.half_target(&topic, 0),
+            match self.maker.own_partition(kept(DISCARDED_HALVES)).await {
+                Ok((topic, partition)) => self.half_target(&topic, partition),
                 Err(error) => {
                     tracing::error!(topic = DISCARDED_HALVES, %error, "half messages cannot expire");
                     None
@@ -111,9 +111,14 @@ impl Catalog for Topics {
         let (maker, name) = (self.maker.clone(), dead_letter_name(group));
         let settings = Arc::clone(&self.topic_settings);
         Box::pin(async move {
-            let made = maker.topic(kept(&name)).await;
-            made.map(|topic| view(&settings, &topic))
-                .map_err(|error| NoDeadLetterTopic { topic: name, why: error.to_string() })
+            let no_topic = |why: String| NoDeadLetterTopic { topic: name.clone(), why };
+            let topic =
+                maker.topic(kept(&name)).await.map_err(|error| no_topic(error.to_string()))?;
+            let (image, own) = (maker.metadata.image(), maker.config.node.id);
+            match topic.partitions.iter().all(|partition| image.is_led_by(*partition, own)) {
+                true => Ok(view(&settings, &topic)),
+                false => Err(no_topic("it is on another broker".to_owned())),
+            }
         })
     }
 }

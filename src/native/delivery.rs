@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Native;
 use super::group::GroupsError;
 use super::message::Message;
-use super::topic::UnknownTopic;
+use super::topic::NoTopic;
 use crate::config::is_internal_topic;
 use crate::delivery::{
     self, FilterError, LeaseError, ReceiveRequest, Settled, TagFilter, Target, Unavailable, Which,
@@ -51,7 +51,7 @@ pub(crate) struct Leased {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     #[error(transparent)]
-    Topic(#[from] UnknownTopic),
+    Topic(#[from] NoTopic),
     #[error(transparent)]
     Group(#[from] GroupsError),
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub(crate) enum ReceiveError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeadLetterError {
     #[error(transparent)]
-    Topic(#[from] UnknownTopic),
+    Topic(#[from] NoTopic),
     #[error("topic {0} is the broker's own")]
     Internal(String),
     #[error(transparent)]
@@ -102,7 +102,7 @@ fn message(topic: &Arc<str>, partition: i32, of: delivery::Message) -> Message {
 impl Native {
     /// Gives a consumer of a group messages of a topic, or none when the wait is over.
     pub(crate) async fn receive(&self, asked: Receive) -> Result<Vec<Leased>, ReceiveError> {
-        let topic = self.topic(&asked.topic)?;
+        let topic = self.own_topic(&asked.topic)?;
         self.check_deliverable(&asked.group).await?;
         if asked.wait > WAIT_MAX {
             return Err(ReceiveError::Wait);
@@ -162,7 +162,7 @@ impl Native {
         let target = match topic {
             None => Target::Origin,
             Some(name) if is_internal_topic(&name) => return Err(DeadLetterError::Internal(name)),
-            Some(name) => Target::Topic(Arc::clone(&self.topic(&name)?.name)),
+            Some(name) => Target::Topic(Arc::clone(&self.own_topic(&name)?.name)),
         };
         Ok(self.deliveries.re_drive(group, which, target).await?)
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use braid_raft::MetadataNode;
-use braid_raft::command::CreateTopics;
-use braid_raft::plan::{Limits, TopicRequest, place_topic};
+use braid_raft::command::{Command, CreateTopics};
+use braid_raft::plan::{Assignment, Limits, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
 
+use super::made::{one_more, own_partition};
 use crate::config::{Config, TimestampType};
 use crate::delivery::DISCARDED_TIMERS;
 use crate::env::Env;
@@ -36,8 +37,10 @@ impl Destinations for TopicDestinations {
 
     fn discard(&self) -> Option<Destination> {
         let image = self.metadata.image();
-        if let Some(topic) = image.topic(DISCARDED_TIMERS) {
-            return self.resolve(Target { topic: topic.id, partition: 0 });
+        if let Some(topic) = image.topic(DISCARDED_TIMERS)
+            && let Some(partition) = own_partition(&image, topic, self.config.node.id)
+        {
+            return self.resolve(Target { topic: topic.id, partition });
         }
         self.make(DISCARDED_TIMERS);
         None
@@ -45,14 +48,19 @@ impl Destinations for TopicDestinations {
 }
 
 impl TopicDestinations {
-    /// Makes a topic of one partition; whoever waits for it looks again. Made twice it is there once.
+    /// Makes a topic of one partition on this broker, or gives it one there; whoever waits for it looks
+    /// again. Made twice it is there once.
     fn make(&self, name: &'static str) {
+        let image = self.metadata.image();
+        if let Some(topic) = image.topic(name) {
+            return self.propose(name, one_more(topic, self.config.node.id));
+        }
         let request = TopicRequest {
             name: name.to_owned(),
             id: TopicId(self.env.rng.next_uuid()),
-            partitions: 1,
+            partitions: -1,
             replication_factor: -1,
-            assignments: Vec::new(),
+            assignments: vec![Assignment { partition: 0, replicas: vec![self.config.node.id] }],
             // What nobody read is kept until somebody deletes it.
             configs: BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]),
         };
@@ -60,12 +68,20 @@ impl TopicDestinations {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: u32::MAX,
+            replication_factor_max: REPLICATION_FACTOR_MAX,
         };
-        let planned = match place_topic(&self.metadata.image(), request, &limits) {
+        let planned = match place_topic(&image, request, &limits) {
             Ok(planned) => planned,
             Err(error) => return tracing::error!(topic = name, %error, "cannot make a topic"),
         };
         let command = CreateTopics { topics: vec![planned], created_ms: self.env.clock.wall_ms() };
+        self.propose(name, command);
+    }
+
+    fn propose<C: Command + Send + 'static>(&self, name: &'static str, command: C)
+    where
+        C::Outcome: Send,
+    {
         let metadata = self.metadata.clone();
         drop(self.env.spawner.connection(async move {
             if let Err(error) = metadata.propose(command).await {

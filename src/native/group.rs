@@ -13,7 +13,7 @@ use braid_raft::plan::names::{self, InvalidTopicName};
 
 use super::Native;
 use super::made::MakeError;
-use super::topic::{Setting, UnknownTopic};
+use super::topic::{NoTopic, Setting};
 use crate::config::{ConfigSource, GroupConfigError, HALF_CHECK_WEBHOOK_NAME, HttpUrl, Settings};
 use crate::delivery::{DEAD_LETTER_PREFIX, ResetError, Unavailable, dead_letter_name, is_reserved};
 use crate::group::{
@@ -91,7 +91,7 @@ pub(crate) enum GroupsError {
     #[error("group {0} has members, which would go on where they are")]
     Members(String),
     #[error(transparent)]
-    Topic(#[from] UnknownTopic),
+    Topic(#[from] NoTopic),
     #[error("topic {topic} has no partition {partition}")]
     Partition { topic: String, partition: i32 },
     #[error(transparent)]
@@ -253,6 +253,10 @@ impl Native {
                 else {
                     continue;
                 };
+                // How far others are is theirs to say.
+                if !self.leads(&image, partition) {
+                    continue;
+                }
                 let marks = self.partitions.offsets(partition.queue);
                 let lag = (marks.high_watermark.0 - committed.offset).max(0);
                 all.push(Progress {
@@ -372,7 +376,7 @@ impl Native {
         to: ResetTo,
     ) -> Result<Vec<Progress>, GroupsError> {
         check_name(name)?;
-        let topic = self.topic(topic)?;
+        let topic = self.own_topic(topic)?;
         let places = self.places(&topic, partition, to).await?;
         let is_kafkas = match self.groups.describe(name.to_owned()).await {
             Ok(_) => self.deliveries.progress(name).await?.is_none(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Native;
 use super::message::{InvalidMessage, Message, NewMessage, Way};
 use super::property;
-use super::topic::UnknownTopic;
+use super::topic::NoTopic;
 use crate::config::is_internal_topic;
 use crate::half::{self, HalfMessage, HalfSent, SendHalf};
 
@@ -19,7 +19,7 @@ const OVERHEAD_BYTES: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendHalfError {
     #[error(transparent)]
-    Topic(#[from] UnknownTopic),
+    Topic(#[from] NoTopic),
     #[error("topic {0} is the broker's own")]
     Internal(String),
     #[error(transparent)]
@@ -43,7 +43,7 @@ impl Native {
         producer_group: String,
         immunity_ms: u32,
     ) -> Result<(i32, HalfSent), SendHalfError> {
-        let topic = self.topic(topic)?;
+        let topic = self.own_topic(topic)?;
         if is_internal_topic(&topic.name) {
             return Err(SendHalfError::Internal(topic.name.to_string()));
         }

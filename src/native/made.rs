@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use braid_raft::command::CreateTopics;
-use braid_raft::image::TopicImage;
+use braid_raft::command::{CreatePartitions, CreateTopics, PartitionRun};
+use braid_raft::image::{MetadataImage, TopicImage};
 use braid_raft::outcome::CreateTopicRejection;
-use braid_raft::plan::{Limits, TopicRequest, place_topic};
+use braid_raft::plan::{Assignment, Limits, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
 use braid_raft::{MetadataNode, ProposeError, plan::PlacementError};
 
 use crate::config::Config;
 use crate::env::Env;
-use crate::model::TopicId;
+use crate::model::{BrokerId, TopicId};
 
 /// Where Kafka's groups keep their offsets.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -22,6 +22,25 @@ pub(crate) struct Maker {
     pub(crate) env: Env,
     pub(crate) config: Arc<Config>,
     pub(crate) metadata: MetadataNode,
+}
+
+/// A partition of a topic whose records are on a broker.
+pub(crate) fn own_partition(
+    image: &MetadataImage,
+    topic: &TopicImage,
+    broker: BrokerId,
+) -> Option<i32> {
+    let own = topic.partitions.iter().position(|partition| image.is_led_by(*partition, broker))?;
+    i32::try_from(own).ok()
+}
+
+/// One more partition for a topic, on a broker that has none of it.
+pub(crate) fn one_more(topic: &TopicImage, broker: BrokerId) -> CreatePartitions {
+    CreatePartitions {
+        topic: topic.id,
+        expected_count: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+        added: vec![PartitionRun { count: 1, replicas: vec![broker] }],
+    }
 }
 
 /// A topic as it is to be.
@@ -51,18 +70,24 @@ impl Maker {
         if let Some(topic) = self.metadata.image().topic(&shape.name) {
             return Ok(Arc::clone(topic));
         }
+        // What the engines of this broker write is to be on this broker.
+        let assignments = match shape.partitions {
+            1 => vec![Assignment { partition: 0, replicas: vec![self.config.node.id] }],
+            _ => Vec::new(),
+        };
         let request = TopicRequest {
             name: shape.name.clone(),
             id: TopicId(self.env.rng.next_uuid()),
-            partitions: shape.partitions,
+            partitions: if assignments.is_empty() { shape.partitions } else { -1 },
             replication_factor: -1,
-            assignments: Vec::new(),
+            assignments,
             configs: shape.configs,
         };
         let limits = Limits {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: u32::MAX,
+            replication_factor_max: REPLICATION_FACTOR_MAX,
         };
         let exists = |rejection: &CreateTopicRejection| {
             matches!(rejection, CreateTopicRejection::AlreadyExists(_))
@@ -84,6 +109,25 @@ impl Maker {
         }
         let image = self.metadata.image();
         image.topic(&shape.name).cloned().ok_or(MakeError::Deleted(shape.name))
+    }
+
+    /// A topic of the broker's own and a partition of it on this broker, both made if they are not there.
+    pub(crate) async fn own_partition(
+        &self,
+        shape: Shape,
+    ) -> Result<(Arc<TopicImage>, i32), MakeError> {
+        let name = shape.name.clone();
+        let mut topic = self.topic(shape).await?;
+        loop {
+            let image = self.metadata.image();
+            if let Some(own) = own_partition(&image, &topic, self.config.node.id) {
+                return Ok((topic, own));
+            }
+            // Refused when somebody else added one at the same time.
+            drop(self.metadata.propose(one_more(&topic, self.config.node.id)).await?);
+            let image = self.metadata.image();
+            topic = image.topic(&name).cloned().ok_or(MakeError::Deleted(name.clone()))?;
+        }
     }
 
     /// The topic of group offsets, as Kafka's clients would make it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use braid_protocol::api::{Api, SUPPORTED};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Native;
 use super::group::Progress;
@@ -36,6 +36,10 @@ pub(crate) struct Gathered {
     /// Scheduled messages that wait in memory: those that are due soon.
     pub(crate) timers_loaded: usize,
     pub(crate) now_ms: i64,
+    /// Whether the broker leads the metadata quorum.
+    pub(crate) leads_metadata: bool,
+    /// Partitions of the cluster whose broker is not heard of.
+    pub(crate) offline_partitions: usize,
     /// Whether there are few enough partitions to tell of each.
     pub(crate) by_partition: bool,
 }
@@ -45,7 +49,8 @@ pub(crate) struct Gathered {
 pub(crate) struct MeasuredTopic {
     pub(crate) image: Arc<TopicImage>,
     pub(crate) traffic: TopicCounts,
-    pub(crate) partitions: Vec<(Offsets, u64)>,
+    /// Those on this broker, by number.
+    pub(crate) partitions: BTreeMap<usize, (Offsets, u64)>,
 }
 
 /// A group, its members, and how far it is.
@@ -62,13 +67,10 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
     let image = native.metadata.image();
     let by_partition =
         image.topics().partition_count() <= native.config.native.metrics_partitions_max as u64;
-    let measured = |topic: &Arc<TopicImage>| {
-        let mark = |p: &braid_raft::image::PartitionImage| {
-            (native.partitions.offsets(p.queue), native.partitions.size_bytes(p.queue))
-        };
-        let partitions = topic.partitions.iter().map(mark).collect();
-        let traffic = native.traffic.counts(topic.id);
-        MeasuredTopic { image: Arc::clone(topic), traffic, partitions }
+    let measured = |topic: &Arc<TopicImage>| MeasuredTopic {
+        image: Arc::clone(topic),
+        traffic: native.traffic.counts(topic.id),
+        partitions: native.marks(topic),
     };
     let topics = image.topics().iter().map(measured).collect();
     let address = |b: &braid_raft::image::BrokerImage| {
@@ -88,6 +90,8 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         stalled_http_connections: native.traffic.stalled_http_connections(),
         timers_loaded: native.timers.loaded(),
         now_ms: native.env.clock.wall_ms(),
+        leads_metadata: native.metadata.leader() == Some(native.config.node.id),
+        offline_partitions: offline(native, &image),
         by_partition,
     }
 }
@@ -95,6 +99,14 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
 fn requests(native: &Native) -> Vec<(&'static str, u64)> {
     let count = |api: &Api| (api.name, native.traffic.requests(api.key.code()));
     SUPPORTED.iter().map(count).filter(|(_, count)| *count > 0).collect()
+}
+
+fn offline(native: &Native, image: &MetadataImage) -> usize {
+    if !native.metadata.is_one_of_several() {
+        return 0;
+    }
+    let partitions = image.topics().iter().flat_map(|topic| &topic.partitions);
+    partitions.filter(|partition| image.leader(**partition).is_none()).count()
 }
 
 /// How far the groups are that messages are delivered to, if that can be said now.
@@ -129,6 +141,9 @@ async fn groups(native: &Native) -> Vec<MeasuredGroup> {
                     continue;
                 };
                 let Some(found) = topic_image.partition(partition.partition) else { continue };
+                if !native.leads(&image, found) {
+                    continue;
+                }
                 let end = native.partitions.offsets(found.queue).high_watermark.0;
                 let lag = end.saturating_sub(committed.offset).max(0);
                 let key = (topic.name.to_string(), partition.partition);

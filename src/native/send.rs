@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::Native;
 use super::ids::{At, Entry, Fingerprint, IdsUnreadable, Place, batch as batch_of_ids};
 use super::message::{InvalidMessage, NewMessage, Way};
-use super::topic::UnknownTopic;
+use super::topic::NoTopic;
 use crate::config::{MessageType, is_internal_topic};
 use crate::model::{Offset, Position, QueueId};
 use crate::partition::system::{MESSAGE_IDS, bucket_of};
@@ -51,7 +51,7 @@ pub(crate) struct Sent {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error(transparent)]
-    UnknownTopic(#[from] UnknownTopic),
+    UnknownTopic(#[from] NoTopic),
     #[error("topic {0} is the broker's own")]
     Internal(String),
     #[error("messages[{index}]: it has about {size} bytes; the topic takes {max}")]
@@ -118,7 +118,7 @@ impl Native {
         topic: &str,
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Sent>, SendError> {
-        let topic = self.topic(topic)?;
+        let topic = self.own_topic(topic)?;
         if is_internal_topic(&topic.name) {
             return Err(SendError::Internal(topic.name.to_string()));
         }

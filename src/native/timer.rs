@@ -10,7 +10,7 @@ use super::Native;
 use super::ids::{At, Entry, Place, batch as batch_of_ids};
 use super::message::{Due, Header, Message};
 use super::send::{Placed, SendError, Sent};
-use super::topic::UnknownTopic;
+use super::topic::NoTopic;
 use crate::model::{Offset, Position};
 use crate::partition::TopicSettings;
 use crate::partition::system::{MESSAGE_IDS, bucket_of, timer_bucket};
@@ -41,7 +41,7 @@ pub(crate) struct Listing {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TimersError {
     #[error(transparent)]
-    Topic(#[from] UnknownTopic),
+    Topic(#[from] NoTopic),
     #[error(transparent)]
     NoId(#[from] NoTimerId),
     #[error(transparent)]

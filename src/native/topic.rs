@@ -3,18 +3,18 @@
 //! Planned as Kafka's CreateTopics and AlterConfigs are and proposed as the same commands, so a
 //! topic made here is no different.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use braid_raft::ProposeError;
 use braid_raft::command::{ConfigChange, CreateTopics, DeleteTopics, SetTopicConfigs};
-use braid_raft::image::TopicImage;
+use braid_raft::image::{MetadataImage, PartitionImage, TopicImage};
 use braid_raft::outcome::{CreateTopicRejection, DeleteTopicRejection, SetTopicConfigsRejection};
-use braid_raft::plan::{Limits, PlacementError, TopicRequest, place_topic};
+use braid_raft::plan::{Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
 
 use super::Native;
 use crate::config::{ConfigSource, MessageType, TopicConfigError, is_internal_topic};
-use crate::model::TopicId;
+use crate::model::{BrokerId, TopicId};
 use crate::store::Offsets;
 
 /// Most partitions of one new topic.
@@ -46,10 +46,26 @@ pub(crate) struct Setting {
     pub(crate) own: bool,
 }
 
-/// There is no topic of the name.
+/// Why there is no topic to work with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no topic {0}")]
-pub(crate) struct UnknownTopic(pub(crate) String);
+pub(crate) enum NoTopic {
+    /// There is none of the name.
+    #[error("there is no topic {0}")]
+    Unknown(String),
+    /// Its messages, or some of them, are not on this broker.
+    #[error(
+        "partitions of topic {topic} are on brokers {brokers}, not on this one, which is {own}: messages \
+         are sent, read and delivered over HTTP on the one broker that has all partitions of a topic"
+    )]
+    Elsewhere {
+        /// The topic.
+        topic: String,
+        /// The other brokers, as a list.
+        brokers: String,
+        /// This broker.
+        own: BrokerId,
+    },
+}
 
 /// Why a topic was not made.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +86,7 @@ pub(crate) enum CreateError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigureError {
     #[error(transparent)]
-    Unknown(#[from] UnknownTopic),
+    Unknown(#[from] NoTopic),
     #[error(transparent)]
     Config(#[from] TopicConfigError),
     #[error(transparent)]
@@ -81,7 +97,7 @@ pub(crate) enum ConfigureError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeleteError {
     #[error(transparent)]
-    Unknown(#[from] UnknownTopic),
+    Unknown(#[from] NoTopic),
     #[error("topic {0} is the broker's own and cannot be deleted")]
     Internal(String),
     #[error("topic deletion is disabled")]
@@ -92,9 +108,30 @@ pub(crate) enum DeleteError {
 
 impl Native {
     /// The topic of a name.
-    pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicImage>, UnknownTopic> {
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicImage>, NoTopic> {
         let image = self.metadata.image();
-        image.topic(name).cloned().ok_or_else(|| UnknownTopic(name.to_owned()))
+        image.topic(name).cloned().ok_or_else(|| NoTopic::Unknown(name.to_owned()))
+    }
+
+    /// Whether a partition's messages are on this broker. A node alone has all of them.
+    pub(crate) fn leads(&self, image: &MetadataImage, partition: PartitionImage) -> bool {
+        !self.metadata.is_one_of_several() || image.is_led_by(partition, self.config.node.id)
+    }
+
+    /// The topic of a name, all of whose messages are on this broker.
+    pub(crate) fn own_topic(&self, name: &str) -> Result<Arc<TopicImage>, NoTopic> {
+        let topic = self.topic(name)?;
+        if !self.metadata.is_one_of_several() {
+            return Ok(topic);
+        }
+        let (image, own) = (self.metadata.image(), self.config.node.id);
+        let leaders = topic.partitions.iter().filter_map(|p| Some(image.shard(p.shard)?.leader));
+        let others: BTreeSet<BrokerId> = leaders.filter(|leader| *leader != own).collect();
+        if others.is_empty() {
+            return Ok(topic);
+        }
+        let brokers = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Err(NoTopic::Elsewhere { topic: name.to_owned(), brokers, own })
     }
 
     /// How a topic is told.
@@ -113,9 +150,12 @@ impl Native {
         }
     }
 
-    /// The marks of a topic's partitions, by their numbers.
-    pub(crate) fn marks(&self, topic: &TopicImage) -> Vec<Offsets> {
-        topic.partitions.iter().map(|p| self.partitions.offsets(p.queue)).collect()
+    /// The marks and the bytes of a topic's partitions on this broker, by their numbers.
+    pub(crate) fn marks(&self, topic: &TopicImage) -> BTreeMap<usize, (Offsets, u64)> {
+        let image = self.metadata.image();
+        let own = topic.partitions.iter().enumerate().filter(|(_, p)| self.leads(&image, **p));
+        let marks = |queue| (self.partitions.offsets(queue), self.partitions.size_bytes(queue));
+        own.map(|(number, partition)| (number, marks(partition.queue))).collect()
     }
 
     /// A topic's settings that differ from the defaults, or all of them.
@@ -151,6 +191,7 @@ impl Native {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: PARTITIONS_MAX,
+            replication_factor_max: REPLICATION_FACTOR_MAX,
         };
         let planned = place_topic(&self.metadata.image(), request, &limits)?;
         let created_ms = self.env.clock.wall_ms();
@@ -187,7 +228,7 @@ impl Native {
         match self.metadata.propose(command).await? {
             Ok(()) => Ok(self.told(self.topic(name)?)),
             Err(SetTopicConfigsRejection::UnknownId(_)) => {
-                Err(UnknownTopic(name.to_owned()).into())
+                Err(NoTopic::Unknown(name.to_owned()).into())
             }
         }
     }
@@ -207,7 +248,7 @@ impl Native {
                 Ok(()) => {}
                 // Somebody else was faster.
                 Err(DeleteTopicRejection::UnknownId(_)) => {
-                    return Err(UnknownTopic(name.to_owned()).into());
+                    return Err(NoTopic::Unknown(name.to_owned()).into());
                 }
             }
         }

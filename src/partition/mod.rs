@@ -15,7 +15,7 @@ pub(crate) mod system;
 mod transactions;
 
 pub(crate) use lookup::{Found, LookupError};
-pub(crate) use partitions::{FetchError, Partitions, Void};
+pub(crate) use partitions::{FetchError, IsOwn, Partitions, Void};
 pub use routing::partition_for;
 pub(crate) use sequencer::ShardSequencer;
 pub(crate) use settings::{TopicSettings, TopicSettingsCache};

@@ -56,15 +56,39 @@ impl Void {
 }
 
 /// All partitions of the shard. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Partitions {
     log: LogHandle,
     env: Env,
+    /// Whether a queue is this broker's; none when all are.
+    is_own: Option<IsOwn>,
+}
+
+/// Says whether the records of a queue are kept by this broker.
+pub(crate) type IsOwn = Arc<dyn Fn(QueueId) -> bool + Send + Sync>;
+
+impl std::fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partitions").finish_non_exhaustive()
+    }
 }
 
 impl Partitions {
     pub(crate) fn new(log: LogHandle, env: Env) -> Self {
-        Self { log, env }
+        Self { log, env, is_own: None }
+    }
+
+    /// Takes records of these queues only: whoever else writes to another broker's partition here would
+    /// lose what it writes.
+    pub(crate) fn only(self, is_own: Option<IsOwn>) -> Self {
+        Self { is_own, ..self }
+    }
+
+    fn check_own(&self, queue: QueueId) -> Result<(), AppendError> {
+        match &self.is_own {
+            Some(is_own) if !is_own(queue) => Err(AppendError::Elsewhere(queue)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Appends a client's validated batch. Its place is fixed on return; it is acknowledged once
@@ -120,6 +144,9 @@ impl Partitions {
         class: Class,
         parts: &[(Part<'_>, BatchSum)],
     ) -> Result<Vec<Appended>, AppendError> {
+        for (part, _) in parts {
+            self.check_own(part.queue)?;
+        }
         loop {
             match self.log.append_all_summed(now_ms, SHARD_EPOCH, class, parts) {
                 // Its first use; a queue that was dropped stays unknown.
@@ -153,6 +180,7 @@ impl Partitions {
         batch: (&[u8], &BatchHeader),
         sum: BatchSum,
     ) -> Result<Appended, AppendError> {
+        self.check_own(queue)?;
         match self.log.append_summed(now_ms, queue, SHARD_EPOCH, class, batch, sum) {
             // The image names the queue, so this is its first use.
             Err(AppendError::UnknownQueue(_)) => {

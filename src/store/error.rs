@@ -56,6 +56,9 @@ pub enum AppendError {
         /// The caller's.
         got: LeaderEpoch,
     },
+    /// The queue is another broker's: its records are not kept here.
+    #[error("another broker leads queue {0}")]
+    Elsewhere(QueueId),
     /// The bytes are not the batch that the header describes.
     #[error("batch of {got} bytes differs from its header, which says {said}")]
     NotTheBatch {

@@ -8,6 +8,7 @@ use super::request::TopicKey;
 use crate::api::ApiKey;
 use crate::error_code::ErrorCode;
 use crate::feature;
+use crate::fetch_response::{Leader, NodeEndpoint, put_node_endpoints};
 use crate::frame::LENGTH_SIZE_BYTES;
 use crate::primitives::{
     LengthError, ReadError, Reader, put_length, put_string, put_unsigned_varint,
@@ -35,6 +36,8 @@ pub struct Refusal {
     /// Single records that are not acceptable, by their place in the batch; not told below
     /// version 8.
     pub record_errors: Vec<(i32, String)>,
+    /// Who leads the partition instead; not told below version 10.
+    pub leader: Option<Leader>,
 }
 
 /// The numbers that an answer gives for each partition.
@@ -47,6 +50,7 @@ struct Layout {
     topic_ids: bool,
     log_start: bool,
     record_errors: bool,
+    leader_hints: bool,
 }
 
 impl Layout {
@@ -56,6 +60,7 @@ impl Layout {
             topic_ids: feature::produce_has_topic_ids(version),
             log_start: version >= 5,
             record_errors: version >= 8,
+            leader_hints: feature::produce_has_leader_hints(version),
         }
     }
 }
@@ -131,7 +136,18 @@ impl<'a> ProduceAnswer<'a> {
             let said = self.details(outcome.err());
             self.note(said);
         }
-        self.end();
+        match outcome.err().and_then(|refusal| refusal.leader) {
+            Some(Leader { id, epoch }) if self.layout.leader_hints => {
+                let mut hint = [0; 3 + 4 + 4 + 1];
+                let mut rest = &mut hint[..];
+                // One field, number 0, of nine bytes that end with no fields of their own.
+                rest.put_slice(&[1, 0, 4 + 4 + 1]);
+                rest.put_i32(id);
+                rest.put_i32(epoch);
+                self.out.put_slice(&hint);
+            }
+            Some(_) | None => self.end(),
+        }
     }
 
     fn details(&mut self, refusal: Option<&Refusal>) -> Result<(), LengthError> {
@@ -151,14 +167,20 @@ impl<'a> ProduceAnswer<'a> {
         self.end();
     }
 
-    /// Ends the frame; gives its size in bytes.
+    /// Ends the frame, with the addresses of the leaders that were named; gives its size in bytes.
     ///
     /// # Errors
     /// The answer is unfit for a frame; the buffer is then as it was.
-    pub fn finish(mut self) -> Result<usize, EncodeError> {
+    pub fn finish(mut self, leaders: &[NodeEndpoint]) -> Result<usize, EncodeError> {
         const THROTTLE_TIME_MS: i32 = 0;
         self.out.put_i32(THROTTLE_TIME_MS);
-        self.end();
+        if self.layout.leader_hints && !leaders.is_empty() {
+            put_unsigned_varint(self.out, 1);
+            let put = put_node_endpoints(self.out, leaders);
+            self.note(put);
+        } else {
+            self.end();
+        }
         let size_bytes = self.out.len() - self.start;
         let (api, version) = (ApiKey::Produce, self.version);
         let error = match (self.unfit, i32::try_from(size_bytes - LENGTH_SIZE_BYTES)) {
@@ -211,7 +233,8 @@ pub fn fail(frame: &mut [u8], version: i16, code: ErrorCode) -> Result<(), ReadE
 
 /// Where the codes of the partitions without error stand.
 fn successes(frame: &[u8], version: i16) -> Result<Vec<usize>, ReadError> {
-    let Layout { flexible, topic_ids, log_start, record_errors } = Layout::of(version);
+    let Layout { flexible, topic_ids, log_start, record_errors, leader_hints: _ } =
+        Layout::of(version);
     let mut reader = Reader::new(frame);
     let mut found = Vec::new();
     let tagged_fields = |reader: &mut Reader<'_>| {
@@ -271,6 +294,7 @@ mod tests {
             code: ErrorCode::INVALID_RECORD,
             message: Some("one record is refused".into()),
             record_errors: vec![(3, "no key".into()), (5, String::new())],
+            leader: None,
         }
     }
 
@@ -292,7 +316,7 @@ mod tests {
             answer.partition(8, Err(&refusal()));
             answer.end_topic();
         }
-        let size_bytes = answer.finish().unwrap();
+        let size_bytes = answer.finish(&[]).unwrap();
         assert_eq!(out.len(), 6 + size_bytes);
         out.split_off(6)
     }
@@ -372,6 +396,53 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_elsewhere_is_named_where_the_version_can() {
+        use kafka_protocol::messages::BrokerId;
+        use kafka_protocol::messages::produce_response::{
+            LeaderIdAndEpoch, NodeEndpoint as Generated,
+        };
+        let api = ApiKey::Produce.api();
+        for version in api.accepted_min..=api.max {
+            let leader = Some(Leader { id: 3, epoch: 0 });
+            let code = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+            let refusal = Refusal { code, message: None, record_errors: Vec::new(), leader };
+            let host = StrBytes::from_static_str("host-3");
+            let endpoint = NodeEndpoint { node_id: 3, host: host.clone(), port: 9092, rack: None };
+            let mut out = BytesMut::new();
+            let mut answer = ProduceAnswer::begin(&mut out, version, 42, 1);
+            let key = keys(version)[0];
+            answer.topic(key, 1);
+            answer.partition(7, Err(&refusal));
+            answer.end_topic();
+            answer.finish(&[endpoint]).unwrap();
+
+            let mut partition = PartitionProduceResponse::default()
+                .with_index(7)
+                .with_error_code(6)
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1);
+            let mut response = ProduceResponse::default();
+            if version >= 10 {
+                let named = LeaderIdAndEpoch::default().with_leader_id(BrokerId(3));
+                partition.current_leader = named.with_leader_epoch(0);
+                let at = Generated::default().with_node_id(BrokerId(3)).with_host(host);
+                response.node_endpoints = vec![at.with_port(9092)];
+            }
+            let mut topic =
+                TopicProduceResponse::default().with_partition_responses(vec![partition]);
+            match key {
+                TopicKey::Name(name) => topic.name = TopicName(StrBytes::from_static_str(name)),
+                TopicKey::Id(id) => topic.topic_id = id,
+            }
+            let mut content = BytesMut::new();
+            let header = ResponseHeader::default().with_correlation_id(42);
+            header.encode(&mut content, i16::from(version >= 9)).unwrap();
+            response.with_responses(vec![topic]).encode(&mut content, version).unwrap();
+            assert_eq!(out.split_off(4), content, "version {version}");
+        }
+    }
+
+    #[test]
     fn an_answer_that_does_not_fit_leaves_nothing_behind() {
         let mut out = BytesMut::from(&b"before"[..]);
         let mut answer = ProduceAnswer::begin(&mut out, 8, 1, 1);
@@ -380,7 +451,7 @@ mod tests {
         let refusal = Refusal { message, ..refusal() };
         answer.partition(0, Err(&refusal));
         answer.end_topic();
-        assert!(matches!(answer.finish(), Err(EncodeError::Unfit { .. })));
+        assert!(matches!(answer.finish(&[]), Err(EncodeError::Unfit { .. })));
         assert_eq!(out, &b"before"[..]);
     }
 }

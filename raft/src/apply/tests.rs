@@ -83,6 +83,12 @@ fn parse(line: &str) -> MetadataCommand {
             changes: changes.iter().map(|word| change(word)).collect(),
         }
         .into(),
+        ["fence", id, "life", life, fenced] => FenceBroker {
+            broker: BrokerId(id.parse().unwrap()),
+            incarnation: Uuid::from_u128(life.parse().unwrap()),
+            fenced: fenced.parse().unwrap(),
+        }
+        .into(),
         ["producer-ids", count] => AllocateProducerIds { count: count.parse().unwrap() }.into(),
         _ => panic!("no command: {line}"),
     }
@@ -145,6 +151,7 @@ fn render(outcome: &Outcome) -> String {
         Outcome::DeleteTopics(it) => it.iter().map(line).collect(),
         Outcome::CreatePartitions(it) => line(it),
         Outcome::SetTopicConfigs(it) => line(it),
+        Outcome::FenceBroker(it) => line(it),
         Outcome::SetBrokerConfigs | Outcome::SetResourceConfigs => "  ()\n".to_owned(),
         Outcome::AllocateProducerIds(it) => line(&it.as_ref().map(|block| block.first..block.end)),
     }
@@ -153,6 +160,11 @@ fn render(outcome: &Outcome) -> String {
 #[test]
 fn brokers_register_and_their_shards_begin_new_epochs() {
     check("brokers.txt");
+}
+
+#[test]
+fn brokers_are_fenced_in_the_life_that_was_judged() {
+    check("fencing.txt");
 }
 
 #[test]

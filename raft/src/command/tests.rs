@@ -76,6 +76,14 @@ fn every_command_has_the_bytes_it_always_had() {
             .into(),
             "0801016d00",
         ),
+        (
+            FenceBroker { broker: BrokerId(1), incarnation: Uuid::from_u128(5), fenced: true }
+                .into(),
+            "0902\
+             10\
+             00000000000000000000000000000005\
+             01",
+        ),
     ];
     for (command, bytes) in golden {
         assert_eq!(hex(&command.encode()), bytes, "{command:?}");
@@ -84,7 +92,7 @@ fn every_command_has_the_bytes_it_always_had() {
 
 #[test]
 fn a_command_of_a_newer_version_is_refused() {
-    assert!(matches!(MetadataCommand::decode(&[9]), Err(CommandDecodeError::Unknown(_))));
+    assert!(matches!(MetadataCommand::decode(&[10]), Err(CommandDecodeError::Unknown(_))));
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub struct BrokerImage {
     pub rack: Option<String>,
     /// Wall time of its last registration.
     pub registered_ms: i64,
+    /// Whether the controller has not heard of it for too long. What it leads has no leader then.
+    pub fenced: bool,
 }
 
 impl BrokerImage {
@@ -164,6 +166,25 @@ impl MetadataImage {
     #[must_use]
     pub fn broker_count(&self) -> usize {
         self.brokers.brokers.len()
+    }
+
+    /// The broker that leads a partition, if there is one now: none while it is fenced.
+    #[must_use]
+    pub fn leader(&self, partition: PartitionImage) -> Option<BrokerId> {
+        let leader = self.shard(partition.shard)?.leader;
+        self.is_alive(leader).then_some(leader)
+    }
+
+    /// Whether a broker is registered and not fenced.
+    #[must_use]
+    pub fn is_alive(&self, broker: BrokerId) -> bool {
+        self.broker(broker).is_some_and(|broker| !broker.fenced)
+    }
+
+    /// Whether a partition's records are on this broker, led by it whether or not it is fenced.
+    #[must_use]
+    pub fn is_led_by(&self, partition: PartitionImage, broker: BrokerId) -> bool {
+        self.shard(partition.shard).is_some_and(|shard| shard.leader == broker)
     }
 
     /// A shard.

@@ -31,6 +31,8 @@ enum StoredImage {
     V1(ImageV1),
     /// With the configs of what is neither topic nor broker.
     V2(ImageV1, Vec<(ConfigResource, Configs)>),
+    /// With the brokers that are fenced.
+    V3(ImageV1, Vec<(ConfigResource, Configs)>, Vec<BrokerId>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,7 +100,13 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         .configured_resources()
         .map(|(resource, configs)| (resource.clone(), configs.clone()))
         .collect();
-    let stored = StoredImage::V2(first, resources);
+    let fenced: Vec<BrokerId> =
+        image.brokers().filter(|broker| broker.fenced).map(|broker| broker.id).collect();
+    let stored = if fenced.is_empty() {
+        StoredImage::V2(first, resources)
+    } else {
+        StoredImage::V3(first, resources, fenced)
+    };
     match postcard::to_stdvec(&stored) {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("images always serialize: {error}"),
@@ -107,13 +115,15 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
 
 /// The image of the bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
-    let (stored, resources) = match postcard::from_bytes(bytes)? {
-        StoredImage::V1(stored) => (stored, Vec::new()),
-        StoredImage::V2(stored, resources) => (stored, resources),
+    let (stored, resources, fenced) = match postcard::from_bytes(bytes)? {
+        StoredImage::V1(stored) => (stored, Vec::new(), Vec::new()),
+        StoredImage::V2(stored, resources) => (stored, resources, Vec::new()),
+        StoredImage::V3(stored, resources, fenced) => (stored, resources, fenced),
     };
     let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
     for broker in stored.brokers {
-        let broker = load_broker(broker);
+        let is_fenced = fenced.contains(&broker.id);
+        let broker = load_broker(broker, is_fenced);
         brokers.brokers.insert(broker.id, Arc::new(broker));
     }
     for shard in stored.shards {
@@ -153,13 +163,14 @@ fn store_broker(broker: &BrokerImage) -> BrokerV1 {
     }
 }
 
-fn load_broker(broker: BrokerV1) -> BrokerImage {
+fn load_broker(broker: BrokerV1, fenced: bool) -> BrokerImage {
     BrokerImage {
         id: broker.id,
         incarnation: broker.incarnation,
         endpoints: broker.endpoints,
         rack: broker.rack,
         registered_ms: broker.registered_ms,
+        fenced,
     }
 }
 

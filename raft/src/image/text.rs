@@ -18,7 +18,8 @@ impl Display for MetadataImage {
             if let Some(rack) = &broker.rack {
                 write!(f, " rack {rack}")?;
             }
-            writeln!(f, " registered {}", broker.registered_ms)?;
+            let fenced = if broker.fenced { " fenced" } else { "" };
+            writeln!(f, " registered {}{fenced}", broker.registered_ms)?;
             for endpoint in &broker.endpoints {
                 writeln!(f, "  {} {}:{}", endpoint.listener, endpoint.host, endpoint.port)?;
             }

@@ -21,6 +21,9 @@ use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 const TAIL_ENTRIES_MAX: usize = 64;
 const TAIL_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of the entries that are sent to another member at once.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
 /// A handle on the log; its clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct LogStore {
@@ -135,6 +138,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
             return Ok(entries);
         }
         self.blocking(move |files| files.read(from, end)).await.map_err(read_failed)
+    }
+
+    /// As many as one message to another member holds, at least one.
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut entries = self.try_get_log_entries(start..end).await?;
+        let mut bytes = 0;
+        let within = entries.iter().take_while(|entry| {
+            bytes += size_bytes(entry);
+            bytes <= MESSAGE_BYTES_MAX
+        });
+        let count = within.count().max(1);
+        entries.truncate(count);
+        Ok(entries)
     }
 }
 

@@ -1,5 +1,6 @@
 mod crash;
 mod scale;
+mod several;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ fn config(dir: &Path) -> MetadataConfig {
         node_id: BrokerId(1),
         cluster_id: None,
         features: BTreeMap::from([("metadata.version".to_owned(), 25)]),
+        quorum: None,
     }
 }
 

@@ -6,6 +6,6 @@ pub mod placement;
 
 pub use names::InvalidTopicName;
 pub use placement::{
-    AddPartitionsRequest, Assignment, Limits, PlacementError, TopicRequest, add_partitions,
-    place_topic,
+    AddPartitionsRequest, Assignment, Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest,
+    add_partitions, place_topic,
 };

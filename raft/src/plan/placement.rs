@@ -3,7 +3,7 @@
 //! Without an explicit assignment replicas are striped over the brokers, from a starting broker
 //! that the topic's id decides, so that small topics do not all begin on the same one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use braid_base::model::{BrokerId, TopicId};
 
@@ -11,6 +11,9 @@ use crate::apply::{PARTITIONS_PER_TOPIC_MAX, check_new_topic};
 use crate::command::{CreatePartitions, NewTopic, PartitionRun};
 use crate::image::{Configs, MetadataImage, TopicImage};
 use crate::outcome::{CreateTopicRejection, InvalidReplicas};
+
+/// The most replicas that a partition has: records are not replicated yet.
+pub const REPLICATION_FACTOR_MAX: i16 = 1;
 
 /// The replicas a client chose for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Limits {
     pub default_replication_factor: i16,
     /// The most partitions one request may create per topic.
     pub partitions_max: u32,
+    /// The most replicas a partition may have.
+    pub replication_factor_max: i16,
 }
 
 /// Why no placement was found.
@@ -110,6 +115,23 @@ pub enum PlacementError {
         /// The brokers there are.
         brokers: usize,
     },
+    /// More replicas than are kept.
+    #[error(
+        "Unable to replicate the partition {factor} time(s): records are not replicated yet, the \
+         replication factor is {max}."
+    )]
+    NotReplicated {
+        /// The replication factor.
+        factor: usize,
+        /// The largest there may be.
+        max: i16,
+    },
+    /// Nobody who could lead a partition lives.
+    #[error(
+        "All brokers specified in the manual partition assignment for partition {0} are fenced or \
+         in controlled shutdown."
+    )]
+    AllFenced(i32),
     /// More partitions than a request may create.
     #[error("Excessively large number of partitions per request.")]
     TooManyPartitions,
@@ -154,7 +176,7 @@ pub fn place_topic(
     let partitions = if request.assignments.is_empty() {
         striped(image, &request, limits)
     } else {
-        assigned(&request, limits)
+        assigned(image, &request, limits)
     };
     let mut topic = NewTopic {
         name: request.name,
@@ -211,13 +233,15 @@ pub fn add_partitions(
             return Err(PlacementError::AssignmentCount { added, assigned: assignments.len() });
         }
         Some(assignments) => {
-            for replicas in assignments {
+            let first = i32::try_from(current).unwrap_or(i32::MAX);
+            for (partition, replicas) in (first..).zip(assignments) {
                 even(replicas.len(), factor)?;
+                can_be_kept(image, (partition, replicas), limits)?;
                 runs.push(replicas.clone());
             }
         }
         None => {
-            let stripe = Stripe::new(image, topic.id, factor)?;
+            let stripe = Stripe::new(image, topic.id, factor, limits)?;
             let first = current as u64;
             (first..first + u64::from(added)).for_each(|number| runs.push(stripe.replicas(number)));
         }
@@ -232,7 +256,10 @@ fn striped(
     request: &TopicRequest,
     limits: &Limits,
 ) -> Result<Vec<PartitionRun>, PlacementError> {
+    let several = image.broker_count() > 1;
     let factor = match request.replication_factor {
+        // What nobody asked for is no reason to refuse.
+        -1 if several => limits.default_replication_factor.min(limits.replication_factor_max),
         -1 => limits.default_replication_factor,
         factor => factor,
     };
@@ -251,13 +278,17 @@ fn striped(
     if count > limits.partitions_max.min(PARTITIONS_PER_TOPIC_MAX) {
         return Err(PlacementError::TooManyPartitions);
     }
-    let stripe = Stripe::new(image, request.id, factor)?;
+    let stripe = Stripe::new(image, request.id, factor, limits)?;
     let mut runs = Runs::default();
     (0..u64::from(count)).for_each(|number| runs.push(stripe.replicas(number)));
     Ok(runs.0)
 }
 
-fn assigned(request: &TopicRequest, limits: &Limits) -> Result<Vec<PartitionRun>, PlacementError> {
+fn assigned(
+    image: &MetadataImage,
+    request: &TopicRequest,
+    limits: &Limits,
+) -> Result<Vec<PartitionRun>, PlacementError> {
     if request.replication_factor != -1 {
         return Err(PlacementError::FactorWithAssignment);
     }
@@ -282,8 +313,33 @@ fn assigned(request: &TopicRequest, limits: &Limits) -> Result<Vec<PartitionRun>
         return Err(PlacementError::AssignmentGap);
     }
     let mut runs = Runs::default();
-    by_number.into_values().for_each(|replicas| runs.push(replicas.clone()));
+    for (number, replicas) in by_number {
+        can_be_kept(image, (number, replicas), limits)?;
+        runs.push(replicas.clone());
+    }
     Ok(runs.0)
+}
+
+/// Whether the brokers of an assignment can keep a partition; whether it names each once and only
+/// those that exist, `apply` says.
+fn can_be_kept(
+    image: &MetadataImage,
+    (partition, replicas): (i32, &[BrokerId]),
+    limits: &Limits,
+) -> Result<(), PlacementError> {
+    let all_known = replicas.iter().all(|id| image.broker(*id).is_some());
+    let distinct: BTreeSet<&BrokerId> = replicas.iter().collect();
+    if !all_known || distinct.len() < replicas.len() {
+        return Ok(());
+    }
+    if replicas.len() > usize::try_from(limits.replication_factor_max).unwrap_or(0) {
+        let (factor, max) = (replicas.len(), limits.replication_factor_max);
+        return Err(PlacementError::NotReplicated { factor, max });
+    }
+    if !replicas.is_empty() && replicas.iter().all(|id| !image.is_alive(*id)) {
+        return Err(PlacementError::AllFenced(partition));
+    }
+    Ok(())
 }
 
 fn even(count: usize, expected: usize) -> Result<(), PlacementError> {
@@ -308,11 +364,22 @@ struct Stripe {
 }
 
 impl Stripe {
-    fn new(image: &MetadataImage, topic: TopicId, factor: usize) -> Result<Self, PlacementError> {
-        let brokers: Vec<BrokerId> = image.brokers().map(|broker| broker.id).collect();
+    /// Over the brokers that live.
+    fn new(
+        image: &MetadataImage,
+        topic: TopicId,
+        factor: usize,
+        limits: &Limits,
+    ) -> Result<Self, PlacementError> {
+        let alive = image.brokers().filter(|broker| !broker.fenced);
+        let brokers: Vec<BrokerId> = alive.map(|broker| broker.id).collect();
         if factor > brokers.len() {
             let factor = i16::try_from(factor).unwrap_or(i16::MAX);
             return Err(PlacementError::TooFewBrokers { factor, brokers: brokers.len() });
+        }
+        if factor > usize::try_from(limits.replication_factor_max).unwrap_or(0) {
+            let max = limits.replication_factor_max;
+            return Err(PlacementError::NotReplicated { factor, max });
         }
         let start = topic.0.as_u64_pair().1 % (brokers.len() as u64).max(1);
         Ok(Self { brokers, start, factor })

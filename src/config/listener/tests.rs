@@ -7,7 +7,7 @@ fn read_keys(
     advertised: Option<&str>,
     protocols: &str,
     controllers: &[&str],
-) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
+) -> Result<(Vec<ListenerConfig>, Vec<ControllerListener>), ListenerError> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let controllers: Vec<String> = controllers.iter().map(|name| (*name).to_owned()).collect();
     read(&ListenerKeys {
@@ -21,7 +21,7 @@ fn read_keys(
 fn read_plain(
     listeners: &str,
     advertised: Option<&str>,
-) -> Result<(Vec<ListenerConfig>, Vec<String>), ListenerError> {
+) -> Result<(Vec<ListenerConfig>, Vec<ControllerListener>), ListenerError> {
     read_keys(listeners, advertised, MAP, &[])
 }
 
@@ -110,7 +110,16 @@ fn controller_listeners_are_left_out() {
     )
     .unwrap();
     assert_eq!(open.len(), 1);
-    assert_eq!(left_out, ["CONTROLLER"]);
+    let addresses: Vec<_> = left_out.iter().map(|it| (&*it.name, it.bind_address())).collect();
+    assert_eq!(addresses, [("CONTROLLER", "0.0.0.0:9093".to_owned())]);
+    assert!(!left_out[0].loopback());
+    let other = read_keys(
+        "PLAINTEXT://127.0.0.1:9092,CONTROLLER://:9093",
+        None,
+        "PLAINTEXT:PLAINTEXT,CONTROLLER:SSL",
+        &["CONTROLLER"],
+    );
+    assert!(matches!(other, Err(ListenerError::Protocol { .. })));
     let none = read_keys("CONTROLLER://:9093", None, "PLAINTEXT:PLAINTEXT", &["CONTROLLER"]);
     assert!(matches!(none, Err(ListenerError::NoneLeft { .. })));
 }

@@ -110,6 +110,7 @@ pub(super) fn end_error(error: &AppendError) -> EndError {
     match error {
         AppendError::UnknownQueue(_) => EndError::TargetGone,
         AppendError::Fenced { .. }
+        | AppendError::Elsewhere(_)
         | AppendError::NotTheBatch { .. }
         | AppendError::TooLarge { .. }
         | AppendError::Rejected(_)
@@ -128,6 +129,7 @@ pub(super) fn unavailable(error: &AppendError) -> Unavailable {
         AppendError::TooLarge { .. } => Unavailable::TooLarge,
         AppendError::UnknownQueue(_)
         | AppendError::Fenced { .. }
+        | AppendError::Elsewhere(_)
         | AppendError::NotTheBatch { .. }
         | AppendError::Rejected(_)
         | AppendError::Damaged { .. }

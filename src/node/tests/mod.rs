@@ -6,6 +6,7 @@ mod alone;
 mod alterations;
 mod ask;
 mod client;
+mod cluster;
 mod configs;
 mod crash;
 mod delayed;

@@ -1,11 +1,16 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::*;
 use crate::apply::apply;
 use crate::testing::{create, on_broker_1, register_broker, topic, topic_id};
 
-const LIMITS: Limits =
-    Limits { default_partitions: 4, default_replication_factor: 1, partitions_max: 100 };
+const LIMITS: Limits = Limits {
+    default_partitions: 4,
+    default_replication_factor: 1,
+    partitions_max: 100,
+    replication_factor_max: 9,
+};
 
 /// An image with brokers 1 to `brokers`, and on broker 1 the topic `there` of two partitions.
 fn image(brokers: i32) -> MetadataImage {
@@ -53,6 +58,46 @@ fn on_one_broker_all_partitions_are_one_run() {
     assert_eq!(placed.partitions, on_broker_1(50));
     let placed = place_topic(&image(1), request(-1, -1), &LIMITS).unwrap();
     assert_eq!(placed.partitions, on_broker_1(4));
+}
+
+#[test]
+fn where_nothing_is_replicated_one_replica_is_the_most() {
+    let limits = Limits { replication_factor_max: 1, default_replication_factor: 3, ..LIMITS };
+    // Asked for by nobody: one. Asked for: an answer.
+    let placed = place_topic(&image(3), request(6, -1), &limits).unwrap();
+    let brokers: Vec<i32> = lists(&placed.partitions).concat();
+    assert_eq!(brokers.len(), 6);
+    for broker in 1..4 {
+        assert_eq!(brokers.iter().filter(|it| **it == broker).count(), 2);
+    }
+    let refused = place_topic(&image(3), request(6, 2), &limits).unwrap_err();
+    assert!(matches!(refused, PlacementError::NotReplicated { factor: 2, max: 1 }));
+    let refused = place_topic(&image(3), assigned(&[(0, &[1, 2])]), &limits).unwrap_err();
+    assert!(matches!(refused, PlacementError::NotReplicated { factor: 2, max: 1 }));
+    let refused = place_topic(&image(1), request(6, -1), &limits).unwrap_err();
+    assert!(matches!(refused, PlacementError::TooFewBrokers { factor: 3, brokers: 1 }));
+    let placed = place_topic(&image(3), assigned(&[(0, &[3]), (1, &[1])]), &limits).unwrap();
+    assert_eq!(lists(&placed.partitions), [[3], [1]]);
+}
+
+#[test]
+fn nothing_is_placed_on_brokers_that_are_not_heard() {
+    let limits = Limits { replication_factor_max: 1, ..LIMITS };
+    let mut image = image(3);
+    let fence = crate::command::FenceBroker {
+        broker: BrokerId(2),
+        incarnation: uuid::Uuid::from_u128(1),
+        fenced: true,
+    };
+    apply(&mut image, &fence.into());
+    let placed = place_topic(&image, request(6, 1), &limits).unwrap();
+    assert!(lists(&placed.partitions).iter().all(|list| list != &[2]));
+    let refused = place_topic(&image, assigned(&[(0, &[1]), (1, &[2])]), &limits).unwrap_err();
+    assert!(matches!(refused, PlacementError::AllFenced(1)), "{refused}");
+    let there = Arc::clone(image.topic("there").unwrap());
+    let asked = AddPartitionsRequest { count: 3, assignments: Some(vec![replicas(&[2])]) };
+    let refused = add_partitions(&image, &there, &asked, &limits).unwrap_err();
+    assert!(matches!(refused, PlacementError::AllFenced(2)), "{refused}");
 }
 
 #[test]

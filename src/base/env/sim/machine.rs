@@ -36,10 +36,16 @@ pub struct SimHandles {
 /// follows that runtime's (see [`SimClock`]); blocking work runs on the spot.
 #[must_use]
 pub fn env(seed: u64) -> (Env, SimHandles) {
+    env_on(seed, SimNet::default())
+}
+
+/// As [`env`], on a network that other machines may share; see [`SimNet::host`].
+#[must_use]
+pub fn env_on(seed: u64, net: SimNet) -> (Env, SimHandles) {
     let handles = SimHandles {
         clock: Arc::new(SimClock::at_wall_ms(START_WALL_MS)),
         fs: SimFs::new(seed),
-        net: SimNet::default(),
+        net,
         fatal: Arc::default(),
         seed,
         lives: 0,
@@ -67,9 +73,9 @@ impl SimHandles {
     }
 
     fn next_life(&self, fs: SimFs) -> (Env, Self) {
-        self.net.cut_all();
+        let net = self.net.next_life();
         let lives = self.lives + 1;
-        let next = Self { fs, fatal: Arc::default(), lives, ..self.clone() };
+        let next = Self { fs, net, fatal: Arc::default(), lives, ..self.clone() };
         (next.env(), next)
     }
 

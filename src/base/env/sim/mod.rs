@@ -13,5 +13,5 @@ pub mod net;
 
 pub use clock::SimClock;
 pub use disk::{Fault, PowerOff, SimFs};
-pub use machine::{START_WALL_MS, SimHandles, env};
+pub use machine::{START_WALL_MS, SimHandles, env, env_on};
 pub use net::SimNet;

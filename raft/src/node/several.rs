@@ -1,0 +1,437 @@
+//! A node in a quorum of several: opening it, and what it asks of its leader.
+
+use std::time::Duration;
+
+use braid_base::env::Spawner;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{
+    Arc, BTreeMap, BrokerId, ClusterInit, Env, Health, Inner, Limits, LogStore, MetadataConfig,
+    MetadataNode, OpenError, Pending, QUEUE_LEN, Raft, RaftSnapshotPolicy, SnapshotFile,
+    SnapshotPolicy, StateMachine, directory, keeper, mpsc, proposer, watch,
+};
+use crate::command::FenceBroker;
+use crate::controller::{Controller, NotNow};
+use crate::network::link::{CallError, Link};
+use crate::network::listener;
+use crate::network::member::{Member, Parts};
+use crate::network::message::{HeartbeatAnswer, QuorumState, Request, Response};
+use crate::network::peers::Peers;
+use crate::network::session::{ClusterSecret, VOTERS_MAX};
+use crate::{formation, route};
+
+/// Entries that stay in the log behind a snapshot, for members that are a little behind.
+const ENTRIES_KEPT: u64 = 1000;
+/// How long a leader waits for its own log and a majority.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a leader may take to answer a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stop waits to be told to the controller.
+const RETIRE_WITHIN: Duration = Duration::from_secs(2);
+/// Before a leader is looked for again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How often a node that waits for its quorum says so.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How many times in a session the controller looks who is silent.
+const LOOKS_IN_SESSION: u32 = 10;
+
+/// The quorum that a node is one of several voters of.
+#[derive(Debug, Clone)]
+pub struct QuorumConfig {
+    /// All voters and where they listen, as host and port; this node is among them.
+    pub voters: BTreeMap<BrokerId, String>,
+    /// Where this node listens for the others.
+    pub listen: String,
+    /// What the voters have in common; see [`ClusterSecret`].
+    pub secret: ClusterSecret,
+    /// Without a leader for this long, up to twice as long, a voter stands for election.
+    pub election_timeout: Duration,
+    /// A broker that is not heard for so long is fenced.
+    pub session_timeout: Duration,
+}
+
+/// What makes a node one of several. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Several {
+    controller: Arc<Controller>,
+    net: Arc<dyn braid_base::env::Net>,
+    spawner: Spawner,
+    stopping: watch::Sender<bool>,
+    /// The broker that lives beside this node, from its first heartbeat to its end.
+    alive: watch::Sender<Option<(BrokerId, Uuid)>>,
+}
+
+impl Several {
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    pub(super) fn leader(&self) -> Option<BrokerId> {
+        self.controller.leader()
+    }
+}
+
+/// What a node was asked that only the quorum's leader knows, and did not learn.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the metadata quorum cannot be asked now: {0}")]
+pub struct QuorumUnavailable(String);
+
+impl MetadataNode {
+    /// Opens a member of a quorum of several. Returns once a majority is there and this node's image
+    /// has all that was acknowledged before.
+    pub(super) async fn open_several(
+        env: &Env,
+        config: &MetadataConfig,
+        quorum: &QuorumConfig,
+        limits: Limits,
+        policy: SnapshotPolicy,
+    ) -> Result<Self, OpenError> {
+        let node_id = config.node_id;
+        if !quorum.voters.contains_key(&node_id) || quorum.voters.len() > VOTERS_MAX {
+            return Err(OpenError::NoVoter(node_id));
+        }
+        let opened = directory::open(env, config, limits).await?;
+        let Some(directory_id) = opened.directory_id else {
+            return Err(OpenError::IdentityLost { dir: config.dir.clone() });
+        };
+        let listen = |source| OpenError::Listen { address: quorum.listen.clone(), source };
+        let socket = env.net.listen(&quorum.listen).await.map_err(listen)?;
+        let parts = Parts {
+            node_id,
+            directory_id,
+            addresses: quorum.voters.clone(),
+            wanted: config.cluster_id.clone(),
+            secret: quorum.secret.clone(),
+            identity: opened.identity,
+        };
+        let member = Arc::new(Member::new(&env.rng, parts));
+        let log = LogStore::new(env.spawner.clone(), opened.log, opened.lock);
+        let file = SnapshotFile::new(&env.fs, &config.dir);
+        let machine = StateMachine::new(env.spawner.clone(), file, opened.snapshot);
+        let shared = machine.shared();
+        let (own, own_queue) = mpsc::channel(QUEUE_LEN);
+        let controller = Arc::new(Controller::new(
+            env,
+            &member,
+            config.dir.clone(),
+            (log.clone(), Arc::clone(&shared)),
+            own,
+            quorum.session_timeout,
+        ));
+        let (stopping, stopped) = watch::channel(false);
+        let served = listener::serve(
+            env.spawner.clone(),
+            socket,
+            Arc::clone(&member),
+            Arc::clone(&controller),
+            stopped,
+        );
+        let _detached = env.spawner.critical("controller listener", served);
+        let several = Several {
+            controller: Arc::clone(&controller),
+            net: Arc::clone(&env.net),
+            spawner: env.spawner.clone(),
+            stopping,
+            alive: watch::Sender::new(None),
+        };
+        // A start that is given up closes the listener.
+        let guard = StopUnlessKept(several.stopping.clone(), false);
+        if let Err(error) = formation::form(env, &controller).await {
+            drop(log.close().await);
+            return Err(error);
+        }
+        let peers = Peers::Several { net: Arc::clone(&env.net), member: Arc::clone(&member) };
+        let raft_id = u64::from(node_id.0.unsigned_abs());
+        let raft = Raft::new(raft_id, raft_config(quorum), peers, log.clone(), machine)
+            .await
+            .map_err(|fatal| OpenError::Stopped(fatal.to_string()))?;
+        controller.join(raft.clone());
+        let (health_sender, health) = watch::channel(Health::Running);
+        let keeper = keeper::run(raft.clone(), Arc::clone(&shared), policy, health_sender);
+        let _detached = env.spawner.critical("metadata keeper", keeper);
+        let proposer = proposer::run(raft.clone(), log.clone(), Some(PATIENCE), own_queue);
+        let _detached = env.spawner.critical("metadata proposer", proposer);
+        let (proposals, queue) = mpsc::channel::<Pending>(QUEUE_LEN);
+        let router = route::run(Arc::clone(&env.net), Arc::clone(&controller), queue);
+        let _detached = env.spawner.critical("metadata router", router);
+        let fencing = fence(several.clone(), quorum.session_timeout / LOOKS_IN_SESSION);
+        let _detached = env.spawner.critical("broker fencing", fencing);
+        let several = Some(several);
+        let inner = Inner { raft, log, node_id, machine: shared, proposals, health, several };
+        let node = Self { inner: Arc::new(inner) };
+        match node.take_part(config).await {
+            Ok(()) => {
+                guard.keep();
+                Ok(node)
+            }
+            Err(error) => {
+                node.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins the quorum if that is this node's part, waits for it, and names the cluster.
+    async fn take_part(&self, config: &MetadataConfig) -> Result<(), OpenError> {
+        let stopped = |error: &dyn std::fmt::Display| OpenError::Stopped(error.to_string());
+        let Some(several) = &self.inner.several else { return Ok(()) };
+        let identity = several.controller.member.formed().await;
+        let raft = &self.inner.raft;
+        let is_first = identity.voters.first().is_some_and(|(id, _)| *id == self.inner.node_id);
+        if is_first && !raft.is_initialized().await.map_err(|fatal| stopped(&fatal))? {
+            // Once in the life of a cluster: the identity is written before, the vote with this.
+            let voters = &several.controller.member.addresses;
+            let nodes: BTreeMap<u64, openraft::BasicNode> = voters
+                .iter()
+                .map(|(id, at)| (u64::from(id.0.unsigned_abs()), openraft::BasicNode::new(at)))
+                .collect();
+            raft.initialize(nodes).await.map_err(|error| stopped(&error))?;
+        }
+        self.wait_until_current().await.map_err(|failed| stopped(&failed))?;
+        if self.image().cluster_id().is_none() {
+            let (cluster_id, features) = (identity.cluster_id.clone(), config.features.clone());
+            // Others do the same; the first one names it.
+            while let Err(error) = self
+                .propose(ClusterInit { cluster_id: cluster_id.clone(), features: features.clone() })
+                .await
+            {
+                tracing::info!(%error, "naming the cluster is tried again");
+                if let Health::Failed(_) | Health::Stopped = &*self.inner.health.borrow() {
+                    return Err(stopped(&error));
+                }
+            }
+        }
+        match self.image().cluster_id() {
+            Some(found) => directory::check_cluster(&config.dir, Some(&identity.cluster_id), found),
+            None => Err(OpenError::Stopped("the cluster has no name".to_owned())),
+        }
+    }
+
+    /// Waits until a majority is there and this node's image has everything that was acknowledged.
+    async fn wait_until_current(&self) -> Result<(), QuorumUnavailable> {
+        let mut said = Instant::now();
+        loop {
+            let why = match self.catch_up().await {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            };
+            if let Health::Failed(fatal) = &*self.inner.health.borrow() {
+                return Err(QuorumUnavailable(fatal.to_string()));
+            }
+            if said.elapsed() >= SAY_AGAIN_AFTER {
+                tracing::info!("waiting for the metadata quorum: {}", why.0);
+                said = Instant::now();
+            }
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Waits until this node's image has all that was acknowledged anywhere when this was called: what
+    /// is read then is linearizable. At once in a quorum of one.
+    ///
+    /// # Errors
+    /// There is no leader that can be asked.
+    pub async fn catch_up(&self) -> Result<(), QuorumUnavailable> {
+        let Some(several) = &self.inner.several else { return Ok(()) };
+        let own = several.controller.read_index();
+        let index = match several.ask(&Request::Barrier, own).await? {
+            Asked::Here(index) | Asked::There(Response::Barrier(index)) => index,
+            Asked::There(other) => return Err(odd(&other)),
+        };
+        let mut images = self.watch();
+        let seen = images.wait_for(|image| image.applied_index() >= index);
+        match timeout(ANSWER_WITHIN, seen).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(QuorumUnavailable("the metadata node has stopped".to_owned())),
+            Err(_) => Err(QuorumUnavailable(format!("the log up to {index} is still to come"))),
+        }
+    }
+
+    /// The quorum as its leader sees it.
+    ///
+    /// # Errors
+    /// There is no leader that can be asked.
+    pub async fn quorum(&self) -> Result<QuorumState, QuorumUnavailable> {
+        let Some(several) = &self.inner.several else { return Ok(self.quorum_of_one()) };
+        let own = async { several.controller.quorum() };
+        match several.ask(&Request::Quorum, own).await? {
+            Asked::Here(state) | Asked::There(Response::Quorum(state)) => Ok(state),
+            Asked::There(other) => Err(odd(&other)),
+        }
+    }
+
+    /// Whether this node is one of several.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> bool {
+        self.inner.several.is_some()
+    }
+
+    /// Tells the controller from now on, every so often, that this broker lives, until the node is shut
+    /// down. Nothing in a quorum of one.
+    pub fn keep_alive(&self, broker: BrokerId, incarnation: Uuid, interval: Duration) {
+        if let Some(several) = self.inner.several.clone() {
+            several.alive.send_replace(Some((broker, incarnation)));
+            let spawner = several.spawner.clone();
+            let beat = beat(several, broker, incarnation, interval);
+            let _detached = spawner.critical("broker heartbeat", beat);
+        }
+    }
+}
+
+impl MetadataNode {
+    /// Says that the broker beside this node is about to stop, so that nobody waits for its silence. If
+    /// that cannot be said quickly, the silence says it later.
+    pub async fn retire(&self) {
+        let Some(several) = &self.inner.several else { return };
+        let Some((broker, incarnation)) = several.alive.send_replace(None) else { return };
+        let fence = FenceBroker { broker, incarnation, fenced: true };
+        if timeout(RETIRE_WITHIN, self.propose(fence)).await.is_err() {
+            tracing::info!("the controller was not told of the stop");
+        }
+    }
+}
+
+/// Closes the listener of a start that came to nothing.
+struct StopUnlessKept(watch::Sender<bool>, bool);
+
+impl StopUnlessKept {
+    fn keep(mut self) {
+        self.1 = true;
+    }
+}
+
+impl Drop for StopUnlessKept {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.send_replace(true);
+        }
+    }
+}
+
+/// An answer, of this node or of another.
+enum Asked<T> {
+    Here(T),
+    There(Response),
+}
+
+impl Several {
+    /// Asks the leader, or this node if it leads.
+    async fn ask<T>(
+        &self,
+        request: &Request,
+        own: impl Future<Output = Result<T, NotNow>>,
+    ) -> Result<Asked<T>, QuorumUnavailable> {
+        let Some(leader) = self.controller.leader() else {
+            return Err(QuorumUnavailable("it has no leader".to_owned()));
+        };
+        if leader == self.controller.member.node_id {
+            return match own.await {
+                Ok(answer) => Ok(Asked::Here(answer)),
+                Err(NotNow::NotLeader(_)) => {
+                    Err(QuorumUnavailable("this node leads no more".to_owned()))
+                }
+                Err(NotNow::Unready(why)) => Err(QuorumUnavailable(why)),
+            };
+        }
+        let mut link = Link::new(&self.net, &self.controller.member, leader);
+        answered(link.call(request, ANSWER_WITHIN).await).map(Asked::There)
+    }
+}
+
+fn answered(called: Result<Response, CallError>) -> Result<Response, QuorumUnavailable> {
+    match called {
+        Ok(Response::NotLeader(_)) => Err(QuorumUnavailable("the leader has changed".to_owned())),
+        Ok(Response::Unready(why)) => Err(QuorumUnavailable(why)),
+        Ok(response) => Ok(response),
+        Err(error) => Err(QuorumUnavailable(error.to_string())),
+    }
+}
+
+fn odd(response: &Response) -> QuorumUnavailable {
+    QuorumUnavailable(format!("an answer to another question: {response:?}"))
+}
+
+/// Looks again and again who is silent, while this node leads.
+async fn fence(several: Several, interval: Duration) {
+    let mut stopping = several.stopping.subscribe();
+    loop {
+        let over = tokio::select! {
+            () = tokio::time::sleep(interval) => false,
+            _ = stopping.wait_for(|stopping| *stopping) => true,
+        };
+        if over {
+            return;
+        }
+        several.controller.fence_silent().await;
+    }
+}
+
+/// Tells the leader that a broker lives.
+async fn beat(several: Several, broker: BrokerId, incarnation: Uuid, interval: Duration) {
+    let mut stopping = several.stopping.subscribe();
+    let mut alive = several.alive.subscribe();
+    let mut link: Option<Link> = None;
+    let mut said = false;
+    loop {
+        tokio::select! {
+            heard = beat_once(&several, &mut link, broker, incarnation) => {
+                if heard == Some(HeartbeatAnswer::Superseded) && !std::mem::replace(&mut said, true) {
+                    tracing::error!(%broker, "another process has registered as this broker");
+                }
+            }
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = alive.wait_for(Option::is_none) => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = alive.wait_for(Option::is_none) => return,
+        }
+    }
+}
+
+async fn beat_once(
+    several: &Several,
+    link: &mut Option<Link>,
+    broker: BrokerId,
+    incarnation: Uuid,
+) -> Option<HeartbeatAnswer> {
+    let leader = several.controller.leader()?;
+    if leader == several.controller.member.node_id {
+        return several.controller.hear(broker, incarnation).await.ok();
+    }
+    let link = match link {
+        Some(link) if link.target() == leader => link,
+        _ => link.insert(Link::new(&several.net, &several.controller.member, leader)),
+    };
+    let request = Request::Heartbeat { broker, incarnation };
+    match answered(link.call(&request, ANSWER_WITHIN).await) {
+        Ok(Response::Heartbeat(answer)) => Some(answer),
+        Ok(other) => {
+            tracing::error!(?other, "an answer to another question");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a heartbeat was not heard");
+            None
+        }
+    }
+}
+
+/// openraft's settings for a quorum of several. An append waits for the follower's disk, so the
+/// interval of heartbeats, which bounds it, is as long as the elections allow.
+fn raft_config(quorum: &QuorumConfig) -> Arc<openraft::Config> {
+    let election_ms = u64::try_from(quorum.election_timeout.as_millis()).unwrap_or(1000).max(100);
+    Arc::new(openraft::Config {
+        cluster_name: "braid".to_owned(),
+        heartbeat_interval: election_ms / 4,
+        election_timeout_min: election_ms,
+        election_timeout_max: election_ms * 2,
+        install_snapshot_timeout: 30_000,
+        snapshot_policy: RaftSnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        replication_lag_threshold: ENTRIES_KEPT,
+        ..openraft::Config::default()
+    })
+}
