@@ -15,6 +15,7 @@
 
 pub mod capability;
 pub mod client;
+pub mod cluster;
 pub mod dataset;
 pub mod driver;
 pub mod external;

@@ -312,7 +312,8 @@ fn port_of(text: &str) -> Result<u16> {
     digits.parse().with_context(|| format!("the broker named the port {text:?}"))
 }
 
-fn free_port() -> Result<u16> {
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -25,15 +25,15 @@ pub(crate) fn add(suite: &mut Suite) {
 }
 
 /// One client's stream of numbered records.
-struct Stream {
-    kind: Kind,
+pub(crate) struct Stream {
+    pub(crate) kind: Kind,
     topic: String,
     idempotent: bool,
     acks: &'static str,
 }
 
 impl Stream {
-    fn new(kind: Kind, idempotent: bool, acks: &'static str) -> Stream {
+    pub(crate) fn new(kind: Kind, idempotent: bool, acks: &'static str) -> Stream {
         let topic = format!("crash.{kind}.{}", if idempotent { "once" } else { acks });
         Stream { kind, topic, idempotent, acks }
     }
@@ -134,7 +134,11 @@ impl Stream {
     }
 }
 
-fn check_all(server: &Server, streams: &[Stream], produced: &[Produced]) -> Result<Vec<u64>> {
+pub(crate) fn check_all(
+    server: &Server,
+    streams: &[Stream],
+    produced: &[Produced],
+) -> Result<Vec<u64>> {
     let reader = Kind::FranzGo.shared()?;
     let mut counts = Vec::new();
     for (stream, produced) in streams.iter().zip(produced) {
@@ -146,9 +150,10 @@ fn check_all(server: &Server, streams: &[Stream], produced: &[Produced]) -> Resu
     Ok(counts)
 }
 
-/// Kills and restarts `rounds` times, each time after every stream was acknowledged something new.
-fn run(
-    server: &mut Server,
+/// Kills and restarts `rounds` times, one broker of a cluster after the other, each time after every stream was
+/// acknowledged something new. Each stream knows one of the brokers at first.
+pub(crate) fn run(
+    servers: &mut [Server],
     streams: &[Stream],
     rounds: u64,
     step: u64,
@@ -157,11 +162,11 @@ fn run(
     let clients: Vec<Client> =
         streams.iter().map(|stream| Client::start(stream.kind)).collect::<Result<_>>()?;
     for stream in streams {
-        Kind::Java.shared()?.new_topic(server, &stream.topic, PARTITIONS, &[])?;
+        Kind::Java.shared()?.new_topic(&servers[0], &stream.topic, PARTITIONS, &[])?;
     }
     let mut running = Vec::new();
-    for (stream, client) in streams.iter().zip(&clients) {
-        running.push(stream.begin(client, server, u64::MAX >> 12, window)?);
+    for ((stream, client), known) in streams.iter().zip(&clients).zip((0..servers.len()).cycle()) {
+        running.push(stream.begin(client, &servers[known], u64::MAX >> 12, window)?);
     }
     let mut acked = vec![0; running.len()];
     for round in 0..rounds {
@@ -170,8 +175,9 @@ fn run(
             let more = step + (round * 617) % step;
             *acked = production.acked(*acked + more, TIMEOUT)?;
         }
-        server.kill()?;
-        server.restart()?;
+        let next = usize::try_from(round)? % servers.len();
+        servers[next].kill()?;
+        servers[next].restart()?;
     }
     for (production, acked) in running.iter_mut().zip(&mut acked) {
         *acked = production.acked(*acked + step, TIMEOUT)?;
@@ -193,7 +199,7 @@ fn idempotent(world: &World, taken: fn(Kind) -> bool) -> Result<()> {
     let kinds = Kind::ALL.into_iter().filter(able);
     let streams: Vec<Stream> = kinds.map(|kind| Stream::new(kind, true, "all")).collect();
     let mut server = Server::start(&[])?;
-    let produced = run(&mut server, &streams, 3, 1000, 500)?;
+    let produced = run(std::slice::from_mut(&mut server), &streams, 3, 1000, 500)?;
     let counts = check_all(&server, &streams, &produced)?;
     for (stream, count) in streams.iter().zip(counts) {
         world.shown(stream.kind, Capability::Idempotence, usize::try_from(count)?);
@@ -209,7 +215,7 @@ fn twenty(world: &World) -> Result<()> {
         Stream::new(Kind::Librdkafka, false, "all"),
     ];
     let mut server = Server::start(&[])?;
-    let produced = run(&mut server, &streams, 20, 2000, 2000)?;
+    let produced = run(std::slice::from_mut(&mut server), &streams, 20, 2000, 2000)?;
     let counts = check_all(&server, &streams, &produced)?;
     for (stream, count) in streams.iter().zip(counts) {
         world.shown(stream.kind, Capability::Crashes, usize::try_from(count)?);

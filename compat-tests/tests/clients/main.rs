@@ -9,6 +9,7 @@ use braid_compat_tests::runner::Suite;
 
 mod acks;
 mod admin;
+mod cluster;
 mod commits;
 mod compaction;
 mod crashes;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     groups::add(&mut suite);
     dynamic::add(&mut suite);
     crashes::add(&mut suite);
+    cluster::add(&mut suite);
     real_data::add(&mut suite);
     suite.main()
 }
