@@ -21,6 +21,12 @@ pub enum Capability {
     Topics,
     Configs,
     Cluster,
+    AddPartitions,
+    DeleteRecords,
+    AlterConfigs,
+    DescribeGroups,
+    DeleteGroups,
+    DeleteOffsets,
     Commits,
     Groups,
     Cooperative,
@@ -33,7 +39,7 @@ pub enum Capability {
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 23] = [
+    pub const ALL: [Capability; 29] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
@@ -49,6 +55,12 @@ impl Capability {
         Capability::Topics,
         Capability::Configs,
         Capability::Cluster,
+        Capability::AddPartitions,
+        Capability::DeleteRecords,
+        Capability::AlterConfigs,
+        Capability::DescribeGroups,
+        Capability::DeleteGroups,
+        Capability::DeleteOffsets,
         Capability::Commits,
         Capability::Groups,
         Capability::Cooperative,
@@ -82,6 +94,12 @@ impl Capability {
             Capability::Topics => "create, list, describe and delete topics",
             Capability::Configs => "describe configs",
             Capability::Cluster => "describe cluster",
+            Capability::AddPartitions => "partitions are added",
+            Capability::DeleteRecords => "records are deleted",
+            Capability::AlterConfigs => "settings are changed",
+            Capability::DescribeGroups => "groups are listed and described",
+            Capability::DeleteGroups => "groups are deleted",
+            Capability::DeleteOffsets => "offsets of a group are deleted",
             Capability::Commits => "committed offsets, kept through kill -9",
             Capability::Groups => "groups: join, leave, die, rebalance",
             Capability::Cooperative => "groups: cooperative rebalance",
@@ -114,6 +132,12 @@ impl Capability {
                 | Capability::Topics
                 | Capability::Configs
                 | Capability::Cluster
+                | Capability::AddPartitions
+                | Capability::DeleteRecords
+                | Capability::AlterConfigs
+                | Capability::DescribeGroups
+                | Capability::DeleteGroups
+                | Capability::DeleteOffsets
                 | Capability::Commits
                 | Capability::Groups
                 | Capability::Cooperative
@@ -139,9 +163,30 @@ impl Capability {
                 Capability::Cooperative | Capability::StaticMembers,
                 Kind::Java2 | Kind::KafkaJs | Kind::KafkaGo,
             ) => Some("not implemented in the client"),
-            (Capability::Topics | Capability::Configs | Capability::Commits, Kind::Kcat) => {
-                Some("no such call in the client")
-            }
+            (
+                Capability::Topics
+                | Capability::Configs
+                | Capability::AddPartitions
+                | Capability::DeleteRecords
+                | Capability::AlterConfigs
+                | Capability::DescribeGroups
+                | Capability::DeleteGroups
+                | Capability::DeleteOffsets
+                | Capability::Commits,
+                Kind::Kcat,
+            )
+            | (Capability::DeleteRecords, Kind::KafkaGo)
+            | (Capability::AlterConfigs, Kind::KafkaJavascript)
+            | (Capability::DeleteGroups, Kind::AioKafka)
+            | (
+                Capability::DeleteOffsets,
+                Kind::Java2
+                | Kind::Librdkafka
+                | Kind::Rdkafka
+                | Kind::AioKafka
+                | Kind::KafkaJs
+                | Kind::KafkaJavascript,
+            ) => Some("no such call in the client"),
             (
                 Capability::MixedGroups
                 | Capability::Groups

@@ -80,6 +80,11 @@ type command struct {
 	Offsets    []wantedOffset `json:"offsets"`
 	Kind       string         `json:"kind"`
 	Name       string         `json:"name"`
+
+	Partition int32             `json:"partition"`
+	Count     int32             `json:"count"`
+	Before    int64             `json:"before"`
+	Set       map[string]string `json:"set"`
 }
 
 func (c *command) topicNames() []string {

@@ -20,6 +20,8 @@ var franzGo = ops{
 	"list_offsets": listOffsets, "commit": commit, "committed": committed,
 	"create_topics": createTopics, "delete_topics": deleteTopics, "list_topics": listTopics,
 	"describe_topics": describeTopics, "describe_configs": describeConfigs, "describe_cluster": describeCluster,
+	"create_partitions": createPartitions, "delete_records": deleteRecords, "alter_configs": alterConfigs,
+	"list_groups": listGroups, "describe_group": describeGroup, "delete_group": deleteGroup, "delete_offset": deleteOffset,
 }
 
 func client(c *command, more ...kgo.Opt) *kgo.Client {
@@ -410,4 +412,75 @@ func describeCluster(c *command) facts {
 		brokers = append(brokers, facts{"id": b.NodeID, "host": b.Host, "port": b.Port})
 	}
 	return facts{"cluster_id": found.Cluster, "controller": found.Controller, "brokers": brokers}
+}
+
+func createPartitions(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	told, err := a.UpdatePartitions(ctx, int(c.Count), c.Topic)
+	must(err)
+	must(told[c.Topic].Err)
+	return facts{}
+}
+
+func deleteRecords(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	before := kadm.Offsets{}
+	before.Add(kadm.Offset{Topic: c.Topic, Partition: c.Partition, At: c.Before})
+	told, err := a.DeleteRecords(ctx, before)
+	must(err)
+	one, _ := told.Lookup(c.Topic, c.Partition)
+	must(one.Err)
+	return facts{"low": one.LowWatermark}
+}
+
+func alterConfigs(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	var wanted []kadm.AlterConfig
+	for name, value := range c.Set {
+		wanted = append(wanted, kadm.AlterConfig{Op: kadm.SetConfig, Name: name, Value: &value})
+	}
+	told, err := a.AlterTopicConfigs(ctx, wanted, c.Topic)
+	must(err)
+	must(told[0].Err)
+	return facts{}
+}
+
+func listGroups(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	told, err := a.ListGroups(ctx)
+	must(err)
+	return facts{"groups": told.Groups()}
+}
+
+func describeGroup(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	told, err := a.DescribeGroups(ctx, c.Group)
+	must(err)
+	must(told[c.Group].Err)
+	return facts{"state": told[c.Group].State, "members": len(told[c.Group].Members)}
+}
+
+func deleteGroup(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	told, err := a.DeleteGroups(ctx, c.Group)
+	must(err)
+	must(told[c.Group].Err)
+	return facts{}
+}
+
+func deleteOffset(c *command) facts {
+	a, ctx, done := admin(c)
+	defer done()
+	var partition kadm.TopicsSet
+	partition.Add(c.Topic, c.Partition)
+	told, err := a.DeleteOffsets(ctx, c.Group, partition)
+	must(err)
+	must(told[c.Topic][c.Partition])
+	return facts{}
 }

@@ -24,7 +24,9 @@ var ofSegmentio = ops{
 	"group": segmentioGroup, "list_offsets": segmentioListOffsets, "commit": segmentioCommit, "committed": segmentioCommitted,
 	"create_topics": segmentioCreateTopics, "delete_topics": segmentioDeleteTopics, "list_topics": segmentioListTopics,
 	"describe_topics": segmentioDescribeTopics, "describe_configs": segmentioDescribeConfigs,
-	"describe_cluster": segmentioDescribeCluster,
+	"describe_cluster": segmentioDescribeCluster, "create_partitions": segmentioCreatePartitions,
+	"alter_configs": segmentioAlterConfigs, "list_groups": segmentioListGroups, "describe_group": segmentioDescribeGroup,
+	"delete_group": segmentioDeleteGroup, "delete_offset": segmentioDeleteOffset,
 }
 
 func address(of string) (string, int) {
@@ -442,4 +444,74 @@ func segmentioDescribeCluster(c *command) facts {
 		brokers = append(brokers, facts{"id": b.ID, "host": b.Host, "port": b.Port})
 	}
 	return facts{"cluster_id": told.ClusterID, "controller": told.Controller.ID, "brokers": brokers}
+}
+
+func segmentioCreatePartitions(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	told, err := client.CreatePartitions(ctx, &kafka.CreatePartitionsRequest{
+		Topics: []kafka.TopicPartitionsConfig{{Name: c.Topic, Count: c.Count}},
+	})
+	must(err)
+	must(told.Errors[c.Topic])
+	return facts{}
+}
+
+func segmentioAlterConfigs(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	wanted := kafka.IncrementalAlterConfigsRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: c.Topic}
+	for name, value := range c.Set {
+		set := kafka.IncrementalAlterConfigsRequestConfig{Name: name, Value: value, ConfigOperation: kafka.ConfigOperationSet}
+		wanted.Configs = append(wanted.Configs, set)
+	}
+	told, err := client.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
+		Resources: []kafka.IncrementalAlterConfigsRequestResource{wanted},
+	})
+	must(err)
+	must(told.Resources[0].Error)
+	return facts{}
+}
+
+func segmentioListGroups(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	told, err := client.ListGroups(ctx, &kafka.ListGroupsRequest{})
+	must(err)
+	must(told.Error)
+	groups := []string{}
+	for _, group := range told.Groups {
+		groups = append(groups, group.GroupID)
+	}
+	return facts{"groups": groups}
+}
+
+func segmentioDescribeGroup(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	told, err := client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{c.Group}})
+	must(err)
+	must(told.Groups[0].Error)
+	return facts{"state": told.Groups[0].GroupState, "members": len(told.Groups[0].Members)}
+}
+
+func segmentioDeleteGroup(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	told, err := client.DeleteGroups(ctx, &kafka.DeleteGroupsRequest{GroupIDs: []string{c.Group}})
+	must(err)
+	must(told.Errors[c.Group])
+	return facts{}
+}
+
+func segmentioDeleteOffset(c *command) facts {
+	client, ctx, done := segmentio(c)
+	defer done()
+	told, err := client.OffsetDelete(ctx, &kafka.OffsetDeleteRequest{
+		GroupID: c.Group, Topics: map[string][]int{c.Topic: {int(c.Partition)}},
+	})
+	must(err)
+	must(told.Error)
+	must(told.Topics[c.Topic][0].Error)
+	return facts{}
 }

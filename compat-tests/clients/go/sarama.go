@@ -19,7 +19,9 @@ var ofSarama = ops{
 	"group": saramaGroup, "list_offsets": saramaListOffsets, "commit": saramaCommit, "committed": saramaCommitted,
 	"create_topics": saramaCreateTopics, "delete_topics": saramaDeleteTopics, "list_topics": saramaListTopics,
 	"describe_topics": saramaDescribeTopics, "describe_configs": saramaDescribeConfigs,
-	"describe_cluster": saramaDescribeCluster,
+	"describe_cluster": saramaDescribeCluster, "create_partitions": saramaCreatePartitions,
+	"delete_records": saramaDeleteRecords, "alter_configs": saramaAlterConfigs, "list_groups": saramaListGroups,
+	"describe_group": saramaDescribeGroup, "delete_group": saramaDeleteGroup, "delete_offset": saramaDeleteOffset,
 }
 
 func saramaConfig() *sarama.Config {
@@ -429,4 +431,66 @@ func saramaDescribeCluster(c *command) facts {
 		id = *told.ClusterID
 	}
 	return facts{"cluster_id": id, "controller": controller.ID(), "brokers": brokers}
+}
+
+func saramaCreatePartitions(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	must(admin.CreatePartitions(c.Topic, c.Count, nil, false))
+	return facts{}
+}
+
+func saramaDeleteRecords(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	must(admin.DeleteRecords(c.Topic, map[int32]int64{c.Partition: c.Before}))
+	return facts{"low": -1}
+}
+
+func saramaAlterConfigs(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	wanted := map[string]sarama.IncrementalAlterConfigsEntry{}
+	for name, value := range c.Set {
+		wanted[name] = sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value}
+	}
+	must(admin.IncrementalAlterConfig(sarama.TopicResource, c.Topic, wanted, false))
+	return facts{}
+}
+
+func saramaListGroups(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	told, err := admin.ListConsumerGroups()
+	must(err)
+	groups := []string{}
+	for group := range told {
+		groups = append(groups, group)
+	}
+	return facts{"groups": groups}
+}
+
+func saramaDescribeGroup(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	told, err := admin.DescribeConsumerGroups([]string{c.Group})
+	must(err)
+	if told[0].Err != sarama.ErrNoError {
+		panic(told[0].Err)
+	}
+	return facts{"state": told[0].State, "members": len(told[0].Members)}
+}
+
+func saramaDeleteGroup(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	must(admin.DeleteConsumerGroup(c.Group))
+	return facts{}
+}
+
+func saramaDeleteOffset(c *command) facts {
+	admin := saramaAdmin(c)
+	defer admin.Close()
+	must(admin.DeleteConsumerGroupOffset(c.Group, c.Topic, c.Partition))
+	return facts{}
 }

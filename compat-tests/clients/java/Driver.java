@@ -32,8 +32,11 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Semaphore;
 import org.apache.kafka.clients.admin.AdminClient;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
@@ -103,6 +106,13 @@ public final class Driver {
             case "describe_topics": return describeTopics(command);
             case "describe_configs": return describeConfigs(command);
             case "describe_cluster": return describeCluster(command);
+            case "create_partitions": return change(command, Driver::createPartitions);
+            case "delete_records": return change(command, Driver::deleteRecords);
+            case "alter_configs": return change(command, Driver::alterConfigs);
+            case "list_groups": return change(command, Driver::listGroups);
+            case "describe_group": return change(command, Driver::describeGroup);
+            case "delete_group": return change(command, Driver::deleteGroup);
+            case "delete_offset": return change(command, Driver::deleteOffset);
             default: throw new IllegalArgumentException("unknown op " + command.get("op"));
         }
     }
@@ -581,6 +591,60 @@ public final class Driver {
             }
         }
         return reply;
+    }
+
+    // Changes: each is told by its answer alone, and a refusal is the answer's error.
+
+    private interface Change {
+        void make(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception;
+    }
+
+    private static ObjectNode change(JsonNode command, Change change) throws Exception {
+        ObjectNode reply = JSON.createObjectNode();
+        try (AdminClient admin = admin(command)) {
+            change.make(admin, command, reply);
+        }
+        return reply;
+    }
+
+    private static TopicPartition partition(JsonNode command) {
+        return new TopicPartition(command.get("topic").asText(), command.get("partition").asInt());
+    }
+
+    private static void createPartitions(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        NewPartitions wanted = NewPartitions.increaseTo(command.get("count").asInt());
+        admin.createPartitions(Map.of(command.get("topic").asText(), wanted)).all().get();
+    }
+
+    private static void deleteRecords(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        TopicPartition partition = partition(command);
+        RecordsToDelete wanted = RecordsToDelete.beforeOffset(command.get("before").asLong());
+        reply.put("low", admin.deleteRecords(Map.of(partition, wanted)).lowWatermarks().get(partition).get().lowWatermark());
+    }
+
+    private static void alterConfigs(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        List<ConfigEntry> entries = new ArrayList<>();
+        command.get("set").properties().forEach(e -> entries.add(new ConfigEntry(e.getKey(), e.getValue().asText())));
+        Api.alterConfigs(admin, new ConfigResource(ConfigResource.Type.TOPIC, command.get("topic").asText()), entries);
+    }
+
+    private static void listGroups(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        ArrayNode groups = reply.putArray("groups");
+        admin.listConsumerGroups().all().get().forEach(group -> groups.add(group.groupId()));
+    }
+
+    private static void describeGroup(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        String group = command.get("group").asText();
+        ConsumerGroupDescription told = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+        reply.put("state", told.state().toString()).put("members", told.members().size());
+    }
+
+    private static void deleteGroup(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        admin.deleteConsumerGroups(List.of(command.get("group").asText())).all().get();
+    }
+
+    private static void deleteOffset(AdminClient admin, JsonNode command, ObjectNode reply) throws Exception {
+        Api.deleteOffset(admin, command.get("group").asText(), partition(command));
     }
 
     private Driver() {}

@@ -291,9 +291,44 @@ const describe_topics = (command) => withAdmin(command, async (admin) => {
   return { topics }
 })
 
+/** Some of its errors keep what the broker said of each part to themselves. */
+const unfolded = (parts) => (error) => {
+  throw (error[parts] && error[parts][0] && error[parts][0].error) || error
+}
+
+async function create_partitions(command) {
+  const client = AdminClient.create({ 'bootstrap.servers': command.bootstrap })
+  try {
+    await outcome(client, 'createPartitions', command.topic, command.count, CONNECT_TIMEOUT_MS)
+    return {}
+  } finally {
+    client.disconnect()
+  }
+}
+
+const delete_records = (command) => withAdmin(command, async (admin) => {
+  const partitions = [{ partition: command.partition, offset: String(command.before) }]
+  const [told] = await admin.deleteTopicRecords({ topic: command.topic, partitions, timeout: CONNECT_TIMEOUT_MS }).catch(unfolded('partitions'))
+  return { low: told.lowWatermark }
+})
+
+const list_groups = (command) => withAdmin(command, async (admin) => ({ groups: (await admin.listGroups({ timeout: CONNECT_TIMEOUT_MS })).groups.map(({ groupId }) => groupId) }))
+
+const describe_group = (command) => withAdmin(command, async (admin) => {
+  const { groups: [told] } = await admin.describeGroups([command.group], { timeout: CONNECT_TIMEOUT_MS })
+  if (told.error) throw told.error
+  const [state] = Object.entries(KafkaJS.ConsumerGroupStates).find(([, number]) => number === told.state)
+  return { state, members: told.members.length }
+})
+
+const delete_group = (command) => withAdmin(command, async (admin) => {
+  await admin.deleteGroups([command.group], { timeout: CONNECT_TIMEOUT_MS }).catch(unfolded('groups'))
+  return {}
+})
+
 const { version } = require('@confluentinc/kafka-javascript/package.json')
 const hello = async () => ({ client: 'kafka-javascript', version: `${version} on ${librdkafkaVersion}` })
 
-const OPS = { hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics }
+const OPS = { hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics, create_partitions, delete_records, list_groups, describe_group, delete_group }
 
 serve(OPS, codeOf)

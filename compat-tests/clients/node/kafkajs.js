@@ -397,8 +397,45 @@ async function describe_cluster(command) {
   })
 }
 
+/** Some of its errors keep what the broker said of each part to themselves. */
+const unfolded = (parts) => (error) => {
+  const told = error[parts] || (error.cause && error.cause[parts]) || []
+  throw (told[0] && told[0].error) || error
+}
+
+const create_partitions = (command) => withAdmin(command, async (admin) => {
+  await admin.createPartitions({ topicPartitions: [{ topic: command.topic, count: command.count }] })
+  return {}
+})
+
+const delete_records = (command) => withAdmin(command, async (admin) => {
+  const partitions = [{ partition: command.partition, offset: String(command.before) }]
+  // It deletes in topics alone of which it has heard.
+  await admin.fetchTopicOffsets(command.topic)
+  await admin.deleteTopicRecords({ topic: command.topic, partitions }).catch(unfolded('partitions'))
+  return { low: -1 }
+})
+
+const alter_configs = (command) => withAdmin(command, async (admin) => {
+  const configEntries = Object.entries(command.set).map(([name, value]) => ({ name, value }))
+  await admin.alterConfigs({ validateOnly: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: command.topic, configEntries }] })
+  return {}
+})
+
+const list_groups = (command) => withAdmin(command, async (admin) => ({ groups: (await admin.listGroups()).groups.map(({ groupId }) => groupId) }))
+
+const describe_group = (command) => withAdmin(command, async (admin) => {
+  const { groups: [told] } = await admin.describeGroups([command.group])
+  return { state: told.state, members: told.members.length }
+})
+
+const delete_group = (command) => withAdmin(command, async (admin) => {
+  await admin.deleteGroups([command.group]).catch(unfolded('groups'))
+  return {}
+})
+
 const hello = async () => ({ client: 'kafkajs', version: require('kafkajs/package.json').version })
 
-const OPS = { hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster }
+const OPS = { hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups, describe_group, delete_group }
 
 zstd.init().then(() => serve(OPS, codeOf))

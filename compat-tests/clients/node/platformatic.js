@@ -14,7 +14,7 @@ Promise.withResolvers ??= () => {
 
 const fs = require('fs')
 const { randomUUID } = require('crypto')
-const { Admin, ConfigResourceTypes, Consumer, ListOffsetTimestamps, Producer, MessagesStreamModes, MessagesStreamFallbackModes, cooperativeStickyAssigner, roundRobinAssigner } = require('@platformatic/kafka')
+const { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes, Consumer, ListOffsetTimestamps, Producer, MessagesStreamModes, MessagesStreamFallbackModes, cooperativeStickyAssigner, roundRobinAssigner } = require('@platformatic/kafka')
 const { LOCAL_ERROR, stops, event, serve, records, encode, Acks } = require('./contract')
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms))
@@ -320,10 +320,44 @@ const describe_cluster = (command) => withAdmin(command, async (admin) => {
   return { cluster_id: id, controller: controllerId, brokers: [...brokers].map(([broker, { host, port }]) => ({ id: broker, host, port })) }
 })
 
+const create_partitions = (command) => withAdmin(command, async (admin) => {
+  await admin.createPartitions({ topics: [{ name: command.topic, count: command.count, assignments: null }], validateOnly: false })
+  return {}
+})
+
+const delete_records = (command) => withAdmin(command, async (admin) => {
+  const partitions = [{ partition: command.partition, offset: BigInt(command.before) }]
+  const [told] = await admin.deleteRecords({ topics: [{ name: command.topic, partitions }] })
+  return { low: Number(told.partitions[0].lowWatermark) }
+})
+
+const alter_configs = (command) => withAdmin(command, async (admin) => {
+  const configs = Object.entries(command.set).map(([name, value]) => ({ name, value, configOperation: IncrementalAlterConfigOperationTypes.SET }))
+  await admin.incrementalAlterConfigs({ resources: [{ resourceType: ConfigResourceTypes.TOPIC, resourceName: command.topic, configs }] })
+  return {}
+})
+
+const list_groups = (command) => withAdmin(command, async (admin) => ({ groups: [...(await admin.listGroups()).keys()] }))
+
+const describe_group = (command) => withAdmin(command, async (admin) => {
+  const told = (await admin.describeGroups({ groups: [command.group] })).get(command.group)
+  return { state: told.state, members: told.members.size }
+})
+
+const delete_group = (command) => withAdmin(command, async (admin) => {
+  await admin.deleteGroups({ groups: [command.group] })
+  return {}
+})
+
+const delete_offset = (command) => withAdmin(command, async (admin) => {
+  await admin.deleteConsumerGroupOffsets({ groupId: command.group, topics: [{ name: command.topic, partitionIndexes: [command.partition] }] })
+  return {}
+})
+
 // The package does not export its description.
 const described = require.resolve('@platformatic/kafka').replace(/dist\/index\.js$/, 'package.json')
 const hello = async () => ({ client: 'platformatic', version: JSON.parse(fs.readFileSync(described)).version })
 
-const OPS = { hello, produce, consume, group, list_offsets, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster }
+const OPS = { hello, produce, consume, group, list_offsets, committed, create_topics, delete_topics, list_topics, describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups, describe_group, delete_group, delete_offset }
 
 zstd.init().then(() => serve(OPS, codeOf))

@@ -6,14 +6,14 @@ import time
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import BrokerResponseError, KafkaError
 
 import contract
-from contract import LOCAL_ERROR, Acks, event, on_stop, records, write_record
+from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
 
@@ -305,9 +305,45 @@ async def describe_cluster(admin, command):
     }
 
 
+@administer
+async def create_partitions(admin, command):
+    await admin.create_partitions({command["topic"]: NewPartitions(command["count"])})
+    return {}
+
+
+@administer
+async def delete_records(admin, command):
+    partition = TopicPartition(command["topic"], command["partition"])
+    return {"low": (await admin.delete_records({partition: RecordsToDelete(command["before"])}))[partition]}
+
+
+@administer
+async def alter_configs(admin, command):
+    (reply,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, command["topic"], command["set"])])
+    code, message = reply.resources[0][:2]
+    if code:
+        raise Failed(code, message)
+    return {}
+
+
+@administer
+async def list_groups(admin, command):
+    return {"groups": [group[0] for group in await admin.list_consumer_groups()]}
+
+
+@administer
+async def describe_group(admin, command):
+    (reply,) = await admin.describe_consumer_groups([command["group"]])
+    code, _, state, _, _, members = reply.groups[0][:6]
+    if code:
+        raise Failed(code, "the group is not described")
+    return {"state": state, "members": len(members)}
+
+
 OPS = [
     produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics,
-    describe_topics, describe_configs, describe_cluster,
+    describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups,
+    describe_group,
 ]
 
 

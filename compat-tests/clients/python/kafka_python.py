@@ -1,5 +1,6 @@
 """Wraps kafka-python behind the contract of ../README.md."""
 
+import re
 import time
 
 import kafka
@@ -11,7 +12,7 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import BrokerResponseError, KafkaConnectionError, KafkaError
 
 import contract
-from contract import LOCAL_ERROR, Acks, event, on_stop, records, write_record
+from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
 
 ASSIGNORS = {
     "range": RangePartitionAssignor,
@@ -281,9 +282,62 @@ def describe_cluster(command):
     }
 
 
+def create_partitions(command):
+    with closing_admin(command) as client:
+        client.create_partitions({command["topic"]: command["count"]})
+    return {}
+
+
+def delete_records(command):
+    partition = TopicPartition(command["topic"], command["partition"])
+    with closing_admin(command) as client:
+        told = client.delete_records({partition: command["before"]})
+    return {"low": told[partition]["low_watermark"]}
+
+
+def alter_configs(command):
+    with closing_admin(command) as client:
+        resource = ConfigResource("topic", command["topic"], command["set"])
+        told = client.alter_configs([resource])["topic"][command["topic"]]
+    if told != "OK":
+        # It has read the code, and tells it in words only.
+        code = re.search(r"\[Error (\d+)\]", told)
+        raise Failed(int(code[1]) if code else LOCAL_ERROR, told)
+    return {}
+
+
+def list_groups(command):
+    with closing_admin(command) as client:
+        return {"groups": [group["group_id"] for group in client.list_groups()]}
+
+
+def describe_group(command):
+    with closing_admin(command) as client:
+        told = client.describe_groups([command["group"]])[command["group"]]
+    return {"state": told["group_state"], "members": len(told["members"])}
+
+
+def delete_group(command):
+    with closing_admin(command) as client:
+        told = client.delete_groups([command["group"]])[command["group"]]
+    if told != "OK":
+        raise getattr(kafka.errors, told)()
+    return {}
+
+
+def delete_offset(command):
+    partition = TopicPartition(command["topic"], command["partition"])
+    with closing_admin(command) as client:
+        told = client.delete_group_offsets(command["group"], [partition])[partition]
+    if told.errno != 0:
+        raise told()
+    return {}
+
+
 OPS = [
     hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics,
-    describe_topics, describe_configs, describe_cluster,
+    describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups,
+    describe_group, delete_group, delete_offset,
 ]
 
 if __name__ == "__main__":

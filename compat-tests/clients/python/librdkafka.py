@@ -4,7 +4,9 @@ import time
 
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec,
+)
 
 import contract
 from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
@@ -294,9 +296,50 @@ def describe_cluster(command):
     }
 
 
+def create_partitions(command):
+    client = admin(command)
+    client.create_partitions([NewPartitions(command["topic"], command["count"])])[command["topic"]].result()
+    return {}
+
+
+def delete_records(command):
+    client = admin(command)
+    (future,) = client.delete_records([TopicPartition(command["topic"], command["partition"], command["before"])]).values()
+    return {"low": future.result().low_watermark}
+
+
+def alter_configs(command):
+    client = admin(command)
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in command["set"].items()
+    ]
+    resource = ConfigResource("topic", command["topic"], incremental_configs=entries)
+    (future,) = client.incremental_alter_configs([resource]).values()
+    future.result()
+    return {}
+
+
+def list_groups(command):
+    client = admin(command)
+    return {"groups": [group.group_id for group in client.list_consumer_groups().result().valid]}
+
+
+def describe_group(command):
+    client = admin(command)
+    told = client.describe_consumer_groups([command["group"]])[command["group"]].result()
+    return {"state": told.state.name, "members": len(told.members)}
+
+
+def delete_group(command):
+    client = admin(command)
+    client.delete_consumer_groups([command["group"]])[command["group"]].result()
+    return {}
+
+
 OPS = [
     hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics,
-    describe_topics, describe_configs, describe_cluster,
+    describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups,
+    describe_group, delete_group,
 ]
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ use braid_compat_tests::runner::Suite;
 
 mod acks;
 mod admin;
+mod changes;
 mod cluster;
 mod commits;
 mod compaction;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     timestamps::add(&mut suite);
     acks::add(&mut suite);
     admin::add(&mut suite);
+    changes::add(&mut suite);
     compaction::add(&mut suite);
     commits::add(&mut suite);
     groups::add(&mut suite);

@@ -6,13 +6,17 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.apache.kafka.clients.admin.AdminClient;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 
 final class Api {
     /** Offset and timestamp of each partition. */
@@ -43,6 +47,15 @@ final class Api {
 
     static TopicDescription describeTopic(AdminClient admin, String name) throws Exception {
         return admin.describeTopics(List.of(name)).allTopicNames().get().get(name);
+    }
+
+    static void alterConfigs(AdminClient admin, ConfigResource resource, Collection<ConfigEntry> entries) throws Exception {
+        List<AlterConfigOp> set = entries.stream().map(e -> new AlterConfigOp(e, AlterConfigOp.OpType.SET)).toList();
+        admin.incrementalAlterConfigs(Map.of(resource, set)).all().get();
+    }
+
+    static void deleteOffset(AdminClient admin, String group, TopicPartition partition) throws Exception {
+        admin.deleteConsumerGroupOffsets(group, Set.of(partition)).all().get();
     }
 
     private Api() {}

@@ -5,11 +5,14 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.apache.kafka.clients.admin.AdminClient;
+import org.apache.kafka.clients.admin.Config;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 
 final class Api {
     /** Its admin client lists no offsets; its consumer does. */
@@ -41,6 +44,15 @@ final class Api {
 
     static TopicDescription describeTopic(AdminClient admin, String name) throws Exception {
         return admin.describeTopics(List.of(name)).all().get().get(name);
+    }
+
+    /** It knows the call alone that replaces all settings. */
+    static void alterConfigs(AdminClient admin, ConfigResource resource, Collection<ConfigEntry> entries) throws Exception {
+        admin.alterConfigs(Map.of(resource, new Config(entries))).all().get();
+    }
+
+    static void deleteOffset(AdminClient admin, String group, TopicPartition partition) {
+        throw new UnsupportedOperationException("there is no such call");
     }
 
     private Api() {}

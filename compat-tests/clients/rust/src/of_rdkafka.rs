@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
@@ -37,6 +39,12 @@ pub fn run(command: &Command) -> Answer {
         "describe_topics" => describe_topics(command),
         "describe_configs" => describe_configs(command),
         "describe_cluster" => describe_cluster(command),
+        "create_partitions" => create_partitions(command),
+        "delete_records" => delete_records(command),
+        "alter_configs" => alter_configs(command),
+        "list_groups" => list_groups(command),
+        "describe_group" => describe_group(command),
+        "delete_group" => delete_group(command),
         other => Err(Failed::local(format!("unknown op {other}"))),
     }
 }
@@ -459,4 +467,52 @@ fn describe_cluster(command: &Command) -> Answer {
     let controller =
         unsafe { rdkafka::bindings::rd_kafka_controllerid(client.inner().native_ptr(), 30_000) };
     Ok(json!({"cluster_id": client.inner().fetch_cluster_id(TIMEOUT), "controller": controller, "brokers": brokers}))
+}
+
+/// The answer to a change of one thing.
+fn changed<T, U>(mut results: Vec<Result<T, (U, RDKafkaErrorCode)>>) -> Answer {
+    match results.remove(0) {
+        Ok(_) => Ok(json!({})),
+        Err((_, code)) => Err(Failed { code: kafka_code(code), message: code.to_string() }),
+    }
+}
+
+fn create_partitions(command: &Command) -> Answer {
+    let wanted = NewPartitions::new(command.text("topic"), command.number("count") as usize);
+    changed(done(admin(command)?.create_partitions([&wanted], &options()))?)
+}
+
+fn delete_records(command: &Command) -> Answer {
+    let mut before = TopicPartitionList::new();
+    let mut partition = before.add_partition(command.text("topic"), command.number("partition") as i32);
+    partition.set_offset(Offset::Offset(command.number("before")))?;
+    let told = done(admin(command)?.delete_records(&before, &options()))?;
+    let partition = told.elements().into_iter().next().ok_or_else(|| Failed::local("no answer"))?;
+    partition.error()?;
+    Ok(json!({"low": partition.offset().to_raw()}))
+}
+
+fn alter_configs(command: &Command) -> Answer {
+    let set = command.get("set").and_then(Value::as_object).ok_or_else(|| Failed::local("nothing to set"))?;
+    let wanted = set.iter().fold(
+        AlterConfig::new(ResourceSpecifier::Topic(command.text("topic"))),
+        |wanted, (key, value)| wanted.set(key, value.as_str().unwrap_or_default()),
+    );
+    changed(done(admin(command)?.alter_configs([&wanted], &options()))?)
+}
+
+fn list_groups(command: &Command) -> Answer {
+    let told = admin(command)?.inner().fetch_group_list(None, TIMEOUT)?;
+    let groups: Vec<&str> = told.groups().iter().map(|group| group.name()).collect();
+    Ok(json!({"groups": groups}))
+}
+
+fn describe_group(command: &Command) -> Answer {
+    let told = admin(command)?.inner().fetch_group_list(Some(command.text("group")), TIMEOUT)?;
+    let group = told.groups().first().ok_or_else(|| Failed::local("no answer"))?;
+    Ok(json!({"state": group.state(), "members": group.members().len()}))
+}
+
+fn delete_group(command: &Command) -> Answer {
+    changed(done(admin(command)?.delete_groups(&[command.text("group")], &options()))?)
 }
