@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 pub(super) fn install() -> Result<Run> {
     let ours = install::package_dir().join("suites/kafka-python");
-    let inputs = [ours.join("requirements.txt"), ours.join("service.py")];
+    let inputs = [ours.join("requirements.txt"), ours.join("service.py"), ours.join("steady.py")];
     let home = install::installed("suite-kafka-python", &inputs, |home| {
         install::tool("python3", &["python3", "python3-venv"])?;
         install::run(Command::new("python3").args(["-m", "venv"]).arg(home.join("venv")))?;
@@ -35,6 +35,7 @@ pub(super) fn install() -> Result<Run> {
         let test = home.join(format!("kafka_python-{VERSION}/test"));
         std::fs::write(test.join("__init__.py"), "")?;
         std::fs::copy(&inputs[1], test.join("service.py"))?;
+        std::fs::copy(&inputs[2], test.join("steady.py"))?;
         Ok(())
     })?;
     Ok(Box::new(move |bootstrap| run(&home, bootstrap)))
@@ -44,7 +45,8 @@ fn run(home: &Path, bootstrap: &str) -> Result<Outcomes> {
     let source = home.join(format!("kafka_python-{VERSION}"));
     let mut command = Command::new(home.join("venv/bin/python"));
     command
-        .args(["-B", "-m", "pytest", "--rootdir=.", "-p", "no:cacheprovider", "test/integration"])
+        .args(["-B", "-m", "pytest", "--rootdir=.", "-p", "no:cacheprovider", "-p", "test.steady"])
+        .arg("test/integration")
         .args(["--timeout", "45", "--timeout-method=signal", "-q", "-rA", "--tb=short"])
         // They start brokers of their own.
         .args(["--ignore=test/integration/test_ssl_integration.py"])

@@ -11,9 +11,11 @@ use crate::install;
 
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Those that need a broker and neither Kafka's own scripts nor root's rights nor minutes.
+/// Those that need a broker and neither Kafka's own scripts nor root's rights nor minutes. Not among them are 0103, which
+/// wants three brokers, and 0129, which makes a topic with a `segment.bytes` that Kafka 4 refuses: they fail on Kafka too, and
+/// the runner then aborts and loses the part of its table that it has not printed. 0137 does nothing in quick mode.
 const TESTS: &str = "0001,0002,0003,0005,0007,0008,0012,0013,0015,0017,0021,0022,0029,0031,0034,0036,0039,0040,0041,0042,\
-                     0044,0048,0054,0056,0059,0060,0063,0064,0065,0070,0073,0085,0086,0103,0112,0125,0129,0137,0140";
+                     0044,0048,0054,0056,0059,0060,0063,0064,0065,0070,0073,0085,0086,0112,0125,0140";
 
 pub(super) fn install() -> Result<Run> {
     let library = install::librdkafka()?;
