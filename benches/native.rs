@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench native [-- DIR]`. Each row has a rate and the processor time of a message;
 //! ratios are to the plain row above it, of the same run. Medians of rounds.
+//!
+//! `cargo bench --bench native -- burst [DIR]`: a million messages due within one second, and what a
+//! plain producer waits for each of its writes meanwhile, beside what it waits when it is alone.
 
 #![allow(
     clippy::print_stdout,
@@ -22,6 +25,8 @@ const TASKS: usize = 64;
 const MESSAGES: usize = 32_000;
 const BURST: usize = 200_000;
 const STORED: usize = 200_000;
+const MILLION: usize = 1_000_000;
+const PROBE_EVERY: Duration = Duration::from_millis(2);
 
 /// What some messages took.
 #[derive(Clone, Copy)]
@@ -133,10 +138,70 @@ async fn reads(dir: &std::path::Path) -> [Cost; 2] {
     [plain, popped]
 }
 
+/// What each write of a plain producer takes, one every few milliseconds, until `done`.
+async fn probe(bench: Arc<Bench>, done: impl Fn() -> bool) -> Vec<Duration> {
+    let mut taken = Vec::new();
+    while !done() {
+        let begun = Instant::now();
+        bench.produce(1, 1).await.unwrap();
+        taken.push(begun.elapsed());
+        tokio::time::sleep(PROBE_EVERY.saturating_sub(begun.elapsed())).await;
+    }
+    taken
+}
+
+fn told(name: &str, mut taken: Vec<Duration>) -> f64 {
+    taken.sort_unstable();
+    let at = |per_mille: usize| taken[(taken.len() - 1) * per_mille / 1000].as_secs_f64() * 1e3;
+    let (count, p50, p99, longest) = (taken.len(), at(500), at(990), at(1000));
+    println!("| {name} | {count} | {p50:.2} ms | {p99:.2} ms | {longest:.2} ms |");
+    p99
+}
+
+/// A million messages that are due within one second.
+async fn burst(dir: &std::path::Path) {
+    let (_dir, bench) = open(dir).await;
+    let alone_until = Instant::now() + Duration::from_secs(5);
+    let alone = probe(Arc::clone(&bench), || Instant::now() >= alone_until).await;
+    // As long as it will take to schedule them, and half as long again.
+    let begun = Instant::now();
+    for _ in 0..10 {
+        bench.schedule(MILLION / 1000, MILLION / 1000, now_ms() + 3_600_000).await.unwrap();
+    }
+    let lead = begun.elapsed() * 150 + Duration::from_secs(5);
+    let due_ms = now_ms() + i64::try_from(lead.as_millis()).unwrap();
+    for ms in 0..1000 {
+        bench.schedule(MILLION / 1000, MILLION / 1000, due_ms + ms).await.unwrap();
+    }
+    let early = u64::try_from(due_ms - now_ms()).expect("scheduling takes less than the lead");
+    println!("scheduled a million with {early} ms to go");
+    tokio::time::sleep(Duration::from_millis(early)).await;
+    let all = MILLION as u64;
+    let (begun, before) = (Instant::now(), cpu());
+    let fired = {
+        let bench = Arc::clone(&bench);
+        move || bench.fired() >= all
+    };
+    let during = probe(bench, fired).await;
+    let (taken, cpu) = (begun.elapsed().as_secs_f64(), cpu() - before);
+    println!("delivered within {taken:.2} s of the first one's time, {cpu:.2} CPU s");
+    println!("| plain writes | count | p50 | p99 | longest |");
+    println!("|---|---|---|---|---|");
+    let alone = told("alone", alone);
+    let during = told("during the burst", during);
+    println!("p99 during the burst to p99 alone: {:.2}", during / alone);
+}
+
 fn main() {
-    let dir = std::env::args().skip(1).find(|it| !it.starts_with('-'));
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let only_burst = arguments.first().is_some_and(|first| first == "burst");
+    let dir = arguments.get(usize::from(only_burst));
     let dir = dir.map_or_else(std::env::temp_dir, PathBuf::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if only_burst {
+        return runtime.block_on(burst(&dir));
+    }
     let (mut sent, mut timed, mut read) = (Vec::new(), Vec::new(), Vec::new());
     runtime.block_on(async {
         for _ in 0..ROUNDS {

@@ -13,7 +13,7 @@ use super::error::{LeaseError, ReceiveError, ResetError, Unavailable};
 use super::look::{Look, look};
 use super::owner::{Input, Owner};
 use super::receipt::Receipt;
-use super::request::{Delivered, GroupSummary, Lag, Progress, ReceiveRequest};
+use super::request::{Delivered, DeliveryTotals, GroupSummary, Lag, Progress, ReceiveRequest};
 use super::settings::{INVISIBLE_MS_MAX, INVISIBLE_MS_MIN, RECEIVE_MAX, RECEIVE_MAX_CEILING};
 use crate::env::Env;
 use crate::model::TopicId;
@@ -190,6 +190,14 @@ impl Deliveries {
     /// Nothing is known at the moment.
     pub(crate) async fn groups(&self) -> Result<Vec<GroupSummary>, Unavailable> {
         self.ask(|reply| Input::Groups { reply }).await?
+    }
+
+    /// What happened to messages since the start.
+    ///
+    /// # Errors
+    /// Nothing is known at the moment.
+    pub(crate) async fn totals(&self) -> Result<DeliveryTotals, Unavailable> {
+        self.ask(|reply| Input::Totals { reply }).await?
     }
 
     /// Whether messages were delivered to a group of this name, or it was reset to receive some.

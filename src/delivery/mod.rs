@@ -39,8 +39,8 @@ pub(crate) use {
     filter::{FilterError, TagFilter},
     message::Message,
     request::{
-        DeadLetters, Delivered, GroupSummary, Lag, Outcome, Progress, ReceiveRequest, Settled,
-        Target, Which,
+        DeadLetters, Delivered, DeliveryTotals, GroupSummary, Lag, Outcome, Progress,
+        ReceiveRequest, Settled, Target, Which,
     },
     settings::{
         BackOff, DELAY_MS_MAX, GroupSettings, INVISIBLE_MS_MAX, INVISIBLE_MS_MIN, RECEIVE_MAX,

@@ -19,7 +19,7 @@ use super::error::{LeaseError, ReceiveError, Unavailable};
 use super::event::{Change, Event, PartKey};
 use super::look::{LookError, Looked};
 use super::receipt::Receipt;
-use super::request::{Delivered, GroupSummary, Outcome, Progress, ReceiveRequest};
+use super::request::{Delivered, DeliveryTotals, GroupSummary, Outcome, Progress, ReceiveRequest};
 use super::table::Table;
 use crate::env::Env;
 use crate::model::{Position, QueueId, TopicId};
@@ -95,6 +95,9 @@ pub(super) enum Input {
     },
     Groups {
         reply: Reply<Result<Vec<GroupSummary>, Unavailable>>,
+    },
+    Totals {
+        reply: Reply<Result<DeliveryTotals, Unavailable>>,
     },
     IsUsed {
         group: Arc<str>,
@@ -175,6 +178,7 @@ pub(super) struct Owner {
     pending: VecDeque<(Position, Answer)>,
     writing: Option<Pin<Box<WaitDurable>>>,
     growth: Growth,
+    totals: DeliveryTotals,
     next_ticket: u64,
     is_sweep_armed: bool,
 }
@@ -211,6 +215,7 @@ impl Owner {
             pending: VecDeque::new(),
             writing: None,
             growth: Growth::default(),
+            totals: DeliveryTotals::default(),
             next_ticket: 0,
             is_sweep_armed: false,
         }
@@ -296,6 +301,9 @@ impl Owner {
             Input::Groups { reply } => {
                 let _gone = reply.send(Ok(self.groups()));
             }
+            Input::Totals { reply } => {
+                let _gone = reply.send(Ok(self.totals));
+            }
             Input::IsUsed { group, reply } => {
                 let _gone = reply.send(Ok(self.table.parts_of(&group).is_some()));
             }
@@ -323,6 +331,7 @@ impl Owner {
             Input::Reset { reply, .. } | Input::TopicDeleted { reply, .. } => refuse(reply, why),
             Input::DeleteGroup { reply, .. } => refuse(reply, why),
             Input::Groups { reply } => refuse(reply, why),
+            Input::Totals { reply } => refuse(reply, why),
             Input::IsUsed { reply, .. } => refuse(reply, why),
             Input::Progress { reply, .. } => refuse(reply, why),
             Input::Undone { reply, .. } => refuse(reply, why),
@@ -384,6 +393,24 @@ impl Owner {
         for (at, event) in (own.base_offset.0..).zip(&events) {
             self.table.apply(at, event);
             if let Event::Part { key, change } = event {
+                match change {
+                    Change::Acquired { again, scan, .. } => {
+                        let taken = scan.as_ref().map_or(0, |scan| scan.taken.len());
+                        self.totals.delivered += (again.len() + taken) as u64;
+                    }
+                    Change::Acked { offsets } => self.totals.acknowledged += offsets.len() as u64,
+                    Change::Archived { offsets } if !copies.is_empty() => {
+                        self.totals.dead_letters += offsets.len() as u64;
+                    }
+                    Change::Archived { .. }
+                    | Change::Extended { .. }
+                    | Change::Released { .. }
+                    | Change::Archiving { .. }
+                    | Change::Trimmed { .. }
+                    | Change::Reset { .. }
+                    | Change::State(_)
+                    | Change::Piece { .. } => {}
+                }
                 if matches!(change, Change::Archiving { .. }) {
                     self.to_bury.insert(key.clone());
                 }

@@ -69,6 +69,17 @@ pub(crate) struct Lag {
     pub(crate) age_ms: Option<i64>,
 }
 
+/// What happened to messages since the broker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DeliveryTotals {
+    /// Handed out, each time.
+    pub(crate) delivered: u64,
+    /// Acknowledged, or dead letters that were sent again or deleted.
+    pub(crate) acknowledged: u64,
+    /// Copied to a topic of dead letters.
+    pub(crate) dead_letters: u64,
+}
+
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupSummary {

@@ -19,7 +19,9 @@ use super::id::TransactionId;
 use super::load::{self, LoadError};
 use super::payload;
 use super::polls::Polls;
-use super::request::{Decision, End, EndError, HalfCounts, Outcome, SendError, Unavailable};
+use super::request::{
+    Decision, End, EndError, HalfCounts, HalfTotals, Outcome, SendError, Unavailable,
+};
 use super::table::{Blocked, Rules, Table};
 use super::targets::Targets;
 use crate::config::HalfConfig;
@@ -76,6 +78,7 @@ pub(super) struct Owner {
     is_expiring: bool,
     /// Halves that could not expire, and until when they are left alone.
     postponed: BTreeMap<Offset, Duration>,
+    ended: HalfTotals,
     expire_from: Duration,
     shorten_at: Duration,
 }
@@ -105,6 +108,7 @@ impl Owner {
             check_due_ms: i64::MAX,
             is_expiring: false,
             postponed: BTreeMap::new(),
+            ended: HalfTotals::default(),
             expire_from: Duration::ZERO,
             shorten_at: Duration::ZERO,
         }
@@ -161,6 +165,7 @@ impl Owner {
     }
 
     fn on_told(&mut self, told: Told) {
+        let ended = self.ended;
         match told {
             Told::Loaded(loaded) => self.on_loaded(loaded),
             Told::Stop { .. } => unreachable!("the caller takes it out"),
@@ -182,6 +187,7 @@ impl Owner {
                 pending: table.pending_count(),
                 oldest_born_ms: table.oldest_born_ms(),
                 groups: table.groups(),
+                ended,
             }),
             Told::Copied(copies) => self.on_copied(copies),
         }

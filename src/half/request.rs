@@ -133,6 +133,15 @@ pub(crate) struct HalfCounts {
     pub(crate) oldest_born_ms: Option<i64>,
     /// By group, sorted by name.
     pub(crate) groups: Vec<(Arc<str>, u64)>,
+    pub(crate) ended: HalfTotals,
+}
+
+/// How half messages ended since the broker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HalfTotals {
+    pub(crate) committed: u64,
+    pub(crate) rolled_back: u64,
+    pub(crate) expired: u64,
 }
 
 /// Why nothing can be done at this moment. All but the last three pass by themselves.

@@ -259,7 +259,39 @@ impl Gathered {
             series.gauge("braid_half_message_age_max_ms", "Age of the oldest of them", oldest)?;
         }
         let timers = &self.timers;
+        let ended = self.halves.as_ref().map(|halves| halves.ended).unwrap_or_default();
+        let deliveries = self.delivery_totals.unwrap_or_default();
         for (name, help, value) in [
+            (
+                "rocketmq_commit_messages",
+                "Half messages committed since the start",
+                ended.committed,
+            ),
+            (
+                "rocketmq_rollback_messages",
+                "Half messages rolled back since the start",
+                ended.rolled_back,
+            ),
+            (
+                "braid_half_messages_expired",
+                "Half messages discarded since the start",
+                ended.expired,
+            ),
+            (
+                "rocketmq_messages_out",
+                "Messages delivered to groups since the start, each time",
+                deliveries.delivered,
+            ),
+            (
+                "braid_messages_acknowledged",
+                "Delivered messages acknowledged since the start",
+                deliveries.acknowledged,
+            ),
+            (
+                "rocketmq_send_to_dlq_messages",
+                "Dead letters since the start",
+                deliveries.dead_letters,
+            ),
             ("rocketmq_timer_enqueue", "Messages scheduled since the start", timers.scheduled),
             (
                 "rocketmq_timer_dequeue",

@@ -8,7 +8,7 @@ use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Native;
 use super::group::Progress;
-use crate::delivery::DEAD_LETTER_PREFIX;
+use crate::delivery::{DEAD_LETTER_PREFIX, DeliveryTotals};
 use crate::group::{FetchRequest, ListFilter};
 use crate::half::HalfCounts;
 use crate::model::BrokerId;
@@ -25,6 +25,8 @@ pub(crate) struct Gathered {
     pub(crate) groups: Vec<MeasuredGroup>,
     /// Groups that messages are delivered to, by topic and partition.
     pub(crate) deliveries: Vec<(String, Vec<Progress>)>,
+    /// None while they are read back.
+    pub(crate) delivery_totals: Option<DeliveryTotals>,
     /// None while they are read back.
     pub(crate) halves: Option<HalfCounts>,
     pub(crate) timers: Totals,
@@ -83,6 +85,7 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         topics,
         groups: groups(native).await,
         deliveries: deliveries(native).await,
+        delivery_totals: native.deliveries.totals().await.ok(),
         halves: native.halves.counts().await.ok(),
         timers: native.timers.totals(),
         requests: requests(native),

@@ -262,6 +262,11 @@ impl Bench {
         Ok(())
     }
 
+    /// How many scheduled messages were delivered so far.
+    pub fn fired(&self) -> u64 {
+        self.timers.totals().delivered
+    }
+
     /// Waits until the partitions hold so many messages in all.
     pub async fn delivered(&self, messages: i64) {
         let news = Arc::new(tokio::sync::Notify::new());

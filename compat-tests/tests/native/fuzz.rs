@@ -13,7 +13,16 @@ use crate::cli;
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 pub(crate) fn add(suite: &mut Suite) {
+    suite.add("fuzz::the_document_is_valid_openapi", |world| validate(world.server()?));
     suite.add("fuzz::every_answer_is_as_the_document_says", |_| fuzz());
+}
+
+/// By a validator that nobody of us wrote.
+fn validate(server: &Server) -> Result<()> {
+    let mut command = Command::new(install::fuzzer()?);
+    command.arg(install::package_dir().join("clients/fuzz/validate.py"));
+    command.arg(format!("{}/api/openapi.json", server.native()));
+    install::run(command.current_dir(install::scratch()?)).map(drop)
 }
 
 fn fuzz() -> Result<()> {

@@ -1,8 +1,9 @@
 //! How answers are shown: as a table for people, or whole as JSON or YAML for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::Failure;
@@ -78,6 +79,19 @@ impl Printer {
         };
         let hint = "report it as a defect of braid";
         self.text(&text.map_err(|error| Failure::new(error, hint))?)
+    }
+}
+
+/// How far some long work is. Shown to people only.
+pub(super) fn progress(what: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{pos}} {what}, {{per_sec}}"));
+    let progress = ProgressBar::no_length();
+    match style {
+        Ok(style) => progress.with_style(style),
+        Err(_) => progress,
     }
 }
 

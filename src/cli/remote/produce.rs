@@ -1,14 +1,13 @@
 //! `braid produce`.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::api::{Api, segment};
-use super::output::{Column, Printer};
+use super::output::{Column, Printer, progress};
 
 /// Messages sent in one request.
 const BATCH_MAX: usize = 500;
@@ -104,7 +103,7 @@ impl Produce {
 
     /// Sends each line, some at once.
     fn lines(&self, input: impl BufRead, api: &Api, printer: &mut Printer) -> Result<(), Failure> {
-        let progress = progress();
+        let progress = progress("messages");
         let (mut batch, mut size_bytes, mut sent) = (Vec::new(), 0, 0_u64);
         for line in input.lines() {
             let line = line.map_err(|error| {
@@ -143,19 +142,6 @@ impl Produce {
 
 fn after(sent: u64, error: Failure) -> Failure {
     Failure { message: format!("after {sent} messages: {}", error.message), ..error }
-}
-
-/// Shown to people only.
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {pos} messages, {per_sec}");
-    let progress = ProgressBar::no_length();
-    match style {
-        Ok(style) => progress.with_style(style),
-        Err(_) => progress,
-    }
 }
 
 /// Reads 250ms, 10s, 5m, 2h or 30d.

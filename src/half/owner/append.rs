@@ -74,6 +74,15 @@ impl Owner {
             let mut about = None;
             for (event, at) in item.events.iter().zip(&mut offsets) {
                 table.apply(at, event);
+                match event {
+                    Event::Committed { .. } => self.ended.committed += 1,
+                    Event::RolledBack { .. } => self.ended.rolled_back += 1,
+                    Event::Expired { .. } => self.ended.expired += 1,
+                    Event::Sent { .. }
+                    | Event::Checked { .. }
+                    | Event::CheckReturned { .. }
+                    | Event::CheckAsked { .. } => {}
+                }
                 about = about.or(event.half());
                 if let Event::Sent { half, sent } = event {
                     about = Some(*half);

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use braid_protocol::records::{BatchSpec, Producer};
+use kafka_protocol::messages::{
+    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProducerId, TransactionalId,
+};
 use serde_json::{Value, json};
 
-use super::super::ask::{batch, fetch};
+use super::super::ask::{batch, batch_of, fetch, produce, produced, text};
+use super::super::client::Client;
 use super::super::world::World;
 use super::http::{Answer, Http};
 
@@ -31,6 +36,54 @@ async fn receive(http: &mut Http, more: Value) -> Vec<Value> {
 
 async fn say(http: &mut Http, what: &str, body: Value) -> Answer {
     http.post(&format!("/api/v1/groups/g/{what}"), body).await
+}
+
+/// A Kafka producer's transaction of one record, which is ended only if it is said how.
+async fn transact(client: &mut Client, value: &str, commits: Option<bool>) {
+    let id = TransactionalId(text("tx"));
+    let find =
+        FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("tx")]);
+    assert_eq!(client.call(6, &find).await.coordinators[0].error_code, 0);
+    let init = InitProducerIdRequest::default()
+        .with_transactional_id(Some(id.clone()))
+        .with_transaction_timeout_ms(60_000);
+    let producer = client.call(5, &init).await;
+    assert_eq!(producer.error_code, 0);
+    let (number, epoch) = (producer.producer_id.0, producer.producer_epoch);
+    let spec = BatchSpec {
+        producer: Some(Producer { id: number, epoch, base_sequence: 0 }),
+        transactional: true,
+        ..BatchSpec::default()
+    };
+    let written = produce("t", 0, batch_of(spec, &[value]));
+    let written = client.call(12, &written.with_transactional_id(Some(id.clone()))).await;
+    assert_eq!(produced(&written).error_code, 0);
+    let Some(committed) = commits else { return };
+    let end = EndTxnRequest::default()
+        .with_transactional_id(id)
+        .with_producer_id(ProducerId(number))
+        .with_producer_epoch(epoch)
+        .with_committed(committed);
+    assert_eq!(client.call(4, &end).await.error_code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_kafka_transaction_wrote_is_delivered_when_it_is_committed_and_never_when_not() {
+    let (world, mut http) = world().await;
+    let mut client = world.client().await;
+    transact(&mut client, "void", Some(false)).await;
+    transact(&mut client, "committed", Some(true)).await;
+    transact(&mut client, "open", None).await;
+    send(&mut http, &["behind"]).await;
+    assert_eq!(texts(&receive(&mut http, json!({})).await), ["committed"]);
+    let page = http.get("/api/v1/topics/t/partitions/0/messages").await.of(200);
+    assert_eq!(texts(page["messages"].as_array().unwrap()), ["committed"]);
+    // The next transaction of the id voids the open one.
+    transact(&mut client, "last", Some(true)).await;
+    let received = receive(&mut http, json!({"waitMs": 1000})).await;
+    assert_eq!(texts(&received), ["behind", "last"]);
+    let shown = http.get("/api/v1/groups/g").await.of(200);
+    assert_eq!(shown["lag"], 3, "only what is to be delivered: {shown}");
 }
 
 fn texts(messages: &[Value]) -> Vec<&str> {

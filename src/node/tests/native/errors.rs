@@ -1,6 +1,7 @@
 //! Bad requests, health, and the document.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -144,6 +145,40 @@ async fn what_clients_of_kafkas_protocol_do_is_counted() {
     let open = "kafka_server_socket_server_metrics_connection_count{listener=";
     let open: Vec<_> = metrics.text().lines().filter(|line| line.starts_with(open)).collect();
     assert!(open.len() == 1 && open[0].ends_with("networkProcessor=\"0\"} 1"), "{open:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_native_messages_is_counted() {
+    let world = World::start().await;
+    let mut http = Http::connect(&world).await;
+    let halves = json!({"name": "h", "messageType": "TRANSACTION"});
+    http.post("/api/v1/topics", halves).await.of(201);
+    http.post("/api/v1/topics", json!({"name": "t"})).await.of(201);
+    for decision in ["commit", "commit", "rollback"] {
+        let half = json!({"payload": "x", "producerGroup": "p"});
+        let sent = http.post("/api/v1/topics/h/half-messages", half).await.of(200);
+        let id = sent["transactionId"].as_str().unwrap();
+        let path = format!("/api/v1/half-messages/{id}/{decision}");
+        http.post(&path, json!({})).await.of(200);
+    }
+    let two = json!({"messages": [{"payload": "a"}, {"payload": "b"}]});
+    http.post("/api/v1/topics/t/messages", two).await.of(200);
+    let got = http.post("/api/v1/groups/g/receive", json!({"topic": "t", "max": 2})).await.of(200);
+    let handle = |n: usize| got["messages"][n]["handle"].clone();
+    http.post("/api/v1/groups/g/ack", json!({"handles": [handle(0)]})).await.of(200);
+    http.post("/api/v1/groups/g/dead-letter", json!({"handle": handle(1)})).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let metrics = http.get("/metrics").await;
+    for line in [
+        "rocketmq_commit_messages_total 2",
+        "rocketmq_rollback_messages_total 1",
+        "braid_half_messages_expired_total 0",
+        "rocketmq_messages_out_total 2",
+        "braid_messages_acknowledged_total 1",
+        "rocketmq_send_to_dlq_messages_total 1",
+    ] {
+        assert!(metrics.text().lines().any(|found| found == line), "{line}: {}", metrics.text());
+    }
 }
 
 #[tokio::test(start_paused = true)]
