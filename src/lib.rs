@@ -11,6 +11,7 @@ mod delivery;
 pub mod group;
 mod half;
 mod partition;
+pub mod replication;
 mod timer;
 mod txn;
 

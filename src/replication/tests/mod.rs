@@ -1,0 +1,5 @@
+mod model;
+mod rules;
+mod scenario;
+mod show;
+mod world;
