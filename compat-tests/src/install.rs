@@ -136,8 +136,8 @@ pub fn java(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Kafka's tools and frameworks: the directory with `lib/` (jars), `tests/` (jars of its own tests) and `classes/` (what
-/// hosts them).
+/// Kafka's tools and frameworks: the directory with `lib/` (jars of tools and Kafka Streams), `connect/` (jars of Kafka
+/// Connect and MirrorMaker 2), `tests/` (jars of Kafka Streams with its own tests) and `classes/` (what hosts them).
 ///
 /// # Errors
 /// When the package manager fails.
@@ -147,8 +147,9 @@ pub fn kafka_distribution() -> Result<PathBuf> {
     let inputs = [[sources.join("pom.xml")].as_slice(), &programs].concat();
     installed("kafka", &inputs, |home| {
         tool("javac", &["default-jdk-headless"])?;
-        dependencies(&sources, &[], &home.join("lib"))?;
-        dependencies(&sources, &["-P", "tests", "-DincludeClassifiers=test"], &home.join("tests"))?;
+        dependencies(&sources, &["-P", "tools"], &home.join("lib"))?;
+        dependencies(&sources, &["-P", "connect"], &home.join("connect"))?;
+        dependencies(&sources, &["-P", "tests"], &home.join("tests"))?;
         compile(&home.join("lib/*"), &home.join("classes"), &programs)
     })
 }

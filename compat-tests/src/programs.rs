@@ -23,6 +23,7 @@ pub enum Program {
     Refusals,
     Streams,
     StreamsSmoke,
+    Compaction,
     Connect,
     MirrorMaker,
     Registry,
@@ -34,7 +35,7 @@ pub enum Program {
 
 impl Program {
     /// All rows, in the table's order.
-    pub const ALL: [Program; 17] = [
+    pub const ALL: [Program; 18] = [
         Program::Topics,
         Program::Configs,
         Program::Groups,
@@ -45,6 +46,7 @@ impl Program {
         Program::Refusals,
         Program::Streams,
         Program::StreamsSmoke,
+        Program::Compaction,
         Program::Connect,
         Program::MirrorMaker,
         Program::Registry,
@@ -74,9 +76,10 @@ impl Program {
                 "kafka-producer-perf-test, kafka-consumer-perf-test, kafka-e2e-latency, kafka-verifiable-producer, \
                  kafka-verifiable-consumer, ClientCompatibilityTest"
             }
-            Program::Refusals => "kafka-acls, kafka-transactions",
+            Program::Refusals => "kafka-acls, kafka-transactions, kafka-delegation-tokens",
             Program::Streams => "Kafka Streams",
             Program::StreamsSmoke => "StreamsSmokeTest of Kafka's system tests",
+            Program::Compaction => "LogCompactionTester of Kafka's system tests",
             Program::Connect => "Kafka Connect, standalone, file connectors",
             Program::MirrorMaker => "MirrorMaker 2 between two brokers",
             Program::Registry => "Apicurio Registry on Kafka topics",
@@ -105,7 +108,7 @@ impl Program {
             Program::Partitions => {
                 "sizes; elections; reassignment generated, executed, verified, listed and cancelled"
             }
-            Program::Cluster => "every read, and the refusals of unregister and upgrade",
+            Program::Cluster => "every read, and the refusals of unregister, upgrade and downgrade",
             Program::Load => "all records arrive, and every feature is found",
             Program::Refusals => {
                 "security is disabled; producers of a partition; transactions written, listed and described; what is not built is refused by the client"
@@ -117,6 +120,9 @@ impl Program {
             Program::Streams => {
                 "word count of real text (at_least_once, exactly_once_v2), state restored in between, equal to a recount"
             }
+            Program::Compaction => {
+                "20,000 values and deletions compacted, what is left held against them by itself"
+            }
             Program::Connect => "a file of real text through a topic into a file, byte for byte",
             Program::MirrorMaker => {
                 "topic, settings, records and a group's offsets arrive at the other broker"
@@ -124,8 +130,17 @@ impl Program {
             Program::Registry => {
                 "schemas registered over HTTP, read back after broker and registry were started again"
             }
-            Program::Kafbat | Program::Akhq | Program::Kafdrop | Program::RedpandaConsole => {
+            Program::Kafbat => {
+                "start, brokers, settings, topics, records, groups, access control: each call answered as by Kafka; not \
+                 served: its change of quotas (49)"
+            }
+            Program::Akhq | Program::Kafdrop => {
                 "start, brokers, settings, topics, records, groups, access control: each call answered as by Kafka"
+            }
+            Program::RedpandaConsole => {
+                "start, brokers, settings, topics, records, transactions, groups, access control: each call answered as by \
+                 Kafka; not served: its changes of quotas (49) and of users (51), whose pages it hides or whose calls its \
+                 client refuses"
             }
         }
     }
@@ -137,6 +152,9 @@ impl Program {
     pub fn version(self) -> Result<String> {
         let distribution = || pinned("clients/kafka/pom.xml", "<kafka.version>", "<");
         Ok(match self {
+            Program::StreamsSmoke | Program::Connect | Program::MirrorMaker => {
+                pinned("clients/kafka/pom.xml", "<older.version>", "<")?
+            }
             Program::Registry => install::REGISTRY_VERSION.to_owned(),
             Program::Kafbat | Program::Kafdrop => {
                 format!("kafka-clients {}", pinned("clients/consoles/pom.xml", "<newer>", "<")?)

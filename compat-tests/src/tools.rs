@@ -51,7 +51,6 @@ pub fn run_plain(tool: &str, arguments: &[&str], input: &str) -> Result<Said> {
     let host = HOST.get_or_init(|| start().map_err(|error| format!("{error:#}")));
     let host = host.as_ref().map_err(|error| anyhow::Error::msg(error.clone()))?;
     let main = match tool {
-        "ConfigCommand" => "kafka.admin.ConfigCommand".to_owned(),
         "WordCount" => tool.to_owned(),
         tool => format!("org.apache.kafka.tools.{tool}"),
     };
@@ -118,7 +117,7 @@ fn start() -> Result<Driver> {
     Ok(host)
 }
 
-/// A JVM with the whole distribution on its class path; the class and its arguments are still to be added.
+/// A JVM with the tools and Kafka Streams on its class path; the class and its arguments are still to be added.
 ///
 /// # Errors
 /// When the distribution cannot be installed.
@@ -126,12 +125,20 @@ pub fn java(heap_mib: u32) -> Result<Command> {
     java_with(heap_mib, &["lib/*", "classes"])
 }
 
-/// As [`java`], with the programs of Kafka's own tests as well.
+/// As [`java`], with Kafka Streams and the programs of its own tests instead of the tools.
 ///
 /// # Errors
 /// As [`java`].
 pub fn java_tests(heap_mib: u32) -> Result<Command> {
-    java_with(heap_mib, &["lib/*", "tests/*"])
+    java_with(heap_mib, &["tests/*"])
+}
+
+/// As [`java`], with Kafka Connect and MirrorMaker 2 instead of the tools.
+///
+/// # Errors
+/// As [`java`].
+pub fn java_connect(heap_mib: u32) -> Result<Command> {
+    java_with(heap_mib, &["connect/*"])
 }
 
 fn java_with(heap_mib: u32, parts: &[&str]) -> Result<Command> {

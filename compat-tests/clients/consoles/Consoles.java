@@ -50,6 +50,8 @@ import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.acl.AclOperation;
 import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
 import org.apache.kafka.common.quota.ClientQuotaFilter;
 import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
@@ -181,6 +183,21 @@ public final class Consoles {
         step("acls", () -> admin.describeAcls(AclBindingFilter.ANY).values().get());
     }
 
+    private void createAcl() {
+        step("create acl", () -> admin.createAcls(List.of(new AclBinding(
+            new ResourcePattern(ResourceType.TOPIC, name, PatternType.LITERAL),
+            new AccessControlEntry("User:me", "*", AclOperation.READ, AclPermissionType.ALLOW)))).all().get());
+    }
+
+    private void send(String topic, int partition) {
+        step("send", () -> {
+            Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap);
+            try (var producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer())) {
+                return producer.send(new ProducerRecord<>(topic, partition, "k".getBytes(), "v".getBytes())).get().offset();
+            }
+        });
+    }
+
     // ReactiveAdminClient of kafbat UI, in the order of its start, its background refresh and its pages.
     private void kafbat() {
         step("start: cluster", () -> cluster(new DescribeClusterOptions().includeAuthorizedOperations(false)));
@@ -268,23 +285,32 @@ public final class Consoles {
             new AlterConfigOp(new ConfigEntry("cleanup.policy", ""), AlterConfigOp.OpType.DELETE)))).all().get());
         step("changed settings", () -> entries(admin.describeConfigs(List.of(topic(made))).all().get().get(topic(made)),
             "retention.ms", "cleanup.policy"));
+        // What it does where it does not know the broker's version.
+        step("change settings, the older way", () -> alterConfigs(made, "retention.ms", "2000"));
+        step("changed settings", () -> entries(admin.describeConfigs(List.of(topic(made))).all().get().get(topic(made)),
+            "retention.ms", "cleanup.policy"));
         step("reassign", () -> admin.alterPartitionReassignments(Map.of(new TopicPartition(made, 0),
             Optional.of(new NewPartitionReassignment(List.of(broker))))).all().get());
         step("reassign to nobody", () -> admin.alterPartitionReassignments(Map.of(new TopicPartition(made, 0),
             Optional.of(new NewPartitionReassignment(List.of(4711))))).all().get());
+        step("reassignments", () -> admin.listPartitionReassignments(Set.of(new TopicPartition(made, 0))).reassignments().get());
         step("move to no dir", () -> admin.alterReplicaLogDirs(Map.of(new TopicPartitionReplica(made, 0, broker), "/none"))
             .all().get());
-        step("send", () -> {
-            Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap);
-            try (var producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer())) {
-                return producer.send(new ProducerRecord<>(made, 1, "k".getBytes(), "v".getBytes())).get().offset();
-            }
-        });
+        send(made, 1);
         step("delete records", () -> admin.deleteRecords(Map.of(new TopicPartition(made, 1), RecordsToDelete.beforeOffset(-1)))
             .lowWatermarks().get(new TopicPartition(made, 1)).get().lowWatermark());
         step("delete topic", () -> admin.deleteTopics(List.of(made)).all().get());
         step("delete no topic", () -> admin.deleteTopics(List.of("console.none")).all().get());
         step("delete no group", () -> admin.deleteConsumerGroups(List.of("console.nobody")).all().get());
+        step("delete group", () -> admin.deleteConsumerGroups(List.of(name)).all().get());
+        step("groups", this::groups);
+        createAcl();
+        step("delete acl", () -> admin.deleteAcls(Set.of(AclBindingFilter.ANY)).all().get());
+        step("change quotas", () -> {
+            var client = new ClientQuotaEntity(Map.of(ClientQuotaEntity.CLIENT_ID, name));
+            var limit = new ClientQuotaAlteration.Op("producer_byte_rate", 1e6);
+            return admin.alterClientQuotas(List.of(new ClientQuotaAlteration(client, List.of(limit)))).all().get();
+        });
     }
 
     // AbstractKafkaWrapper and RecordRepository of AKHQ.
@@ -328,6 +354,8 @@ public final class Consoles {
                 return "";
             }
         });
+        step("delete group offsets",
+            () -> admin.deleteConsumerGroupOffsets(name, Set.of(new TopicPartition(name, 2))).all().get());
         String made = name + ".made";
         step("create topic", () -> admin.createTopics(Set.of(new NewTopic(made, 2, (short) 1).configs(Map.of()))).all().get());
         step("add partitions", () -> admin.createPartitions(Map.of(made, NewPartitions.increaseTo(4))).all().get());
@@ -335,10 +363,13 @@ public final class Consoles {
         step("changed settings", () -> entries(admin.describeConfigs(List.of(topic(made))).all().get().get(topic(made)),
             "retention.ms"));
         step("change to nonsense", () -> alterConfigs(made, "retention.ms", "soon"));
-        step("empty topic", () -> admin.deleteRecords(Map.of(new TopicPartition(made, 0), RecordsToDelete.beforeOffset(0)))
+        send(made, 0);
+        step("empty topic", () -> admin.deleteRecords(Map.of(new TopicPartition(made, 0), RecordsToDelete.beforeOffset(1)))
             .lowWatermarks().get(new TopicPartition(made, 0)).get().lowWatermark());
         step("delete topic", () -> admin.deleteTopics(Set.of(made)).all().get());
         step("delete no group", () -> admin.deleteConsumerGroups(Set.of("console.nobody")).all().get());
+        step("delete group", () -> admin.deleteConsumerGroups(Set.of(name)).all().get());
+        step("groups", this::groups);
     }
 
     @SuppressWarnings("deprecation")
@@ -387,9 +418,8 @@ public final class Consoles {
         });
         String made = name + ".made";
         step("create topic", () -> admin.createTopics(List.of(new NewTopic(made, 2, (short) 1))).all().get());
+        send(made, 0);
         step("delete topic", () -> admin.deleteTopics(List.of(made), new DeleteTopicsOptions().timeoutMs(5000)).all().get());
-        step("create acl", () -> admin.createAcls(List.of(new AclBinding(
-            new ResourcePattern(ResourceType.TOPIC, name, PatternType.LITERAL),
-            new AccessControlEntry("User:me", "*", AclOperation.READ, AclPermissionType.ALLOW)))).all().get());
+        createAcl();
     }
 }

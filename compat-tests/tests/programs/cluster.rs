@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
-use braid_compat_tests::tools::{Said, broker_id, refused, run, run_plain};
+use braid_compat_tests::tools::{Said, broker_id, refused, run, run_plain, try_run};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("cluster::tells_of_itself", told);
@@ -41,6 +41,24 @@ fn told(world: &World) -> Result<()> {
                    feature nope.";
     refused(server, "FeatureCommand", &["upgrade", "--feature", "nope=1"], &[unknown])?;
 
+    let level = version.map(|row| row[7].to_owned()).unwrap_or_default();
+    let down = ["downgrade", "--feature", "metadata.version=20"];
+    let said = try_run(server, "FeatureCommand", &down, "")?;
+    ensure!(said.status != 0, "{said:?}");
+    said.has(&[
+        "Could not downgrade metadata.version to 20. The update failed for all features since",
+    ])?;
+    for more in [&[][..], &["--dry-run"]] {
+        let release = [&["downgrade", "--release-version", "4.0"], more].concat();
+        let said = try_run(server, "FeatureCommand", &release, "")?;
+        ensure!(said.status != 0, "{said:?}");
+        said.has(&["downgrade metadata.version to 25. The update failed for all features since"])?;
+    }
+    let said = features(&["describe"])?;
+    let rows = said.rows();
+    let kept = rows.iter().find(|row| row.get(1) == Some(&"metadata.version"));
+    ensure!(kept.is_some_and(|row| row[7] == level), "{said:?}");
+
     let quorum = |arguments: &[&str]| run(server, "MetadataQuorumCommand", arguments, "");
     let said = quorum(&["describe", "--status"])?;
     said.has(&[&cluster_id, "MaxFollowerLag:         0", "CurrentObservers:       []"])?;
@@ -59,6 +77,6 @@ fn told(world: &World) -> Result<()> {
         "Metadata(3): 0 to 13",
     ])?;
     said.has(&[&format!("{bootstrap} (id: {id} rack: null isFenced: false)")])?;
-    world.ran(Program::Cluster, 11);
+    world.ran(Program::Cluster, 15);
     Ok(())
 }

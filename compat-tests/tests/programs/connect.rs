@@ -11,7 +11,7 @@ use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
 use braid_compat_tests::service::Service;
-use braid_compat_tests::tools::{java, run};
+use braid_compat_tests::tools::{java_connect, run};
 
 use crate::text;
 
@@ -66,7 +66,7 @@ fn file_to_file(world: &World) -> Result<()> {
         [("name", "sink"), ("connector.class", "FileStreamSink"), ("file", &to), ("topics", topic)];
     properties(&dir.path().join("sink.properties"), &sink)?;
 
-    let mut worker = java(512)?;
+    let mut worker = java_connect(512)?;
     worker.arg("org.apache.kafka.connect.cli.ConnectStandalone").current_dir(dir.path());
     worker.args(["worker.properties", "source.properties", "sink.properties"]);
     let mut worker = Service::start("Connect", &mut worker)?;

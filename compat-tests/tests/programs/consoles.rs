@@ -10,7 +10,7 @@ use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::record::Record;
 use braid_compat_tests::runner::{Suite, World};
-use braid_compat_tests::server::Server;
+use braid_compat_tests::server::{self, Server};
 use serde_json::json;
 
 const PARTITIONS: i32 = 3;
@@ -80,6 +80,10 @@ fn fill(server: &Server, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a console is told otherwise by Apache Kafka: quotas and users with passwords are not built here.
+const OTHERWISE_ON_KAFKA: [(&str, &str); 3] =
+    [("endpoint compatibility", "ok []"), ("change quotas", "ok"), ("create user", "ok 1")];
+
 /// Holds what was printed against what is wanted, line by line, and counts the lines.
 fn compare(said: &str, wanted: &str) -> Result<usize> {
     let parse = |text: &str, between: char| -> Result<Vec<(String, String)>> {
@@ -92,6 +96,11 @@ fn compare(said: &str, wanted: &str) -> Result<usize> {
     };
     let (said, wanted) = (parse(said, '\t')?, parse(wanted, '|')?);
     for (found, wanted) in said.iter().zip(&wanted) {
+        let otherwise = OTHERWISE_ON_KAFKA.iter().find(|(name, _)| *name == wanted.0);
+        if let (server::Kind::Kafka, Some((name, result))) = (server::kind(), otherwise) {
+            ensure!(found.0 == *name && found.1.starts_with(result), "{found:?} on Kafka");
+            continue;
+        }
         ensure!(found == wanted, "{} ended with {}, not with {wanted:?}", found.0, found.1);
     }
     ensure!(said.len() == wanted.len(), "{} calls instead of {}", said.len(), wanted.len());
@@ -128,14 +137,22 @@ const KAFBAT: &str = "
     add partitions | ok null
     change settings | ok null
     changed settings | ok {cleanup.policy=delete/DEFAULT_CONFIG/false/false/false, retention.ms=1000/DYNAMIC_TOPIC_CONFIG/false/false/false}
+    change settings, the older way | ok null
+    changed settings | ok {cleanup.policy=delete/DEFAULT_CONFIG/false/false/false, retention.ms=2000/DYNAMIC_TOPIC_CONFIG/false/false/false}
     reassign | ok null
     reassign to nobody | InvalidReplicaAssignmentException
+    reassignments | ok {}
     move to no dir | LogDirNotFoundException
     send | ok 0
     delete records | ok 1
     delete topic | ok null
     delete no topic | UnknownTopicOrPartitionException
     delete no group | GroupIdNotFoundException
+    delete group | ok null
+    groups | ok []
+    create acl | SecurityDisabledException
+    delete acl | SecurityDisabledException
+    change quotas | UnsupportedVersionException
     end | ok
 ";
 
@@ -153,14 +170,18 @@ const AKHQ: &str = "
     acls | SecurityDisabledException
     tail | ok 6
     move group | ok
+    delete group offsets | ok null
     create topic | ok null
     add partitions | ok null
     change settings | ok null
     changed settings | ok {retention.ms=1000/DYNAMIC_TOPIC_CONFIG/false/false/false}
     change to nonsense | InvalidConfigurationException
-    empty topic | ok 0
+    send | ok 0
+    empty topic | ok 1
     delete topic | ok null
     delete no group | GroupIdNotFoundException
+    delete group | ok null
+    groups | ok []
     end | ok
 ";
 
@@ -175,13 +196,14 @@ const KAFDROP: &str = "
     read | ok 6
     search from a time | ok 30
     create topic | ok null
+    send | ok 0
     delete topic | ok null
     create acl | SecurityDisabledException
     end | ok
 ";
 
 const REDPANDA: &str = "
-    endpoint compatibility | ok []
+    endpoint compatibility | ok [AlterUserSCRAMCredentials]
     version guess | ok true
     cluster | ok [1 true true]
     broker settings | ok [delete.topic.enable=true/DEFAULT_CONFIG/BOOLEAN/1 num.partitions=4/STATIC_BROKER_CONFIG/INT/2]
@@ -200,16 +222,22 @@ const REDPANDA: &str = "
     move group | UNKNOWN_TOPIC_ID
     delete group offsets | ok
     delete no group | GROUP_ID_NOT_FOUND
+    delete group | ok
     acls | SECURITY_DISABLED
     create acl | SECURITY_DISABLED
+    delete acls | SECURITY_DISABLED
     quotas | ok \"\"
     users | ok \"\"
+    change quotas | broker is too old; the broker has already indicated it will not know how to handle the request
+    create user | broker is too old; the broker has already indicated it will not know how to handle the request
     reassignments | ok 0
     create topic | ok [2 1 true]
     add partitions | ok 1
     change settings | ok 1
     change all settings | ok
     reassign | ok 1
+    send | ok 0
+    send in a transaction | ok 1
     delete records | ok 1
     delete topic | ok 1
     delete no topic | UNKNOWN_TOPIC_OR_PARTITION

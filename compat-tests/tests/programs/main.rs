@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use braid_compat_tests::runner::Suite;
 
 mod cluster;
+mod compaction;
 mod configs;
 mod connect;
 mod consoles;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::of_programs();
     mirror::add(&mut suite);
     registry::add(&mut suite);
+    compaction::add(&mut suite);
     streams::add(&mut suite);
     connect::add(&mut suite);
     groups::add(&mut suite);

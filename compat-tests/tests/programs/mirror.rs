@@ -11,7 +11,7 @@ use braid_compat_tests::record::Record;
 use braid_compat_tests::runner::{Suite, World};
 use braid_compat_tests::server::Server;
 use braid_compat_tests::service::Service;
-use braid_compat_tests::tools::java;
+use braid_compat_tests::tools::java_connect;
 use serde_json::{Value, json};
 
 use crate::text;
@@ -47,7 +47,7 @@ fn mirror(world: &World) -> Result<()> {
     );
     let path = dir.path().join("mirror.properties");
     std::fs::write(&path, settings)?;
-    let mut command = java(512)?;
+    let mut command = java_connect(512)?;
     command.arg("org.apache.kafka.connect.mirror.MirrorMaker").arg(&path);
     let mut maker = Service::start("MirrorMaker", &mut command)?;
 

@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use braid_compat_tests::client::Kind;
+use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
 use braid_compat_tests::server;
@@ -108,10 +109,56 @@ fn not_built(world: &World) -> Result<()> {
         "The cluster does not support the share group protocol",
         "Processed a total of 0 messages",
     ])?;
+    // The tool takes its client's settings from a file, and the settings of the controller to add as well.
+    let dir = tempfile::Builder::new().prefix("refusals-").tempdir_in(install::scratch()?)?;
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(
+        path("controller.properties"),
+        format!(
+            "process.roles=controller\nnode.id=4711\ncontroller.listener.names=CONTROLLER\n\
+             listeners=CONTROLLER://127.0.0.1:9093\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\nlog.dirs={}\n",
+            dir.path().display()
+        ),
+    )?;
+    std::fs::write(
+        path("meta.properties"),
+        "version=1\ncluster.id=AAAAAAAAAAAAAAAAAAAABA\nnode.id=4711\ndirectory.id=AAAAAAAAAAAAAAAAAAAABA\n",
+    )?;
+    let config = path("controller.properties").display().to_string();
+    let config = ["--command-config", config.as_str()];
+    let hmac = ["--hmac", "abcd"];
+    let directory = ["--controller-directory-id", "AAAAAAAAAAAAAAAAAAAABA"];
+    for (tool, arguments, api) in [
+        (
+            "DelegationTokenCommand",
+            [&["--create", "--max-life-time-period", "-1"][..], &[]],
+            "CREATE_DELEGATION_TOKEN",
+        ),
+        ("DelegationTokenCommand", [&["--describe"][..], &[]], "DESCRIBE_DELEGATION_TOKEN"),
+        (
+            "DelegationTokenCommand",
+            [&["--renew", "--renew-time-period", "-1"], &hmac],
+            "RENEW_DELEGATION_TOKEN",
+        ),
+        (
+            "DelegationTokenCommand",
+            [&["--expire", "--expiry-time-period", "-1"], &hmac],
+            "EXPIRE_DELEGATION_TOKEN",
+        ),
+        ("MetadataQuorumCommand", [&["add-controller"][..], &[]], "ADD_RAFT_VOTER"),
+        (
+            "MetadataQuorumCommand",
+            [&["remove-controller", "--controller-id", "1"], &directory],
+            "REMOVE_RAFT_VOTER",
+        ),
+    ] {
+        let arguments = [&config[..], &arguments.concat()].concat();
+        refused(server, tool, &arguments, &[&format!("The node does not support {api}")])?;
+    }
     for tool in ["consumer.group.ShareGroupCommand", "streams.StreamsGroupCommand"] {
         let said = run(server, tool, &["--list"], "")?;
         ensure!(said.out.trim().is_empty(), "{said:?}");
     }
-    world.ran(Program::Refusals, 6);
+    world.ran(Program::Refusals, 12);
     Ok(())
 }

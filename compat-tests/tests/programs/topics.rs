@@ -1,6 +1,6 @@
 //! kafka-topics: what an operator does with topics, and what it says when it cannot be done.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
 use braid_compat_tests::tools::{Said, broker_id, refused, run};
@@ -44,6 +44,11 @@ fn topics(world: &World) -> Result<()> {
     }
     tool(&["--describe", "--topics-with-overrides"])?.has(&["Topic: tool.topics\t"])?;
     tool(&["--describe", "--topic", "tool.none", "--if-exists"])?;
+    let named = said.out.split_once("TopicId: ").and_then(|(_, rest)| rest.split_once('\t'));
+    let (topic_id, _) = named.with_context(|| format!("{said:?}"))?;
+    let by_id = tool(&["--describe", "--topic-id", topic_id])?;
+    by_id.has(&[&format!("Topic: tool.topics\tTopicId: {topic_id}\tPartitionCount: 3")])?;
+    ensure!(by_id.rows().iter().filter(|row| row.contains(&"Leader:")).count() == 3, "{by_id:?}");
 
     tool(&["--alter", "--topic", "tool.topics", "--partitions", "5"])?;
     tool(&["--describe", "--topic", "tool.topics"])?.has(&["PartitionCount: 5"])?;
@@ -53,7 +58,7 @@ fn topics(world: &World) -> Result<()> {
     let said = tool(&["--list", "--exclude-internal"])?;
     ensure!(!said.out.lines().any(|line| line == "tool.topics"), "{said:?}");
     ensure!(!said.out.contains("__consumer_offsets"), "{said:?}");
-    world.ran(Program::Topics, 16);
+    world.ran(Program::Topics, 17);
     Ok(())
 }
 
@@ -64,7 +69,7 @@ fn create<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn refusals(world: &World) -> Result<()> {
     let server = world.server()?;
     run(server, "TopicCommand", &create(&["--partitions", "4"]), "")?;
-    let wrong: [(Vec<&str>, &str); 8] = [
+    let wrong: [(Vec<&str>, &str); 10] = [
         (create(&[]), "Topic 'tool.refused' already exists."),
         (
             vec!["--create", "--topic", "bad name"],
@@ -91,6 +96,15 @@ fn refusals(world: &World) -> Result<()> {
         (
             vec!["--describe", "--topic", "tool.none"],
             "Topic 'tool.none' does not exist as expected",
+        ),
+        (
+            vec!["--describe", "--topic-id", "AAAAAAAAAAAAAAAAAAAABA"],
+            "TopicId 'AAAAAAAAAAAAAAAAAAAABA' does not exist as expected",
+        ),
+        // The tool deletes by name alone.
+        (
+            vec!["--delete", "--topic-id", "AAAAAAAAAAAAAAAAAAAABA"],
+            "Missing required argument \"[topic]\"",
         ),
         (vec!["--delete", "--topic", "tool.none"], "Topic 'tool.none' does not exist as expected"),
     ];
