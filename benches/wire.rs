@@ -104,7 +104,7 @@ fn answer(frame: &[u8], out: &mut BytesMut) {
         walk.end().unwrap();
         answer.end_topic();
     }
-    answer.finish().unwrap();
+    answer.finish(&[]).unwrap();
     out.clear();
 }
 
