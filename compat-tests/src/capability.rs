@@ -34,12 +34,14 @@ pub enum Capability {
     MixedGroups,
     Idempotence,
     Crashes,
+    Transactions,
+    ExactlyOnce,
     RealData,
 }
 
 impl Capability {
     /// All rows, in the table's order.
-    pub const ALL: [Capability; 29] = [
+    pub const ALL: [Capability; 31] = [
         Capability::Codecs,
         Capability::Headers,
         Capability::Sizes,
@@ -68,6 +70,8 @@ impl Capability {
         Capability::MixedGroups,
         Capability::Idempotence,
         Capability::Crashes,
+        Capability::Transactions,
+        Capability::ExactlyOnce,
         Capability::RealData,
     ];
 
@@ -107,6 +111,12 @@ impl Capability {
             Capability::MixedGroups => "groups of different clients",
             Capability::Idempotence => "idempotent writes: no loss, no duplicate through kill -9",
             Capability::Crashes => "20 × kill -9 under load",
+            Capability::Transactions => {
+                "transactions: committed, aborted, with a group's offset; read committed"
+            }
+            Capability::ExactlyOnce => {
+                "copying in transactions: exactly once through 10 × kill -9 of broker and client"
+            }
             Capability::RealData => "the main job on real data",
         }
     }
@@ -204,6 +214,18 @@ impl Capability {
             }
             (Capability::Crashes, Kind::Java | Kind::Librdkafka) => None,
             (Capability::Crashes, _) => Some("done with two clients; see the idempotence row"),
+            (Capability::Transactions, Kind::Rdkafka | Kind::KafkaJavascript) => {
+                Some("librdkafka's own, see there")
+            }
+            (Capability::Transactions, Kind::Platformatic) => Some("not tried"),
+            (Capability::Transactions, Kind::Kcat | Kind::KafkaGo | Kind::Rskafka) => {
+                Some("not implemented in the client")
+            }
+            (
+                Capability::ExactlyOnce,
+                Kind::Java | Kind::Java3 | Kind::Librdkafka | Kind::FranzGo,
+            ) => None,
+            (Capability::ExactlyOnce, _) => Some("done with four clients"),
             (Capability::RealData, Kind::Kcat) => {
                 Some("lines with arbitrary bytes cannot be told apart")
             }

@@ -51,6 +51,16 @@ pub struct Produce<'a> {
     pub window: u32,
     /// Greater than a client's default for large records.
     pub max_request_bytes: Option<u32>,
+    pub transaction: Option<Transaction<'a>>,
+}
+
+/// All records in one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Transaction<'a> {
+    pub id: &'a str,
+    pub commit: bool,
+    /// Group, topic, partition and offset of an offset to send with it.
+    pub offset: Option<(&'a str, &'a str, i32, i64)>,
 }
 
 impl<'a> Produce<'a> {
@@ -66,6 +76,7 @@ impl<'a> Produce<'a> {
             delivery_timeout_ms: 60_000,
             window: 100_000,
             max_request_bytes: None,
+            transaction: None,
         }
     }
 }
@@ -112,6 +123,22 @@ impl<'a> Membership<'a> {
             commit: true,
         }
     }
+}
+
+/// What a copier in transactions is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Copying<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub output: &'a str,
+    pub output_partitions: i32,
+    pub transactional_id: &'a str,
+    /// As a static member it takes the place of its predecessor at once.
+    pub instance_id: &'a str,
+    /// Stands in what it writes, so that no other life writes the same.
+    pub process: u32,
+    /// Records for one transaction, at most.
+    pub batch: u32,
 }
 
 /// One client program and a directory for its files.
@@ -181,6 +208,15 @@ impl Client {
         });
         if let Some(bytes) = produce.max_request_bytes {
             command["max_request_bytes"] = json!(bytes);
+        }
+        if let Some(transaction) = produce.transaction {
+            command["transactional_id"] = json!(transaction.id);
+            command["end"] = json!(if transaction.commit { "commit" } else { "abort" });
+            if let Some((group, topic, partition, offset)) = transaction.offset {
+                command["group"] = json!(group);
+                command["offsets"] =
+                    json!([{"topic": topic, "partition": partition, "offset": offset}]);
+            }
         }
         let mut input = None;
         match produce.input {
@@ -269,6 +305,41 @@ impl Client {
         }
         self.driver()?.call("consume", command, timeout + Duration::from_secs(10))?;
         Ok(output)
+    }
+
+    /// As [`Client::consume`] from the earliest record, of committed ones only or of all.
+    ///
+    /// # Errors
+    /// When the client cannot, in time.
+    pub fn consume_with(
+        &self,
+        server: &Server,
+        topics: &[&str],
+        isolation: &str,
+    ) -> Result<Vec<Record>> {
+        let output = self.path("read-")?;
+        let timeout_ms = u64::try_from(TIMEOUT.as_millis())?;
+        let command = json!({
+            "bootstrap": server.bootstrap(), "topics": topics, "output": output, "timeout_ms": timeout_ms,
+            "isolation": isolation,
+        });
+        self.driver()?.call("consume", command, TIMEOUT + Duration::from_secs(10))?;
+        let records = read_records(&output)?;
+        std::fs::remove_file(output)?;
+        Ok(records)
+    }
+
+    /// Begins to copy in transactions; its events are lines of a history.
+    ///
+    /// # Errors
+    /// When the program is broken.
+    pub fn begin_copy(&self, server: &Server, copy: &Copying<'_>) -> Result<Call<'_>> {
+        let command = json!({
+            "bootstrap": server.bootstrap(), "group": copy.group, "topic": copy.topic, "output": copy.output,
+            "output_partitions": copy.output_partitions, "transactional_id": copy.transactional_id,
+            "instance_id": copy.instance_id, "process": copy.process, "batch": copy.batch,
+        });
+        self.driver()?.begin("copy", command)
     }
 
     /// Joins a group.

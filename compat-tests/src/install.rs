@@ -121,7 +121,8 @@ pub fn java(name: &str) -> Result<PathBuf> {
     let sources = package_dir().join("clients/java");
     // What of the admin client has another face before 3.1 lies apart.
     let api = sources.join(if name == "java-2" { "old/Api.java" } else { "new/Api.java" });
-    let inputs = [sources.join("pom.xml"), sources.join("Driver.java"), api];
+    let programs = ["Driver.java", "Copier.java"].map(|program| sources.join(program));
+    let inputs = [[sources.join("pom.xml")].as_slice(), &programs, &[api]].concat();
     installed(name, &inputs, |home| {
         tool("javac", &["default-jdk-headless"])?;
         jars(&name.replacen("java", "client", 1), &home.join("client"))?;
@@ -358,8 +359,9 @@ fn node_headers() -> Result<Option<PathBuf>> {
 /// When the package manager or the compiler fails.
 pub fn go() -> Result<PathBuf> {
     let sources = package_dir().join("clients/go");
-    let inputs = ["go.mod", "go.sum", "contract.go", "franzgo.go", "kafkago.go", "sarama.go"]
-        .map(|name| sources.join(name));
+    let inputs =
+        ["go.mod", "go.sum", "contract.go", "copier.go", "franzgo.go", "kafkago.go", "sarama.go"]
+            .map(|name| sources.join(name));
     let home = installed("go", &inputs, |home| {
         tool("go", &["golang-go"])?;
         run(Command::new("go")

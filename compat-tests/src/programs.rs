@@ -111,7 +111,7 @@ impl Program {
             Program::Cluster => "every read, and the refusals of unregister, upgrade and downgrade",
             Program::Load => "all records arrive, and every feature is found",
             Program::Refusals => {
-                "security is disabled; producers of a partition; transactions written, listed and described; what is not built is refused by the client"
+                "security is disabled; producers of a partition; transactions written, listed, described and, when left open, aborted; what is not built is refused by the client"
             }
             Program::StreamsSmoke => {
                 "20,000 records through aggregates, windows, suppression and joins by foreign keys (at_least_once), judged by \

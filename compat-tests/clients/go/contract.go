@@ -85,6 +85,13 @@ type command struct {
 	Count     int32             `json:"count"`
 	Before    int64             `json:"before"`
 	Set       map[string]string `json:"set"`
+
+	Isolation        string `json:"isolation"`
+	TransactionalID  string `json:"transactional_id"`
+	End              string `json:"end"`
+	OutputPartitions int    `json:"output_partitions"`
+	Process          int    `json:"process"`
+	Batch            int    `json:"batch"`
 }
 
 func (c *command) topicNames() []string {

@@ -16,7 +16,7 @@ import (
 )
 
 var franzGo = ops{
-	"hello": hello("franz-go", "github.com/twmb/franz-go"), "produce": produce, "consume": consume, "group": group,
+	"hello": hello("franz-go", "github.com/twmb/franz-go"), "produce": produce, "consume": consume, "group": group, "copy": copyAll,
 	"list_offsets": listOffsets, "commit": commit, "committed": committed,
 	"create_topics": createTopics, "delete_topics": deleteTopics, "list_topics": listTopics,
 	"describe_topics": describeTopics, "describe_configs": describeConfigs, "describe_cluster": describeCluster,
@@ -67,11 +67,17 @@ func produce(c *command) facts {
 	if c.MaxRequestBytes > 0 {
 		options = append(options, kgo.ProducerBatchMaxBytes(c.MaxRequestBytes))
 	}
-	if !c.Idempotent {
+	if !c.Idempotent && c.TransactionalID == "" {
 		options = append(options, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
+	}
+	if c.TransactionalID != "" {
+		options = append(options, kgo.TransactionalID(c.TransactionalID))
 	}
 	producer := client(c, options...)
 	defer producer.Close()
+	if c.TransactionalID != "" {
+		must(producer.BeginTransaction())
+	}
 	told := newAcks(c)
 	ctx, cancel := untilStopped(c)
 	defer cancel()
@@ -87,6 +93,9 @@ func produce(c *command) facts {
 		})
 	}
 	must(producer.Flush(context.Background()))
+	if c.TransactionalID != "" {
+		must(producer.EndTransaction(context.Background(), kgo.TransactionEndTry(c.End == "commit")))
+	}
 	return told.close()
 }
 
@@ -155,7 +164,11 @@ func consume(c *command) facts {
 	file, output := create(c.Output)
 	count := 0
 	if open > 0 {
-		consumer := client(c, kgo.ConsumePartitions(from), kgo.FetchMaxWait(100*time.Millisecond))
+		isolation := kgo.ReadUncommitted()
+		if c.Isolation == "read_committed" {
+			isolation = kgo.ReadCommitted()
+		}
+		consumer := client(c, kgo.ConsumePartitions(from), kgo.FetchMaxWait(100*time.Millisecond), kgo.FetchIsolationLevel(isolation))
 		defer consumer.Close()
 		for open > 0 {
 			fetches := consumer.PollFetches(ctx)

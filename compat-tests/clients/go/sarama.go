@@ -86,8 +86,15 @@ func saramaProduce(c *command) facts {
 	}
 	config.Producer.Idempotent = c.Idempotent
 	config.Net.MaxOpenRequests = 1
+	if c.TransactionalID != "" {
+		config.Producer.Idempotent = true
+		config.Producer.Transaction.ID = c.TransactionalID
+	}
 	producer, err := sarama.NewAsyncProducer([]string{c.Bootstrap}, config)
 	must(err)
+	if c.TransactionalID != "" {
+		must(producer.BeginTxn())
+	}
 	told := newAcks(c)
 	var listening sync.WaitGroup
 	listening.Go(func() {
@@ -110,9 +117,28 @@ func saramaProduce(c *command) facts {
 		}
 		producer.Input() <- toSarama(r, told.next())
 	}
+	if c.TransactionalID != "" {
+		saramaEnd(producer, c)
+	}
 	producer.AsyncClose()
 	listening.Wait()
 	return told.close()
+}
+
+// saramaEnd ends a transaction; what is under way is waited for.
+func saramaEnd(producer sarama.AsyncProducer, c *command) {
+	offsets := map[string][]*sarama.PartitionOffsetMetadata{}
+	for _, o := range c.Offsets {
+		offsets[o.Topic] = append(offsets[o.Topic], &sarama.PartitionOffsetMetadata{Partition: o.Partition, Offset: o.Offset, LeaderEpoch: -1})
+	}
+	if len(offsets) > 0 {
+		must(producer.AddOffsetsToTxn(offsets, c.Group))
+	}
+	if c.End == "commit" {
+		must(producer.CommitTxn())
+	} else {
+		must(producer.AbortTxn())
+	}
 }
 
 func toSarama(r *record, index int64) *sarama.ProducerMessage {
@@ -147,7 +173,11 @@ func fromSarama(m *sarama.ConsumerMessage) *record {
 
 func saramaConsume(c *command) facts {
 	expired := time.After(c.timeout())
-	client, err := sarama.NewClient([]string{c.Bootstrap}, saramaConfig())
+	config := saramaConfig()
+	if c.Isolation == "read_committed" {
+		config.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
+	client, err := sarama.NewClient([]string{c.Bootstrap}, config)
 	must(err)
 	defer client.Close()
 	consumer, err := sarama.NewConsumerFromClient(client)

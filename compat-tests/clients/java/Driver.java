@@ -96,6 +96,7 @@ public final class Driver {
             case "produce": return produce(id, command);
             case "consume": return consume(command);
             case "group": return group(id, command);
+            case "copy": return copy(id, command);
             case "stop": return stop(command);
             case "list_offsets": return listOffsets(command);
             case "commit": return commit(command);
@@ -265,10 +266,19 @@ public final class Driver {
         boolean[] stopped = {false};
         STOPS.put(id, () -> stopped[0] = true);
         Semaphore window = new Semaphore(command.path("window").asInt(100_000));
+        boolean transactional = command.has("transactional_id");
+        if (transactional) {
+            config.put("transactional.id", command.get("transactional_id").asText());
+            config.put("enable.idempotence", "true");
+        }
         long[] counts = new long[3]; // sent, acked, failed
         Source source = source(command);
         try (DataOutputStream acks = create(command.get("acks_output"));
              KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer())) {
+            if (transactional) {
+                producer.initTransactions();
+                producer.beginTransaction();
+            }
             Input input;
             while (!stopped[0] && (input = source.next()) != null) {
                 window.acquire();
@@ -297,8 +307,32 @@ public final class Driver {
                 });
             }
             producer.flush();
+            if (transactional) {
+                endTransaction(producer, command);
+            }
         }
         return JSON.createObjectNode().put("sent", counts[0]).put("acked", counts[1]).put("failed", counts[2]);
+    }
+
+    /** With the group's offsets that the command names, if it names any. */
+    private static void endTransaction(KafkaProducer<byte[], byte[]> producer, JsonNode command) {
+        if (command.has("offsets")) {
+            try (KafkaConsumer<byte[], byte[]> member = consumer(command)) {
+                Api.sendOffsets(producer, member, offsetsOf(command), command.get("group").asText());
+            }
+        }
+        if (command.get("end").asText().equals("commit")) {
+            producer.commitTransaction();
+        } else {
+            producer.abortTransaction();
+        }
+    }
+
+    private static ObjectNode copy(long id, JsonNode command) {
+        try (Copier copier = new Copier(command, Driver::print)) {
+            STOPS.put(id, copier::stop);
+            return copier.run();
+        }
     }
 
     // Consuming.
@@ -310,6 +344,7 @@ public final class Driver {
         config.put("auto.offset.reset", "earliest");
         config.put("fetch.max.wait.ms", "100");
         config.put("max.poll.records", "5000");
+        config.put("isolation.level", command.path("isolation").asText("read_uncommitted"));
         config.put("reconnect.backoff.max.ms", "250");
         config.put("default.api.timeout.ms", "60000");
         config.put("allow.auto.create.topics", command.path("auto_create").asText("false"));
@@ -462,14 +497,18 @@ public final class Driver {
         return reply;
     }
 
-    private static ObjectNode commit(JsonNode command) {
+    private static Map<TopicPartition, OffsetAndMetadata> offsetsOf(JsonNode command) {
         Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
         for (JsonNode o : command.get("offsets")) {
             offsets.put(new TopicPartition(o.get("topic").asText(), o.get("partition").asInt()),
                 new OffsetAndMetadata(o.get("offset").asLong(), Optional.empty(), o.path("metadata").asText("")));
         }
+        return offsets;
+    }
+
+    private static ObjectNode commit(JsonNode command) {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(command)) {
-            consumer.commitSync(offsets);
+            consumer.commitSync(offsetsOf(command));
         }
         return JSON.createObjectNode();
     }

@@ -71,10 +71,18 @@ const toRecord = (message) => ({
 
 // Producing.
 
+async function endTransaction(transaction, command) {
+  for (const { topic, partition, offset } of command.offsets || []) {
+    await transaction.sendOffsets({ consumerGroupId: command.group, topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }] })
+  }
+  await (command.end === 'commit' ? transaction.commit() : transaction.abort())
+}
+
 async function produce(command) {
   const inner = Partitioners.DefaultPartitioner()
   const producer = kafka(command).producer({
-    idempotent: command.idempotent || false,
+    idempotent: command.idempotent || command.transactional_id !== undefined,
+    transactionalId: command.transactional_id,
     maxInFlightRequests: 1,
     allowAutoTopicCreation: true,
     createPartitioner: () => (args) => (args.message.chosen = inner(args)),
@@ -84,6 +92,7 @@ async function produce(command) {
   let stopped = false
   stops.set(command.id, () => (stopped = true))
   await producer.connect()
+  const transaction = command.transactional_id === undefined ? null : await producer.transaction()
 
   const send = async (chunk) => {
     const topics = new Map()
@@ -97,7 +106,7 @@ async function produce(command) {
     try {
       const lines = []
       const topicMessages = [...topics].map(([topic, messages]) => ({ topic, messages }))
-      const answer = await producer.sendBatch({ acks, compression: CODECS[command.codec || 'none'], timeout: 10000, topicMessages })
+      const answer = await (transaction || producer).sendBatch({ acks, compression: CODECS[command.codec || 'none'], timeout: 10000, topicMessages })
       const next = new Map(answer.map((p) => [`${p.topicName}/${p.partition}`, BigInt(p.baseOffset)]))
       for (const { topic, messages } of topicMessages) {
         for (const message of messages) {
@@ -128,6 +137,7 @@ async function produce(command) {
     bytes += size
   }
   if (chunk.length > 0) await send(chunk)
+  if (transaction !== null) await endTransaction(transaction, command)
   await producer.disconnect()
   return told.close()
 }
@@ -162,7 +172,8 @@ async function consume(command) {
   const out = fs.openSync(command.output, 'w')
   let count = 0
   if (left.size > 0) {
-    const consumer = kafka(command).consumer({ groupId: `consume-${randomUUID()}`, maxWaitTimeInMs: 100, maxBytesPerPartition: 4194304 })
+    const readUncommitted = command.isolation === 'read_uncommitted'
+    const consumer = kafka(command).consumer({ groupId: `consume-${randomUUID()}`, maxWaitTimeInMs: 100, maxBytesPerPartition: 4194304, readUncommitted })
     await consumer.connect()
     await consumer.subscribe({ topics: command.topics, fromBeginning: true })
     await new Promise((done, failed) => {

@@ -13,7 +13,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import BrokerResponseError, KafkaError
 
 import contract
-from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
+from contract import LOCAL_ERROR, Acks, Failed, event, of_transaction, on_stop, records, write_record
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
 
@@ -34,15 +34,18 @@ async def produce(command):
         bootstrap_servers=command["bootstrap"],
         acks=acks_wanted,
         compression_type=None if codec == "none" else codec,
-        enable_idempotence=command.get("idempotent", False),
+        enable_idempotence=command.get("idempotent", False) or "transactional_id" in command,
         linger_ms=command.get("linger_ms", 5),
         max_batch_size=command.get("batch_bytes", 16384),
         request_timeout_ms=command.get("delivery_timeout_ms", 60_000),
         max_request_size=command.get("max_request_bytes", 2097152),
+        transactional_id=command.get("transactional_id"),
     )
     acks = Acks(command)
     stopped = on_stop(command["id"])
     await producer.start()
+    if "transactional_id" in command:
+        await producer.begin_transaction()
     waiting = set()
 
     def told(index, partition):
@@ -79,9 +82,19 @@ async def produce(command):
                 acks.refused(index, code_of(error))
         if waiting:
             await asyncio.wait(waiting)
+        if "transactional_id" in command:
+            await end_transaction(producer, command)
     finally:
         await producer.stop()
     return acks.close()
+
+
+async def end_transaction(producer, command):
+    commits, offsets = of_transaction(command)
+    if offsets:
+        sent = {TopicPartition(topic, p): OffsetAndMetadata(offset, "") for topic, p, offset in offsets}
+        await producer.send_offsets_to_transaction(sent, command["group"])
+    await (producer.commit_transaction() if commits else producer.abort_transaction())
 
 
 def consumer(command, **more):
@@ -92,6 +105,7 @@ def consumer(command, **more):
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
         max_partition_fetch_bytes=2097152,
+        isolation_level=command.get("isolation", "read_uncommitted"),
         **more,
     )
 

@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import threading
+import time
 import traceback
 
 LOCAL_ERROR = -1000
@@ -30,6 +31,45 @@ def say(line):
 
 def event(id, name, **facts):
     say({"id": id, "event": name, **facts})
+
+
+def now():
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class History:
+    """Tells what a command does, as lines of a history."""
+
+    def __init__(self, id):
+        self.id = id
+        self.last = 0
+        self.lock = threading.Lock()
+
+    def _next(self):
+        with self.lock:
+            self.last += 1
+            return self.last
+
+    def begin(self, f, **more):
+        """Tells that an operation begins, and gives its number."""
+        op = self._next()
+        event(self.id, "history", op=op, type="invoke", t=now(), f=f, **more)
+        return op
+
+    def end(self, op, type, **more):
+        """Tells how it ended."""
+        event(self.id, "history", op=op, type=type, t=now(), **more)
+
+    def told(self, f, begun, **more):
+        """Tells of something that began at a time and has ended now."""
+        event(self.id, "history", op=self._next(), type="ok", t_invoke=begun, t=now(), f=f, **more)
+
+
+def of_transaction(command):
+    """Whether it is committed, and offsets to send with it: [(topic, partition, offset)]."""
+    offsets = [(o["topic"], o["partition"], o["offset"]) for o in command.get("offsets", [])]
+    return command["end"] == "commit", offsets
 
 
 def on_stop(id):

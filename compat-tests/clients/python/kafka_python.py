@@ -12,7 +12,7 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import BrokerResponseError, KafkaConnectionError, KafkaError
 
 import contract
-from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
+from contract import LOCAL_ERROR, Acks, Failed, event, of_transaction, on_stop, records, write_record
 
 ASSIGNORS = {
     "range": RangePartitionAssignor,
@@ -36,7 +36,7 @@ def produce(command):
         bootstrap_servers=command["bootstrap"],
         acks={"0": 0, "1": 1, "all": "all"}[command.get("acks", "all")],
         compression_type=None if codec == "none" else codec,
-        enable_idempotence=command.get("idempotent", False),
+        enable_idempotence=command.get("idempotent", False) or "transactional_id" in command,
         linger_ms=command.get("linger_ms", 5),
         batch_size=command.get("batch_bytes", 16384),
         delivery_timeout_ms=timeout,
@@ -44,7 +44,11 @@ def produce(command):
         max_block_ms=timeout,
         max_request_size=command.get("max_request_bytes", 2097152),
         reconnect_backoff_max_ms=250,
+        transactional_id=command.get("transactional_id"),
     )
+    if "transactional_id" in command:
+        producer.init_transactions()
+        producer.begin_transaction()
     acks = Acks(command)
     stopped = on_stop(command["id"])
 
@@ -72,9 +76,22 @@ def produce(command):
             except (KafkaError, AssertionError) as error:
                 acks.refused(index, code_of(error))
         producer.flush()
+        if "transactional_id" in command:
+            end_transaction(producer, command)
     finally:
         producer.close()
     return acks.close()
+
+
+def end_transaction(producer, command):
+    commits, offsets = of_transaction(command)
+    if offsets:
+        sent = {TopicPartition(topic, p): OffsetAndMetadata(offset, "", -1) for topic, p, offset in offsets}
+        producer.send_offsets_to_transaction(sent, command["group"])
+    if commits:
+        producer.commit_transaction()
+    else:
+        producer.abort_transaction()
 
 
 def consumer(command, **more):
@@ -87,6 +104,7 @@ def consumer(command, **more):
         max_partition_fetch_bytes=2097152,
         reconnect_backoff_max_ms=250,
         max_poll_records=5000,
+        isolation_level=command.get("isolation", "read_uncommitted"),
         allow_auto_create_topics=command.get("auto_create", False),
         **more,
     )

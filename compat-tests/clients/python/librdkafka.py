@@ -9,7 +9,8 @@ from confluent_kafka.admin import (
 )
 
 import contract
-from contract import LOCAL_ERROR, Acks, Failed, event, on_stop, records, write_record
+from contract import LOCAL_ERROR, Acks, Failed, event, of_transaction, on_stop, records, write_record
+from copier import copy
 
 
 def code_of(error):
@@ -32,7 +33,7 @@ def produce(command):
         "bootstrap.servers": command["bootstrap"],
         "acks": command.get("acks", "all"),
         "compression.type": command.get("codec", "none"),
-        "enable.idempotence": command.get("idempotent", False),
+        "enable.idempotence": command.get("idempotent", False) or "transactional_id" in command,
         "linger.ms": command.get("linger_ms", 5),
         "batch.size": command.get("batch_bytes", 16384),
         "delivery.timeout.ms": command.get("delivery_timeout_ms", 60_000),
@@ -43,7 +44,11 @@ def produce(command):
         "queue.buffering.max.messages": 1_000_000,
         "reconnect.backoff.max.ms": 250,
         "topic.metadata.refresh.interval.ms": 1000,
+        **({"transactional.id": command["transactional_id"]} if "transactional_id" in command else {}),
     })
+    if "transactional_id" in command:
+        producer.init_transactions(30)
+        producer.begin_transaction()
     acks = Acks(command)
     stopped = on_stop(command["id"])
 
@@ -79,7 +84,21 @@ def produce(command):
             acks.refused(index, code_of(error))
         producer.poll(0)
     producer.flush()
+    if "transactional_id" in command:
+        end_transaction(producer, command)
     return acks.close()
+
+
+def end_transaction(producer, command):
+    commits, offsets = of_transaction(command)
+    if offsets:
+        member = consumer(command, command["group"])
+        producer.send_offsets_to_transaction([TopicPartition(*o) for o in offsets], member.consumer_group_metadata(), 30)
+        member.close()
+    if commits:
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
 
 
 def _or_unknown(offset):
@@ -119,7 +138,7 @@ def partitions_of(client, topic):
 
 def consume(command):
     deadline = time.monotonic() + command.get("timeout_ms", 60_000) / 1000
-    client = consumer(command)
+    client = consumer(command, **{"isolation.level": command.get("isolation", "read_committed")})
     count = 0
     with open(command["output"], "wb", buffering=1 << 20) as output:
         try:
@@ -337,7 +356,7 @@ def delete_group(command):
 
 
 OPS = [
-    hello, produce, consume, group, list_offsets, commit, committed, create_topics, delete_topics, list_topics,
+    hello, produce, consume, group, copy, list_offsets, commit, committed, create_topics, delete_topics, list_topics,
     describe_topics, describe_configs, describe_cluster, create_partitions, delete_records, alter_configs, list_groups,
     describe_group, delete_group,
 ]

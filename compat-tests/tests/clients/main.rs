@@ -19,6 +19,7 @@ mod groups;
 mod real_data;
 mod round_trip;
 mod timestamps;
+mod transactions;
 
 fn main() -> ExitCode {
     let mut suite = Suite::default();
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     dynamic::add(&mut suite);
     crashes::add(&mut suite);
     cluster::add(&mut suite);
+    transactions::add(&mut suite);
     real_data::add(&mut suite);
     suite.main()
 }

@@ -1,8 +1,10 @@
 //! Transactions by Kafka's tools, and tools for what a broker without access control, share groups and the newer group protocol does not have:
 //! they end at once, with Kafka's words.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use braid_compat_tests::client::Kind;
+use braid_compat_tests::client::{Client, Input, Kind, Produce, Transaction};
 use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
@@ -13,6 +15,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.add("refusals::security_is_disabled", security);
     suite.add("refusals::producers_of_a_partition_are_told", producers);
     suite.add("refusals::transactions_are_written_read_and_told", transactions);
+    suite.add("refusals::a_transaction_left_open_is_found_and_ended", left_open);
     suite.add("refusals::what_is_not_built_is_refused_by_the_client", not_built);
 }
 
@@ -79,6 +82,45 @@ fn transactions(world: &World) -> Result<()> {
     let one = ["describe", "--transactional-id", "tool.transaction"];
     run(server, "TransactionsCommand", &one, "")?.has(&["CompleteCommit"])?;
     world.ran(Program::Refusals, 4);
+    Ok(())
+}
+
+/// Its producer is gone. As long as the coordinator knows of it, it is not one that hangs.
+fn left_open(world: &World) -> Result<()> {
+    let server = world.server()?;
+    let topic = "tool.open";
+    Kind::Java.shared()?.new_topic(server, topic, 1, &[])?;
+    let client = Client::start(Kind::Java)?;
+    let input =
+        Input::Numbers { topic, prefix: "n", count: u64::MAX >> 12, keys: 1, value_bytes: 100 };
+    let transaction = Some(Transaction { id: topic, commit: true, offset: None });
+    let produce = Produce { transaction, window: 500, ..Produce::new(input) };
+    let mut production = client.begin_produce(server, &produce)?;
+    production.acked(1000, Duration::from_secs(60))?;
+    client.driver()?.kill()?;
+    let tool = |arguments: &[&str]| run(server, "TransactionsCommand", arguments, "");
+    tool(&["describe", "--transactional-id", topic])?.has(&["Ongoing", "tool.open-0"])?;
+    let id = braid_compat_tests::tools::broker_id(server)?;
+    let hanging = tool(&["find-hanging", "--broker-id", &id, "--max-transaction-timeout", "0"])?;
+    ensure!(!hanging.out.contains(topic), "{hanging:?}");
+    let partition = ["--topic", topic, "--partition", "0"];
+    let begins = |at: &str| -> Result<()> {
+        let said = tool(&[&["describe-producers"][..], &partition].concat())?;
+        let is_it = |row: &Vec<&str>| row.len() == 6 && row[5] == at;
+        ensure!(said.rows().iter().any(is_it), "{at} is missing in {said:?}");
+        Ok(())
+    };
+    begins("0")?;
+    tool(&[&["abort", "--start-offset", "0"][..], &partition].concat())?;
+    begins("None")?;
+    tool(&["describe", "--transactional-id", topic])?.has(&["CompleteAbort"])?;
+    // Nothing is held back any more, and nothing of it is there.
+    run(server, "ConsoleProducer", &["--topic", topic], "after\n")?;
+    let read = ["--topic", topic, "--from-beginning", "--isolation-level", "read_committed"];
+    let one = ["--max-messages", "1", "--timeout-ms", "30000"];
+    let said = run(server, "consumer.ConsoleConsumer", &[&read[..], &one].concat(), "")?;
+    ensure!(said.out.lines().eq(["after"]), "{said:?}");
+    world.ran(Program::Refusals, 6);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 
@@ -56,6 +57,11 @@ final class Api {
 
     static void deleteOffset(AdminClient admin, String group, TopicPartition partition) throws Exception {
         admin.deleteConsumerGroupOffsets(group, Set.of(partition)).all().get();
+    }
+
+    static void sendOffsets(KafkaProducer<byte[], byte[]> producer, KafkaConsumer<byte[], byte[]> consumer,
+                            Map<TopicPartition, OffsetAndMetadata> offsets, String group) {
+        producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
     }
 
     private Api() {}

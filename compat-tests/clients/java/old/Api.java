@@ -11,6 +11,7 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 
@@ -53,6 +54,11 @@ final class Api {
 
     static void deleteOffset(AdminClient admin, String group, TopicPartition partition) {
         throw new UnsupportedOperationException("there is no such call");
+    }
+
+    static void sendOffsets(KafkaProducer<byte[], byte[]> producer, KafkaConsumer<byte[], byte[]> consumer,
+                            Map<TopicPartition, OffsetAndMetadata> offsets, String group) {
+        producer.sendOffsetsToTransaction(offsets, group);
     }
 
     private Api() {}
