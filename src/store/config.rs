@@ -50,6 +50,9 @@ pub struct StoreConfig {
     /// Batches below this size are copied together when read, larger ones leave as slices of
     /// memory. Measured: one system call for many pieces of 1 KiB costs ten times their copy.
     pub gather_below_bytes: usize,
+    /// Of which shard's log this is one replica; none for the log of one broker alone. A replica takes
+    /// frames of a leader, or leads: see [`super::LogHandle::receive`].
+    pub replica_of: Option<uuid::Uuid>,
     /// What to do about damage that may hide handed-out offsets.
     pub on_damage: OnDamage,
     /// Whether somebody knows of records that are to be here: then a directory without a log is
@@ -74,6 +77,7 @@ impl StoreConfig {
             zero_ahead_bytes: 128 << 10,
             mark_after_ms: 1000,
             gather_below_bytes: 16 << 10,
+            replica_of: None,
             on_damage: OnDamage::RefuseAppends,
             expects_log: false,
         }

@@ -190,6 +190,22 @@ pub enum OpenError {
         /// Whose it should be.
         expected: uuid::Uuid,
     },
+    /// The directory holds the log of another shard.
+    #[error("{} holds the log {found}, not {expected}", dir.display())]
+    OtherLog {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose log it is.
+        found: uuid::Uuid,
+        /// Whose it should be.
+        expected: uuid::Uuid,
+    },
+    /// The log was written by leaders of a replicated shard, and is opened for one broker alone.
+    #[error("{} holds a replica of a shard, which only its shard can continue", dir.display())]
+    Replicated {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file that must be there is not, though the directory holds a log.
     #[error("{} is missing; it is not made anew, since that would lose what is stored", path.display())]
     Missing {
@@ -227,6 +243,69 @@ pub enum OpenError {
     /// No room or memory for the first frame of this run.
     #[error("the log cannot be continued: {0}")]
     Append(#[from] AppendError),
+}
+
+/// Why frames of a leader were not taken. None of them is in the log, but those before the first
+/// that is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The store is no follower.
+    #[error("the log does not follow a leader")]
+    NotFollowing,
+    /// The frames belong elsewhere: the log ends here.
+    #[error("the log ends at {end}")]
+    Elsewhere {
+        /// Where the next frame belongs.
+        end: Position,
+    },
+    /// The bytes are not whole frames of this log, in order.
+    #[error("what came for position {at} is no frame that belongs there: {why}")]
+    Malformed {
+        /// The position.
+        at: Position,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The frames do not fit, or the log takes nothing.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Why no frames could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesError {
+    /// What was there is gone: the log goes on at this position, if anywhere.
+    #[error("the log before {first} is gone")]
+    Gone {
+        /// The first position at or behind the one asked for that is left.
+        first: Position,
+    },
+    /// Nothing is appended there.
+    #[error("position {0} is behind the end of the log")]
+    BehindEnd(Position),
+    /// What stands there is not what was written, or no frame begins there.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The disk failed.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+}
+
+/// Why a log was not cut.
+#[derive(Debug, thiserror::Error)]
+pub enum TruncateError {
+    /// The log is none that follows a leader.
+    #[error("the log does not follow a leader")]
+    NotFollowing,
+    /// The log does not reach so far.
+    #[error("the log ends at {0}")]
+    BehindEnd(Position),
+    /// What lies below is committed, and stands in checkpoints.
+    #[error("everything below {0} is committed")]
+    BelowCommitted(Position),
+    /// The disk failed: the cut is made by the next start, or not at all.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
 }
 
 /// Why maintenance stopped.

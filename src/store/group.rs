@@ -31,6 +31,10 @@ pub struct Part<'a> {
 pub(super) struct Groups(VecDeque<(u64, u64)>);
 
 impl Groups {
+    pub(super) fn push(&mut self, start: u64, end: u64) {
+        self.0.push_back((start, end));
+    }
+
     /// Where a write from `from`, where no group lies across, may end if it should end at `to`:
     /// in front of a group that does not fit, or behind it if it is the first.
     pub(super) fn end_of_write(&mut self, from: u64, to: u64) -> u64 {
@@ -100,7 +104,7 @@ impl State {
             appended.push(self.enter(part.queue, flags, batch, moment));
         }
         if parts.len() > 1 {
-            self.groups.0.push_back((start, self.appended));
+            self.groups.push(start, self.appended);
         }
         let end = Position(self.appended);
         appended.iter_mut().for_each(|part| part.end = end);

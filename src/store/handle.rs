@@ -12,7 +12,7 @@ use super::group::Part;
 use super::sequencer::{AbortedTransaction, ActiveProducer};
 use super::shared::Shared;
 use super::state::{Appended, Class, Content, Moment};
-use super::watermark::WaitDurable;
+use super::watermark::{Mark, WaitDurable};
 use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 
 /// A shard's log. Cheap to clone.
@@ -230,7 +230,13 @@ impl LogHandle {
     /// Resolves once everything below `position` is on disk; fails once that cannot happen any
     /// more. Dropping it loses nothing.
     pub fn wait_durable(&self, position: Position) -> WaitDurable {
-        WaitDurable::new(Arc::clone(&self.shared.watermark), position)
+        WaitDurable::new(Arc::clone(&self.shared.watermark), position, Mark::Durable)
+    }
+
+    /// As [`LogHandle::wait_durable`], and committed as well, which of a log of one broker alone is
+    /// the same.
+    pub fn wait_committed(&self, position: Position) -> WaitDurable {
+        WaitDurable::new(Arc::clone(&self.shared.watermark), position, Mark::Visible)
     }
 
     /// Resolves when the log fails or is closed. On [`LogFailed::Io`] the process has to end:
@@ -285,7 +291,7 @@ impl LogHandle {
     /// # Errors
     /// The queue is unknown.
     pub fn offsets(&self, queue: QueueId) -> Result<Offsets, ReadError> {
-        let durable = self.shared.watermark.durable();
+        let durable = self.shared.watermark.visible();
         let state = self.shared.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         Ok(Offsets {
@@ -300,7 +306,7 @@ impl LogHandle {
     /// # Errors
     /// The queue is unknown.
     pub fn last_stable(&self, queue: QueueId) -> Result<Offset, ReadError> {
-        let durable = self.shared.watermark.durable();
+        let durable = self.shared.watermark.visible();
         let mut state = self.shared.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         let high_watermark = Offset(state.high_watermark(known, durable));
@@ -345,7 +351,7 @@ impl LogHandle {
         let moment = self.shared.moment();
         let mut state = self.shared.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
-        let high_watermark = state.high_watermark(known, moment.durable);
+        let high_watermark = state.high_watermark(known, self.shared.watermark.visible());
         let log_start = known.log_start;
         if offset.0 > high_watermark || offset.0 < 0 {
             return Err(LogStartError::Read(ReadError::OutOfRange {
@@ -412,7 +418,7 @@ impl LogHandle {
         queue: QueueId,
         notify: &Arc<Notify>,
     ) -> Result<Subscription, ReadError> {
-        let durable = self.shared.watermark.durable();
+        let durable = self.shared.watermark.visible();
         let mut state = self.shared.state();
         let known = state.queues.get_mut(queue).ok_or(ReadError::UnknownQueue(queue))?;
         let id = known.subscribe(notify);

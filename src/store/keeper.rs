@@ -37,6 +37,8 @@ pub(super) struct Keeper {
     pub(super) leftovers: Vec<Leftover>,
     /// A segment was sealed since the last checkpoint.
     owed: bool,
+    /// A checkpoint of a replica that waits for what it reflects to be committed.
+    built: Option<Box<Built>>,
     /// Segments that no checkpoint names and a reader may still hold.
     dying: Vec<Leftover>,
 }
@@ -59,6 +61,15 @@ pub(super) struct Leftover {
     pub(super) first: u64,
     pub(super) size_bytes: u64,
     pub(super) reader: Option<Arc<SegmentReader>>,
+}
+
+/// A checkpoint that is ready to be written.
+#[derive(Debug)]
+struct Built {
+    checkpoint: Checkpoint,
+    dead: Vec<u64>,
+    /// What it holds may reflect all frames below.
+    reflected: u64,
 }
 
 /// What a checkpoint is for.
@@ -105,7 +116,8 @@ impl Shared {
         keeper.owed |= self.seal_closed()?;
         // What the last run left can go only when the checkpoint before the newest is written over.
         let leftovers = !keeper.leftovers.is_empty();
-        if keeper.owed || asked || leftovers || self.has_dead_segments(keeper) {
+        let built = keeper.built.is_some();
+        if keeper.owed || asked || leftovers || built || self.has_dead_segments(keeper) {
             self.write_checkpoint(keeper, Purpose::Running)?;
         }
         Ok(())
@@ -136,7 +148,8 @@ impl Shared {
     }
 
     fn closed_segments(&self) -> Vec<Closed> {
-        let durable = self.watermark.durable();
+        // What is not committed may be cut, and nothing that is sealed ever is.
+        let durable = self.watermark.visible();
         let state = self.state();
         let unsealed = |segment: &&Segment| segment.end() <= durable && !segment.reader.is_sealed();
         let closed = |segment: &Segment| {
@@ -198,6 +211,12 @@ impl Shared {
     }
 
     fn write_checkpoint(&self, keeper: &mut Keeper, purpose: Purpose) -> Result<(), MaintainError> {
+        if let Some(built) = keeper.built.take()
+            && purpose == Purpose::Running
+        {
+            self.state().checkpoint_waits = None;
+            return self.write_when_committed(keeper, purpose, *built);
+        }
         let (mut checkpoint, dead) = self.begin_checkpoint(keeper);
         let mut slot = 0;
         while self.copy_queues(&mut checkpoint, slot) {
@@ -206,12 +225,52 @@ impl Shared {
         self.copy_sequencer(&mut checkpoint);
         // What was copied may reflect all that is appended by now.
         let reflected = self.state().appended;
+        if self.watermark.is_replica() {
+            return self.write_when_committed(
+                keeper,
+                purpose,
+                Built { checkpoint, dead, reflected },
+            );
+        }
         if self.threaded && purpose == Purpose::Running {
             self.watermark.wait_blocking(reflected)?;
         } else {
             self.write_all()?;
         }
-        checkpoint.durable = self.watermark.durable();
+        self.put_checkpoint(keeper, purpose, checkpoint, dead)
+    }
+
+    /// What a checkpoint of a replica reflects may still be cut until it is committed. Nobody waits
+    /// for that here: it may take until a replica is back.
+    fn write_when_committed(
+        &self,
+        keeper: &mut Keeper,
+        purpose: Purpose,
+        built: Built,
+    ) -> Result<(), MaintainError> {
+        if !self.threaded || purpose == Purpose::Last {
+            self.write_all()?;
+        }
+        let mut state = self.state();
+        if self.watermark.visible() >= built.reflected {
+            drop(state);
+            return self.put_checkpoint(keeper, purpose, built.checkpoint, built.dead);
+        }
+        if purpose == Purpose::Running {
+            state.checkpoint_waits = Some(built.reflected);
+            keeper.built = Some(Box::new(built));
+        }
+        Ok(())
+    }
+
+    fn put_checkpoint(
+        &self,
+        keeper: &mut Keeper,
+        purpose: Purpose,
+        mut checkpoint: Checkpoint,
+        dead: Vec<u64>,
+    ) -> Result<(), MaintainError> {
+        checkpoint.durable = self.watermark.visible();
         let path = name::checkpoint(&self.config.dir, checkpoint.number);
         let bytes = checkpoint.encode();
         let mut written = self.replace(&path, &bytes);

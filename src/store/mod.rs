@@ -6,8 +6,9 @@
 //! short lock, the disk belongs to three threads of the store's own (or to none, see
 //! [`Store::open_inline`]), reads from disk belong on the caller's reader pool. The invariants:
 //! nothing is called durable before it is on disk, nothing that is not durable is ever read, and
-//! bytes once durable are served as they were written or not at all. docs/formats.md has the
-//! formats; docs/adr/0002 and 0004 the reasons.
+//! bytes once durable are served as they were written or not at all. Of a replica (`follow`) the
+//! same holds of what is durable and committed. docs/formats.md has the formats; docs/adr/0002,
+//! 0004 and 0011 the reasons.
 
 mod allocate;
 mod begin;
@@ -17,6 +18,7 @@ mod clean;
 mod config;
 mod driver;
 mod error;
+mod follow;
 mod frame;
 mod group;
 mod handle;
@@ -29,6 +31,7 @@ mod page;
 mod queue;
 mod read;
 mod recovery;
+mod replay;
 mod ring;
 mod scan;
 mod segment;
@@ -36,8 +39,10 @@ mod sequencer;
 mod shared;
 mod sorted;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod truncate;
 mod unreadable;
 mod walk;
 mod watermark;
@@ -48,8 +53,8 @@ pub use clean::{CleanLimits, Cleaned, Compaction};
 pub use config::{ConfigError, OnDamage, StoreConfig};
 pub use driver::Driver;
 pub use error::{
-    AppendError, Damage, DamageReason, IoFailure, LogFailed, LogStartError, MaintainError,
-    OpenError, ReadError,
+    AppendError, Damage, DamageReason, FramesError, IoFailure, LogFailed, LogStartError,
+    MaintainError, OpenError, ReadError, ReceiveError, TruncateError,
 };
 pub use group::Part;
 pub use handle::{BatchSum, LogHandle, Offsets, Stats, Subscription};
@@ -62,4 +67,5 @@ pub use sequencer::{
     SnapshotMark,
 };
 pub use state::{Appended, Class};
+pub use stream::Frames;
 pub use watermark::WaitDurable;

@@ -9,6 +9,7 @@ use super::begin::Writes;
 use super::checkpoint::{Checkpoint, Meta};
 use super::config::{OnDamage, StoreConfig};
 use super::error::{AppendError, Damage, IoFailure, LogFailed, MaintainError, OpenError};
+use super::follow::REPLICATED;
 use super::frame::{self, ACCEPTS_LOSS};
 use super::handle::LogHandle;
 use super::keeper;
@@ -16,6 +17,7 @@ use super::recovery::{Listing, recover};
 use super::segment::name;
 use super::sequencer::Sequencer;
 use super::shared::{Parts, Shared};
+use super::truncate;
 use super::writer::{self, Writer};
 use crate::env::Env;
 use crate::env::fs::Lock;
@@ -87,9 +89,15 @@ impl Store {
         // Names that a killed process left behind count from now on.
         env.fs.sync_dir(&dir).map_err(IoFailure::of("sync directory", &dir))?;
         let meta = identify(env, &config)?;
+        truncate::finish(env, &config, meta.log_tag())?;
         let recovered = recover(env, &config, meta, sequencer)?;
         let writer = Writer::new(&config).map_err(IoFailure::of("take memory for", &dir))?;
         let mut state = recovered.state;
+        let is_replica = config.replica_of.is_some();
+        if !is_replica && state.generation >= REPLICATED {
+            return Err(OpenError::Replicated { dir });
+        }
+        state.following = is_replica;
         let loses = recovered.unknown_loss;
         if config.on_damage == OnDamage::RefuseAppends {
             state.damaged = loses;
@@ -107,10 +115,14 @@ impl Store {
             allocator: Allocator { spares: recovered.spares },
             keeper: recovered.keeper,
             threaded,
+            committed: is_replica.then_some(recovered.checkpoint),
         };
         let shared = Shared::new(env.clone(), config, parts);
-        if shared.state().damaged.is_none() {
-            begin_generation(&shared, loses.is_some())?;
+        let damaged = shared.state().damaged;
+        match damaged {
+            None if is_replica => begin_following(&shared)?,
+            None => begin_generation(&shared, loses.is_some())?,
+            Some(_) => {}
         }
         Ok(Self { shared, threads: Vec::new(), damage: recovered.damage, _lock: lock })
     }
@@ -159,7 +171,7 @@ impl Store {
     }
 
     /// Lets the threads write what is appended, and end.
-    fn stop_threads(&mut self) {
+    pub(super) fn stop_threads(&mut self) {
         let mut state = self.shared.state();
         state.closing = true;
         self.shared.publish(&state);
@@ -231,7 +243,8 @@ fn identify(env: &Env, config: &StoreConfig) -> Result<Meta, OpenError> {
         Meta::decode(&bytes)
             .map_err(|_| OpenError::Unreadable { path, what: "its checksum or version differs" })?
     } else if is_new && listing.checkpoints.is_empty() {
-        let meta = Meta { store_id: env.rng.next_uuid(), cluster_id: config.cluster_id };
+        let store_id = config.replica_of.unwrap_or_else(|| env.rng.next_uuid());
+        let meta = Meta { store_id, cluster_id: config.cluster_id };
         fs.replace(&path, &meta.encode()).map_err(IoFailure::of("write", &path))?;
         meta
     } else {
@@ -243,6 +256,9 @@ fn identify(env: &Env, config: &StoreConfig) -> Result<Meta, OpenError> {
             found: meta.cluster_id,
             expected: config.cluster_id,
         });
+    }
+    if let Some(expected) = config.replica_of.filter(|expected| *expected != meta.store_id) {
+        return Err(OpenError::OtherLog { dir: dir.clone(), found: meta.store_id, expected });
     }
     if is_new && listing.checkpoints.is_empty() {
         let first = Checkpoint {
@@ -274,6 +290,18 @@ fn begin_generation(shared: &Arc<Shared>, accepts_loss: bool) -> Result<(), Open
         return Err(AppendError::DiskFull.into());
     }
     // With threads the next segment is made behind the first requests.
+    if shared.threaded { Ok(()) } else { prepare(shared) }
+}
+
+/// Leaves nothing behind the end of the log that could count again. A replica writes no frame that
+/// its leader has not: what begins a run here is the next frame of a leader.
+fn begin_following(shared: &Arc<Shared>) -> Result<(), OpenError> {
+    forget_clean_stop(shared)?;
+    truncate::wipe_behind_end(&shared.env, &shared.state())?;
+    let is_new = shared.state().segments.is_empty();
+    if is_new {
+        prepare(shared)?;
+    }
     if shared.threaded { Ok(()) } else { prepare(shared) }
 }
 

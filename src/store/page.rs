@@ -118,7 +118,7 @@ impl Shared {
     }
 
     fn spot(&self, queue: QueueId, from: i64, walk: Walk) -> Result<Option<Spot>, ReadError> {
-        let durable = self.watermark.durable();
+        let durable = self.watermark.visible();
         let state = self.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         let limit = state.high_watermark(known, durable).min(walk.up_to);

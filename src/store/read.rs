@@ -117,7 +117,7 @@ impl Shared {
         spec: ReadSpec,
         hot: &mut Hot,
     ) -> Result<(Offsets, Step), ReadError> {
-        let durable = self.watermark.durable();
+        let durable = self.watermark.visible();
         let state = self.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         let high_watermark = state.high_watermark(known, durable);
@@ -215,7 +215,7 @@ impl Shared {
 
     /// What to say when the log start has passed an offset since it was located.
     fn out_of_range(&self, queue: QueueId, asked: Offset) -> Result<Option<ReadError>, ReadError> {
-        let durable = self.watermark.durable();
+        let durable = self.watermark.visible();
         let state = self.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
         let log_start = Offset(known.log_start);

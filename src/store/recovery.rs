@@ -26,7 +26,7 @@ use super::scan::Scanner;
 use super::segment::{Segment, SegmentReader, name};
 use super::sequencer::Sequencer;
 use super::sorted;
-use super::state::{Prepared, State, note};
+use super::state::{Prepared, State};
 use super::unreadable::read_around;
 use super::walk::{Durability, Step};
 use super::width::{index, narrow, narrow64};
@@ -43,6 +43,8 @@ pub(super) struct Recovered {
     pub(super) damage: Vec<Damage>,
     /// Where unknown offsets may be lost, if anywhere.
     pub(super) unknown_loss: Option<u64>,
+    /// Position up to which everything is in the checkpoint.
+    pub(super) checkpoint: u64,
 }
 
 /// Names in a directory, by kind.
@@ -176,7 +178,9 @@ pub(super) fn recover(
     let (damage, unknown_loss) = (recovery.damage, recovery.unknown_loss);
     let state = recovery.state;
     let keeper = Keeper::new(numbers);
-    let mut recovered = Recovered { state, keeper, spares: Vec::new(), damage, unknown_loss };
+    let checkpoint = checkpoint.position;
+    let spares = Vec::new();
+    let mut recovered = Recovered { state, keeper, spares, damage, unknown_loss, checkpoint };
     let is_final = unknown_loss.is_none() || config.on_damage == OnDamage::AcceptLoss;
     if is_final {
         recovered.sort_files(env, config, &listing)?;
@@ -519,50 +523,11 @@ impl Recovery<'_> {
         if let Some(active) = self.state.segments.values_mut().next_back() {
             active.lineage = self.lineage;
         }
+        if header.kind == Kind::Start && header.flags & ACCEPTS_LOSS != 0 {
+            self.unknown_loss = None;
+        }
         let is_new = header.position >= self.checkpoint.position;
-        match header.kind {
-            Kind::Data => self.replay_data(header, batch, is_new),
-            Kind::Start if header.flags & ACCEPTS_LOSS != 0 => self.unknown_loss = None,
-            Kind::LogStart if is_new => {
-                self.state.move_log_start(header.queue, header.base_offset);
-            }
-            Kind::QueueDropped if is_new => drop(self.state.forget_queue(header.queue)),
-            Kind::EpochStart if is_new => {
-                self.state.epoch = header.epoch;
-                self.state.epochs.push((header.epoch, header.position));
-            }
-            Kind::Filler
-            | Kind::Start
-            | Kind::EpochStart
-            | Kind::LogStart
-            | Kind::QueueDropped
-            | Kind::Mark => {}
-        }
-    }
-
-    fn replay_data(&mut self, header: &Header, batch: Option<&BatchHeader>, is_new: bool) {
-        let State { queues, segments, index, sequencer, .. } = &mut self.state;
-        let queue = if is_new {
-            queues.open(header.queue)
-        } else {
-            // Unknown to a later checkpoint: it was dropped.
-            let Some(queue) = queues.get_mut(header.queue) else { return };
-            queue
-        };
-        let next = header.base_offset.saturating_add(i64::from(header.offsets));
-        if next > queue.gone_below()
-            && let Some(active) = segments.values_mut().next_back()
-        {
-            let max_timestamp = batch.map_or(header.store_time_ms, |batch| batch.max_timestamp);
-            note(queue, index, active, header, max_timestamp);
-        }
-        if is_new {
-            queue.next = queue.next.max(next);
-            if let Some(batch) = batch {
-                let base = crate::model::Offset(header.base_offset);
-                sequencer.replay(header.queue, base, batch, header.store_time_ms);
-            }
-        }
+        drop(self.state.replay(header, batch, is_new));
     }
 
     /// Takes the log as a clean stop left it, without reading a frame.

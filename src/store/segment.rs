@@ -258,6 +258,8 @@ pub(super) mod name {
     /// How the name of a file ends that is being written (see `Fs::replace`).
     pub(in crate::store) const UNFINISHED: &str = ".new";
     pub(in crate::store) const CLEAN: &str = "clean";
+    /// A cut of the log that was begun.
+    pub(in crate::store) const TRUNCATE: &str = "truncate";
     /// The index of the segment being written, left by a clean stop.
     pub(in crate::store) const TAIL_INDEX: &str = "tail.index";
     const LOG: &str = ".log";

@@ -60,6 +60,8 @@ pub(super) struct Parts {
     pub(super) allocator: Allocator,
     pub(super) keeper: Keeper,
     pub(super) threaded: bool,
+    /// Of a replica: everything below is known to be committed.
+    pub(super) committed: Option<u64>,
 }
 
 impl Shared {
@@ -68,7 +70,10 @@ impl Shared {
         Arc::new(Self {
             env,
             config,
-            watermark: Arc::new(Watermark::at(appended)),
+            watermark: Arc::new(match parts.committed {
+                Some(committed) => Watermark::of_replica(appended, committed),
+                None => Watermark::at(appended),
+            }),
             writer_wake: Condvar::new(),
             keeper_wake: Condvar::new(),
             allocator_wake: Condvar::new(),

@@ -12,6 +12,7 @@ use braid_protocol::records::BatchHeader;
 use tokio::sync::Notify;
 
 use super::error::{AppendError, LogFailed};
+use super::follow::Barriers;
 use super::frame::{self, HEADER_BYTES, Header, Kind, Lineage, frame_bytes};
 use super::group::Groups;
 use super::index::{Entry, MemIndex, Run};
@@ -102,6 +103,14 @@ pub(super) struct State {
     pub(super) unmarked: bool,
     /// The groups that are not durable yet.
     pub(super) groups: Groups,
+    /// A replica that does not lead: only what a leader sends is appended.
+    pub(super) following: bool,
+    /// The next frame begins a segment, and so a chunk of the ring.
+    pub(super) jumps: bool,
+    /// Where writes of received frames have to end.
+    pub(super) barriers: Barriers,
+    /// How far a checkpoint reaches that waits to be written until that is committed.
+    pub(super) checkpoint_waits: Option<u64>,
     /// Queues whose subscribers are to be told once a position is durable.
     to_notify: BinaryHeap<Reverse<(u64, u32)>>,
 }
@@ -172,6 +181,10 @@ impl State {
             keeper_due: false,
             unmarked: false,
             groups: Groups::default(),
+            following: false,
+            jumps: false,
+            barriers: Barriers::default(),
+            checkpoint_waits: None,
             to_notify: BinaryHeap::new(),
         }
     }
@@ -255,6 +268,7 @@ impl State {
         content: Content<'_>,
         moment: Moment,
     ) -> Result<Position, AppendError> {
+        self.check_leads()?;
         self.check_begun()?;
         self.reserve(frame_bytes(content.payload.len()), Class::System, moment.durable)?;
         Ok(Position(self.put(content, moment).end()))
@@ -272,8 +286,14 @@ impl State {
         Ok(Position(self.put(start, moment).end()))
     }
 
+    /// A follower appends nothing of its own, whatever the epoch.
+    pub(super) fn check_leads(&self) -> Result<(), AppendError> {
+        let current = LeaderEpoch(self.epoch);
+        if self.following { Err(AppendError::Fenced { current, got: current }) } else { Ok(()) }
+    }
+
     pub(super) fn check_epoch(&self, epoch: LeaderEpoch) -> Result<(), AppendError> {
-        if epoch.0 == self.epoch {
+        if epoch.0 == self.epoch && !self.following {
             return Ok(());
         }
         Err(AppendError::Fenced { current: LeaderEpoch(self.epoch), got: epoch })
@@ -313,7 +333,9 @@ impl State {
             }
         }
         let with_filler = bytes + HEADER_BYTES as u64;
-        self.ring.reserve(with_filler, rolls, durable).map_err(|_| AppendError::NoMemory)?;
+        self.ring
+            .reserve(with_filler, rolls || self.jumps, durable)
+            .map_err(|_| AppendError::NoMemory)?;
         Ok(rolls)
     }
 
@@ -352,6 +374,7 @@ impl State {
         let padding = frame.end() - unpadded;
         self.ring.append(unpadded, [0; 8].get(..index(padding)).unwrap_or_default());
         self.appended = frame.end();
+        self.jumps = false;
         self.unmarked = content.kind != Kind::Mark;
         if let Some(active) = self.segments.values_mut().next_back() {
             active.lineage = frame.lineage();
@@ -379,9 +402,6 @@ impl State {
 
     /// Closes the active segment and goes on in the prepared one.
     pub(super) fn roll(&mut self, moment: Moment) {
-        let Some(prepared) = self.prepared.take() else {
-            unreachable!("rolling was reserved, which needs a prepared segment");
-        };
         let room = self.room_in_segment();
         let mut closed_at = self.appended;
         if room >= HEADER_BYTES as u64 {
@@ -393,6 +413,14 @@ impl State {
             self.ring.append(self.appended, &filler.encode());
             closed_at += HEADER_BYTES as u64;
         }
+        self.go_on(closed_at);
+    }
+
+    /// Goes on in the prepared segment; the active one ends at a position.
+    pub(super) fn go_on(&mut self, closed_at: u64) {
+        let Some(prepared) = self.prepared.take() else {
+            unreachable!("rolling was reserved, which needs a prepared segment");
+        };
         let mem = Arc::new(std::mem::take(&mut self.index));
         if let Some(active) = self.segments.values_mut().next_back() {
             active.closed_at = Some(closed_at);

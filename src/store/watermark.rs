@@ -1,4 +1,7 @@
-//! How far the log is durable, and who waits for it.
+//! How far the log is durable, how far it is committed, and who waits for either.
+//!
+//! Of a log of one broker alone what is durable is committed: there is one mark. A replica's has two,
+//! and what both have passed is visible.
 //!
 //! The writer moves the mark; tasks wait as futures, the keeper by blocking. A waiter is checked
 //! under the list's lock after the mark was stored, so no wake-up is lost; wakers are called after
@@ -18,6 +21,9 @@ use crate::model::Position;
 #[derive(Debug, Default)]
 pub(super) struct Watermark {
     durable: AtomicU64,
+    /// Of a replica: everything below is durable on all that count.
+    committed: AtomicU64,
+    is_replica: bool,
     failed: OnceLock<LogFailed>,
     waiters: Mutex<Waiters>,
     moved: Condvar,
@@ -26,6 +32,8 @@ pub(super) struct Watermark {
 #[derive(Debug, Default)]
 struct Waiters {
     tasks: BinaryHeap<Waiter>,
+    /// Those that wait for more than this disk; of a replica only.
+    for_visible: BinaryHeap<Waiter>,
     /// Threads that wait by blocking.
     blocked: usize,
 }
@@ -62,6 +70,47 @@ impl Watermark {
         Self { durable: AtomicU64::new(durable), ..Self::default() }
     }
 
+    /// The marks of a replica.
+    pub(super) fn of_replica(durable: u64, committed: u64) -> Self {
+        let committed = AtomicU64::new(committed);
+        Self { committed, is_replica: true, ..Self::at(durable) }
+    }
+
+    pub(super) fn is_replica(&self) -> bool {
+        self.is_replica
+    }
+
+    /// Everything below may be seen.
+    pub(super) fn visible(&self) -> u64 {
+        let durable = self.durable();
+        if self.is_replica { durable.min(self.committed.load(Ordering::Acquire)) } else { durable }
+    }
+
+    /// The committed mark of a replica.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Moves the committed mark of a replica, and wakes whom that reached.
+    pub(super) fn commit(&self, committed: u64) {
+        self.committed.fetch_max(committed, Ordering::AcqRel);
+        self.wake_visible();
+    }
+
+    fn wake_visible(&self) {
+        if !self.is_replica {
+            return;
+        }
+        let visible = self.visible();
+        let mut reached = Vec::new();
+        let mut waiters = self.waiters();
+        while waiters.for_visible.peek().is_some_and(|waiter| waiter.position <= visible) {
+            reached.extend(waiters.for_visible.pop());
+        }
+        drop(waiters);
+        reached.into_iter().for_each(|waiter| waiter.waker.wake());
+    }
+
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
@@ -85,19 +134,27 @@ impl Watermark {
             self.moved.notify_all();
         }
         reached.into_iter().for_each(|waiter| waiter.waker.wake());
+        self.wake_visible();
     }
 
     /// Answers everyone, now and later, with the failure. Only the first counts.
     pub(super) fn fail(&self, failed: LogFailed) {
         if self.failed.set(failed).is_ok() {
-            let all = std::mem::take(&mut self.waiters().tasks);
+            let mut waiters = self.waiters();
+            let all = std::mem::take(&mut waiters.tasks);
+            let others = std::mem::take(&mut waiters.for_visible);
+            drop(waiters);
             self.moved.notify_all();
-            all.into_iter().for_each(|waiter| waiter.waker.wake());
+            all.into_iter().chain(others).for_each(|waiter| waiter.waker.wake());
         }
     }
 
-    fn reached(&self, position: u64) -> Option<Result<(), LogFailed>> {
-        if self.durable() >= position {
+    fn reached(&self, position: u64, mark: Mark) -> Option<Result<(), LogFailed>> {
+        let reached = match mark {
+            Mark::Durable => self.durable(),
+            Mark::Visible => self.visible(),
+        };
+        if reached >= position {
             return Some(Ok(()));
         }
         self.failed().map(|failed| Err(failed.clone()))
@@ -107,7 +164,7 @@ impl Watermark {
     pub(super) fn wait_blocking(&self, position: u64) -> Result<(), LogFailed> {
         let mut waiters = self.waiters();
         loop {
-            if let Some(answer) = self.reached(position) {
+            if let Some(answer) = self.reached(position, Mark::Durable) {
                 return answer;
             }
             waiters.blocked += 1;
@@ -122,18 +179,28 @@ impl Watermark {
     }
 }
 
-/// Resolves once everything below a position is durable, or the log failed.
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    Durable,
+    Visible,
+}
+
+/// Resolves once everything below a position is durable, or committed as well, or the log failed.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct WaitDurable {
     watermark: Arc<Watermark>,
     position: u64,
+    mark: Mark,
     registered: Option<Waker>,
 }
 
 impl WaitDurable {
-    pub(super) fn new(watermark: Arc<Watermark>, position: Position) -> Self {
-        Self { watermark, position: position.0, registered: None }
+    pub(super) fn new(watermark: Arc<Watermark>, position: Position, mark: Mark) -> Self {
+        // Where there is one mark only one list is looked after.
+        let mark = if watermark.is_replica { mark } else { Mark::Durable };
+        Self { watermark, position: position.0, mark, registered: None }
     }
 }
 
@@ -141,18 +208,22 @@ impl Future for WaitDurable {
     type Output = Result<(), LogFailed>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(answer) = self.watermark.reached(self.position) {
+        if let Some(answer) = self.watermark.reached(self.position, self.mark) {
             return Poll::Ready(answer);
         }
         if self.registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             return Poll::Pending;
         }
         let mut waiters = self.watermark.waiters();
-        if let Some(answer) = self.watermark.reached(self.position) {
+        if let Some(answer) = self.watermark.reached(self.position, self.mark) {
             return Poll::Ready(answer);
         }
         let waker = context.waker().clone();
-        waiters.tasks.push(Waiter { position: self.position, waker: waker.clone() });
+        let waiter = Waiter { position: self.position, waker: waker.clone() };
+        match self.mark {
+            Mark::Durable => waiters.tasks.push(waiter),
+            Mark::Visible => waiters.for_visible.push(waiter),
+        }
         drop(waiters);
         self.registered = Some(waker);
         Poll::Pending
@@ -185,7 +256,7 @@ mod tests {
         let mark = Arc::new(Watermark::at(10));
         let counts: Vec<Arc<Count>> = (0..3).map(|_| Arc::default()).collect();
         let mut waits: Vec<WaitDurable> = [30, 20, 25]
-            .map(|at| WaitDurable::new(Arc::clone(&mark), Position(at)))
+            .map(|at| WaitDurable::new(Arc::clone(&mark), Position(at), Mark::Durable))
             .into_iter()
             .collect();
         for (wait, count) in waits.iter_mut().zip(&counts) {
@@ -205,13 +276,37 @@ mod tests {
     fn a_failure_answers_those_above_the_mark_and_only_those() {
         let mark = Arc::new(Watermark::at(10));
         let count = Arc::new(Count::default());
-        let mut above = WaitDurable::new(Arc::clone(&mark), Position(11));
-        let mut below = WaitDurable::new(Arc::clone(&mark), Position(10));
+        let mut above = WaitDurable::new(Arc::clone(&mark), Position(11), Mark::Durable);
+        let mut below = WaitDurable::new(Arc::clone(&mark), Position(10), Mark::Durable);
         assert!(poll(&mut above, &count).is_pending());
         mark.fail(LogFailed::Closed);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert!(matches!(poll(&mut above, &count), Poll::Ready(Err(LogFailed::Closed))));
         assert!(matches!(poll(&mut below, &count), Poll::Ready(Ok(()))));
         assert!(mark.wait_blocking(10).is_ok() && mark.wait_blocking(11).is_err());
+    }
+
+    #[test]
+    fn what_is_visible_of_a_replica_is_durable_and_committed() {
+        let mark = Arc::new(Watermark::of_replica(10, 5));
+        let count = Arc::new(Count::default());
+        let wait =
+            |position, mark_of| WaitDurable::new(Arc::clone(&mark), Position(position), mark_of);
+        let (mut durable, mut visible) = (wait(20, Mark::Durable), wait(20, Mark::Visible));
+        assert!(poll(&mut durable, &count).is_pending() && poll(&mut visible, &count).is_pending());
+        assert_eq!(mark.visible(), 5);
+        mark.commit(30);
+        assert_eq!((mark.visible(), count.0.load(Ordering::SeqCst)), (10, 0));
+        mark.commit(7);
+        mark.advance(25);
+        assert_eq!((mark.visible(), count.0.load(Ordering::SeqCst)), (25, 2));
+        assert!(matches!(poll(&mut visible, &count), Poll::Ready(Ok(()))));
+        let alone = Watermark::at(10);
+        alone.commit(3);
+        assert_eq!(alone.visible(), 10, "of one broker alone nothing else counts");
+        let mut late = wait(26, Mark::Visible);
+        assert!(poll(&mut late, &count).is_pending());
+        mark.fail(LogFailed::Closed);
+        assert!(matches!(poll(&mut late, &count), Poll::Ready(Err(LogFailed::Closed))));
     }
 }

@@ -75,7 +75,7 @@ impl Shared {
         }
         let mut state = self.state();
         let durable = self.watermark.durable();
-        let told = state.take_notified(durable);
+        let told = state.take_notified(self.watermark.visible());
         let next = self.next_write(&mut state, durable);
         drop(state);
         told.iter().for_each(|notify| notify.notify_one());
@@ -130,6 +130,7 @@ impl Shared {
         let start = from - from % BLOCK_BYTES;
         let to = limit.min(start + self.config.group_size_bytes_max);
         let to = state.groups.end_of_write(from, to);
+        let to = state.barriers.end_of_write(from, to);
         let block_end = to.next_multiple_of(BLOCK_BYTES);
         let zeros_end = self.zeros_end(segment, block_end, to - from);
         segment.written_to = segment.written_to.max(zeros_end);

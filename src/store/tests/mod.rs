@@ -10,6 +10,7 @@ mod merge;
 mod merge_crash;
 mod model;
 mod offline;
+mod replicas;
 mod retention;
 pub(in crate::store) mod support;
 mod threads;
