@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::GroupError;
+use super::join::StaticReplacement;
 use super::member::Member;
 use super::offsets::Offsets;
 use super::request::JoinedMember;
@@ -63,6 +64,8 @@ pub(super) struct Group {
     pub(super) recorded: Option<Bytes>,
     /// Records of the group that are not reported yet.
     pub(super) recording: usize,
+    /// Replacements whose own record failed while later ones, which say them as well, are under way.
+    pub(super) unsettled: Vec<StaticReplacement>,
     /// The group's removal is being written.
     pub(super) is_deleting: bool,
 }
@@ -101,6 +104,7 @@ impl Group {
             in_flight: 0,
             recorded: None,
             recording: 0,
+            unsettled: Vec::new(),
             is_deleting: false,
         }
     }

@@ -124,8 +124,36 @@ pub(super) fn static_replacement_written(
         }
         // A rebalance has begun since, and answers it; or something has answered it.
         Ok(()) => {}
-        Err(error) if still_waits => undo_replacement(cx, group, written, error),
-        Err(_) => {}
+        Err(error) => {
+            tracing::warn!(group = %group.id, instance = %written.instance_id, %error,
+                "could not store that a static member is replaced");
+            if still_waits && let Some(to) = group.take_join(&written.new_member_id) {
+                cx.reply(to, rejected(metadata_error(error), ""));
+            }
+            // What is known has to be what is durable in the end.
+            if group.recording > 0 {
+                group.unsettled.push(written);
+            } else if still_waits {
+                undo_replacement(cx, group, written);
+            }
+        }
+    }
+}
+
+/// A record of the group is durable, or could not be stored: so are the replacements that it said
+/// beside its own matter.
+pub(super) fn settle_replacements(cx: &mut Cx<'_>, group: &mut Group, is_durable: bool) {
+    if is_durable {
+        group.unsettled.clear();
+    } else if group.recording == 0 {
+        for written in std::mem::take(&mut group.unsettled).into_iter().rev() {
+            let is_as_left = group.member(&written.new_member_id).is_some()
+                && group.state() == State::Stable
+                && group.generation == written.generation;
+            if is_as_left {
+                undo_replacement(cx, group, written);
+            }
+        }
     }
 }
 
@@ -335,17 +363,7 @@ fn accept_replacement(cx: &mut Cx<'_>, group: &mut Group, written: &StaticReplac
     cx.reply(to, Reply::Join(Ok(joined)));
 }
 
-fn undo_replacement(
-    cx: &mut Cx<'_>,
-    group: &mut Group,
-    written: StaticReplacement,
-    error: GroupLogError,
-) {
-    tracing::warn!(group = %group.id, instance = %written.instance_id, %error,
-        "could not store that a static member is replaced");
-    if let Some(to) = group.take_join(&written.new_member_id) {
-        cx.reply(to, rejected(metadata_error(error), ""));
-    }
+fn undo_replacement(cx: &mut Cx<'_>, group: &mut Group, written: StaticReplacement) {
     update_terms(group, &written.new_member_id, written.before);
     group.rename(&written.new_member_id, &written.old_member_id);
     group.refresh_session(cx, &written.old_member_id);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::classic::Group;
 use super::commit::OffsetWrite;
 use super::error::{GroupError, GroupLogError};
-use super::join::{StaticReplacement, static_replacement_written};
+use super::join::{StaticReplacement, settle_replacements, static_replacement_written};
 use super::record::Record;
 use super::request::FetchRequest;
 use super::restate::Restating;
@@ -275,6 +275,7 @@ impl Shard {
                 // restart, and times out: harmless.
                 GroupWriteCause::Emptied => {}
             }
+            settle_replacements(cx, group, result.is_ok());
         });
     }
 
