@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_know_the_secret_learns_nothing_and_is_told_nothing() {
+    async fn who_does_not_know_the_secret_gets_no_verdict() {
         let mut caller = member(1, Some("a"));
         caller.secret = ClusterSecret::new("guessed");
         let [near, far] = meet(&caller, &member(2, Some("a"))).await;

@@ -11,7 +11,9 @@ use kafka_protocol::messages::*;
 
 use super::ask::*;
 use super::client::Client;
-use super::groups::{group, join_as};
+use super::groups::join_as;
+use super::native::http::Http;
+use super::transactions::{INVALID_TXN_STATE, NONE, Tx, id};
 use super::world::config;
 use crate::config::Config;
 use crate::env::Env;
@@ -34,13 +36,15 @@ fn config_of(id: i32, more: &[(&str, &str)]) -> Config {
     let listeners = format!("PLAINTEXT://{at}:9092,CONTROLLER://{at}:9093");
     let voters: Vec<String> = (1..4).map(|id| format!("{id}@{}:9093", host(id))).collect();
     let voters = voters.join(",");
+    let native = format!("http://{at}:8081");
     let mut settings = vec![
         ("node.id", id_text.as_str()),
         ("listeners", &listeners),
         ("controller.listener.names", "CONTROLLER"),
         ("controller.quorum.voters", &voters),
         ("braid.cluster.secret", "a secret of the tests"),
-        ("braid.native.listeners", ""),
+        ("braid.native.listeners", &native),
+        ("braid.native.i.know.there.is.no.authentication", "true"),
         ("broker.heartbeat.interval.ms", "500"),
         ("broker.session.timeout.ms", "3000"),
     ];
@@ -266,7 +270,6 @@ async fn a_group_is_where_its_partition_is() {
         }
     }
     assert!(homes.len() > 1, "all on one broker");
-    drop(group("a"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,4 +407,101 @@ async fn the_cluster_and_its_quorum_are_told_by_every_broker() {
     let described = client.call(2, &DescribeClusterRequest::default()).await;
     assert_eq!(described.brokers.len(), 2);
     cluster.machine(silent).kill();
+}
+
+/// Topics of one partition each, one on every broker, and their brokers know them.
+async fn one_each(cluster: &Cluster) -> [&'static str; 3] {
+    let names = ["on-1", "on-2", "on-3"];
+    let mut client = cluster.client(1).await;
+    for (broker, name) in (1..).zip(names) {
+        let assignment =
+            CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(broker)]);
+        let topic = new_topic(name, -1, &[]).with_assignments(vec![assignment]);
+        assert_eq!(client.call(7, &create_topics(vec![topic])).await.topics[0].error_code, NONE);
+    }
+    for broker in 1..4 {
+        cluster.leaders(broker, names[2]).await;
+    }
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_stays_on_the_broker_that_coordinates_it() {
+    let cluster = Cluster::start().await;
+    let names = one_each(&cluster).await;
+    let find =
+        FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text("tx")]);
+    let mut first = cluster.client(1).await;
+    let home = loop {
+        let found = first.call(6, &find).await.coordinators[0].clone();
+        if found.error_code == NONE {
+            break found.node_id.0;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    for broker in (1..4).filter(|broker| *broker != home) {
+        cluster.leaders(broker, "__transaction_state").await;
+        let init = InitProducerIdRequest::default()
+            .with_transactional_id(Some(id("tx")))
+            .with_transaction_timeout_ms(60_000);
+        let answer = cluster.client(broker).await.call(5, &init).await;
+        assert_eq!(answer.error_code, 16, "broker {broker}, home {home}");
+    }
+    let mut coordinator = cluster.client(home).await;
+    let mut tx = Tx::begin(&mut coordinator, "tx").await;
+    let name = |broker: i32| names[usize::try_from(broker - 1).unwrap()];
+    // A partition elsewhere cannot join, neither there nor by way of the coordinator.
+    let other = home % 3 + 1;
+    let mut elsewhere = cluster.client(other).await;
+    for version in [11, 12] {
+        let code = tx.try_write_to(&mut elsewhere, version, name(other), "lost").await;
+        assert_eq!(code, INVALID_TXN_STATE, "version {version}");
+    }
+    let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+        .with_name(topic_name(name(other)))
+        .with_partitions(vec![0]);
+    let add = AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(id("tx"))
+        .with_v3_and_below_producer_id(ProducerId(tx.producer_id))
+        .with_v3_and_below_producer_epoch(tx.epoch)
+        .with_v3_and_below_topics(vec![topic]);
+    let added = coordinator.call(3, &add).await;
+    let result = &added.results_by_topic_v3_and_below[0].results_by_partition[0];
+    assert_eq!(result.partition_error_code, INVALID_TXN_STATE);
+    assert_eq!(elsewhere.read(name(other), 0, 0).await, []);
+    // On its own broker it is a transaction like any other.
+    assert_eq!(tx.try_write_to(&mut coordinator, 12, name(home), "kept").await, NONE);
+    tx.end(&mut coordinator, true).await;
+    assert_eq!(coordinator.read(name(home), 0, 0).await[0], (0, "kept".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_messages_are_taken_where_the_whole_topic_is() {
+    use serde_json::json;
+    let cluster = Cluster::start().await;
+    let names = one_each(&cluster).await;
+    cluster.client(1).await.create("spread", 3, &[]).await;
+    for broker in 1..4 {
+        cluster.leaders(broker, "spread").await;
+        let mut http = Http::connect_to(&cluster.outside, &format!("{}:8081", host(broker))).await;
+        for (home, name) in (1..).zip(names) {
+            let message = json!({"payload": {"text": "m"}});
+            let sent = http.post(&format!("/api/v1/topics/{name}/messages"), message).await;
+            let read = format!("/api/v1/topics/{name}/partitions/0/messages");
+            if home == broker {
+                assert_eq!(sent.of(200)["messages"][0]["offset"], 0);
+                let read = http.get(&read).await.of(200);
+                assert_eq!(read["messages"][0]["payload"]["text"], "m");
+            } else {
+                assert_eq!(sent.error(421), "TOPIC_ELSEWHERE");
+                assert!(sent.text().contains(&format!("on brokers {home},")), "{}", sent.text());
+                assert_eq!(http.get(&read).await.error(421), "TOPIC_ELSEWHERE");
+            }
+        }
+        let message = json!({"payload": {"text": "m"}});
+        let sent = http.post("/api/v1/topics/spread/messages", message).await;
+        assert_eq!(sent.error(421), "TOPIC_ELSEWHERE");
+        let told = http.get("/api/v1/topics/spread").await.of(200);
+        assert_eq!(told["partitionMarks"].as_array().unwrap().len(), 1, "its own alone");
+    }
 }

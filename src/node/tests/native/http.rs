@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::world::World;
+use crate::env::Env;
 use crate::env::net::Stream;
 
 /// A connection to the native API.
@@ -56,7 +57,11 @@ impl Answer {
 impl Http {
     pub(in super::super) async fn connect(world: &World) -> Self {
         let address = world.node.native_addresses()[0].to_string();
-        let stream = world.env.net.connect(&address).await.expect("the native API listens");
+        Self::connect_to(&world.env, &address).await
+    }
+
+    pub(in super::super) async fn connect_to(env: &Env, address: &str) -> Self {
+        let stream = env.net.connect(address).await.expect("the native API listens");
         Self { stream, received: BytesMut::new() }
     }
 

@@ -4,7 +4,7 @@ mod deliveries;
 mod errors;
 mod groups;
 mod half_messages;
-mod http;
+pub(super) mod http;
 mod messages;
 mod timers;
 mod topics;
