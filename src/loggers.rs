@@ -27,6 +27,7 @@ const NAMES: &[&str] = &[
     "braid.node",
     "braid.partition",
     "braid.reconcile",
+    "braid.replication",
     "braid.server",
     "braid.store",
     "braid.timer",

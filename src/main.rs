@@ -53,6 +53,8 @@ fn run(env: Env, mut config: Config) -> anyhow::Result<()> {
         // Before the start, which may take long: from here on an orderly end is possible.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // Left alone it would end the process without a word; this way the write fails.
+        let _file_too_large = signal(SignalKind::from_raw(real::FILE_TOO_LARGE_SIGNAL))?;
         let asked = async {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",

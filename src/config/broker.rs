@@ -88,6 +88,10 @@ keys! {
     MAX_CONNECTIONS_PER_IP_OVERRIDES = Key::string("max.connections.per.ip.overrides", "").cluster_wide()
         .check(Check::CountByAddress)
         .partial("Clients are told apart by addresses; names of hosts are not looked up.");
+    /// How many new connections the broker accepts in a second, over a window of ten seconds. Those
+    /// that come faster wait, and are not refused. As listener.name.NAME.max.connection.creation.rate
+    /// it bounds one listener besides, and is read at the start only.
+    MAX_CONNECTION_CREATION_RATE = Key::int("max.connection.creation.rate", "2147483647").at_least(0).cluster_wide();
 }
 
 keys! {

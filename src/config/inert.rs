@@ -46,9 +46,6 @@ keys! {
     SOCKET_RECEIVE_BUFFER_BYTES = Key::int("socket.receive.buffer.bytes", "102400").nothing(SOCKETS);
     /// The backlog of a listening socket.
     SOCKET_LISTEN_BACKLOG_SIZE = Key::int("socket.listen.backlog.size", "50").at_least(1).nothing(SOCKETS);
-    /// New connections accepted in a second.
-    MAX_CONNECTION_CREATION_RATE = Key::int("max.connection.creation.rate", "2147483647").at_least(0).cluster_wide()
-        .nothing(QUOTAS);
     /// How long an answer to a failed login is held back.
     CONNECTION_FAILED_AUTHENTICATION_DELAY_MS = Key::int("connection.failed.authentication.delay.ms", "100").at_least(0)
         .nothing("there is no authentication yet");
@@ -201,7 +198,10 @@ const LISTENERS: &str = "Kafka 3 has removed it; use listeners and advertised.li
 pub(super) static FAMILIES: &[(&str, &str)] = &[
     ("ssl.", "there is no TLS yet; a listener that asks for it is refused"),
     ("sasl.", "there is no authentication yet; a listener that asks for SASL is refused"),
-    ("listener.name.", "listeners have no settings of their own yet"),
+    (
+        "listener.name.",
+        "listeners have no other settings of their own than max.connection.creation.rate yet",
+    ),
     ("delegation.token.", "there is no authentication yet"),
     ("password.encoder.", "there is no authentication yet"),
     ("connections.max.reauth.ms", "there is no authentication yet"),

@@ -18,6 +18,8 @@ pub struct ListenerConfig {
     pub advertised_host: String,
     /// Port that clients are told; `None` is the port really bound.
     pub advertised_port: Option<u16>,
+    /// New connections in a second, besides what bounds those of all listeners.
+    pub creations_per_second_max: u32,
 }
 
 impl ListenerConfig {
@@ -334,7 +336,14 @@ fn listener(endpoint: &Endpoint, told: Option<&Endpoint>) -> Result<ListenerConf
         port: endpoint.port,
         advertised_host: ad.host.clone(),
         advertised_port: (ad.port != 0).then_some(ad.port),
+        creations_per_second_max: u32::MAX,
     })
+}
+
+/// Name, in capitals, of the listener that `key` is set for by this name.
+pub(super) fn named_in(name: &str, key: &str) -> Option<String> {
+    let of_listener = name.strip_prefix("listener.name.")?.strip_suffix(key)?;
+    Some(of_listener.strip_suffix('.')?.to_ascii_uppercase())
 }
 
 fn every_interface(host: &str) -> bool {

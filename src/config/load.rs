@@ -15,7 +15,7 @@ use super::key::{Effect, Key};
 use super::keys_by_name::{broker_key, family, perhaps};
 use super::listener::{self, ControllerListener, ListenerConfig, ListenerKeys};
 use super::native::{self, NativeListenerConfig};
-use super::parts::Parts;
+use super::parts::{self, Parts};
 use super::quorum::{self, QuorumConfig, QuorumKeys};
 use super::source::{self, Given, Origin, Sources};
 use super::topic::{self, TopicConfig, TopicConfigError};
@@ -156,6 +156,8 @@ fn strongest(given: Vec<Given>) -> Vec<Given> {
 #[derive(Debug, Default)]
 struct Reading {
     values: Values,
+    /// What single listeners accept in a second, by their names.
+    listener_rates: BTreeMap<String, u32>,
     faults: Vec<Located>,
     warnings: Vec<Warning>,
 }
@@ -165,6 +167,17 @@ impl Reading {
     fn take(&mut self, given: Given) {
         let Some(key) = broker_key(&given.name) else {
             self.values.strangers.insert(given.name.clone());
+            let rate = &keys::MAX_CONNECTION_CREATION_RATE;
+            if let Some(listener) = listener::named_in(&given.name, rate.name) {
+                match rate.parse(&given.text) {
+                    Ok(Value::Int(rate)) => {
+                        self.listener_rates.insert(listener, parts::per_second(rate));
+                    }
+                    Ok(other) => unreachable!("{} is no int: {other:?}", rate.name),
+                    Err(error) => self.fault(Fault::Value(error), Some(given.origin)),
+                }
+                return;
+            }
             self.warnings.push(stranger(given));
             return;
         };
@@ -282,7 +295,12 @@ impl Reading {
             controllers: &self.values.list(&keys::CONTROLLER_LISTENER_NAMES),
         });
         match result {
-            Ok((listeners, for_controllers)) => {
+            Ok((mut listeners, for_controllers)) => {
+                for listener in &mut listeners {
+                    if let Some(rate) = self.listener_rates.get(&listener.name) {
+                        listener.creations_per_second_max = *rate;
+                    }
+                }
                 let exposed = listeners.iter().filter(|listener| !listener.loopback());
                 self.warnings.extend(exposed.map(|listener| Warning::Exposed {
                     name: listener.name.clone(),

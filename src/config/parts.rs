@@ -47,6 +47,8 @@ pub struct NetworkConfig {
     pub connections_per_ip_max: usize,
     /// Instead of the limit above, for these addresses.
     pub connections_by_ip_max: BTreeMap<IpAddr, usize>,
+    /// New connections in a second.
+    pub connection_creations_per_second_max: u32,
     /// How long a connection may take to send its first request.
     pub first_request_max: Duration,
 }
@@ -283,6 +285,9 @@ fn network(values: &Values, listeners: Vec<ListenerConfig>) -> NetworkConfig {
         connections_max: count(values.int(&keys::MAX_CONNECTIONS)),
         connections_per_ip_max: count(values.int(&keys::MAX_CONNECTIONS_PER_IP)),
         connections_by_ip_max: by_address(values),
+        connection_creations_per_second_max: per_second(
+            values.int(&keys::MAX_CONNECTION_CREATION_RATE),
+        ),
         first_request_max: ms(values.long(&keys::FIRST_REQUEST_MAX_MS)),
     }
 }
@@ -317,6 +322,10 @@ fn unsigned(n: impl Into<i64>) -> u64 {
 
 fn size(n: impl Into<i64>) -> usize {
     usize::try_from(unsigned(n)).unwrap_or(usize::MAX)
+}
+
+pub(super) fn per_second(n: i32) -> u32 {
+    u32::try_from(n).unwrap_or(0)
 }
 
 fn count(n: i32) -> usize {

@@ -1,6 +1,7 @@
 //! Accepts clients and bounds how many there are, in all and per address.
 //!
-//! One task per listener. A connection over a limit is closed at once: Kafka's clients back off
+//! One task per listener. Connections that come faster than they may wait for their turn, and those
+//! behind them with the system ([`Pace`]). A connection over a limit is closed at once: Kafka's clients back off
 //! and try again. Connections that have not sent a request are watched: they end at a deadline, and
 //! earlier when their places are needed. Running out of descriptors pauses accepting instead of
 //! spinning.
@@ -16,9 +17,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::api::{self, Broker, Caller};
+use crate::config::ListenerConfig;
 use crate::env::net::{Listener, Stream};
 use crate::server::connection::Connection;
 use crate::server::memory::RequestMemory;
+use crate::server::pace::Pace;
 
 /// Pause after a failed accept (out of descriptors): long enough for connections to end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -33,6 +36,8 @@ pub(crate) struct Census {
     all: AtomicUsize,
     came: AtomicU64,
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Of all listeners together.
+    pace: Mutex<Pace>,
 }
 
 /// A counted connection; uncounted when dropped.
@@ -104,6 +109,7 @@ pub(crate) async fn serve(
     open: tokio::sync::mpsc::Sender<()>,
 ) {
     let mut newcomers = Newcomers::default();
+    let mut pace = Pace::default();
     let mut in_a_row = 0;
     loop {
         if in_a_row >= ACCEPTS_IN_A_ROW {
@@ -133,6 +139,10 @@ pub(crate) async fn serve(
             }
         };
         in_a_row += 1;
+        let wait = wait(&common, &listener_name, &mut pace);
+        if !wait.is_zero() && !rest(wait, &common, &mut newcomers, &mut stopping).await {
+            return;
+        }
         let caller = Caller::new(Arc::clone(&listener_name), peer, common.census.next());
         match seat(&common, &mut newcomers, &caller).await {
             Ok(seat) => {
@@ -140,6 +150,37 @@ pub(crate) async fn serve(
                 newcomers.add(start(&common, caller, stream, seat, stopping, open.clone()));
             }
             Err(full) => api::tell_connection(&common.broker, &caller, &full),
+        }
+    }
+}
+
+/// How long whoever comes now has to wait, so that no more come in a second than may.
+fn wait(common: &Common, listener_name: &str, here: &mut Pace) -> Duration {
+    let config = common.broker.live.load();
+    let now = Instant::now();
+    let of_name = |listener: &&ListenerConfig| *listener.name == *listener_name;
+    let here_max = config.network.listeners.iter().find(of_name);
+    let here_max = here_max.map_or(u32::MAX, |listener| listener.creations_per_second_max);
+    let all_max = config.network.connection_creations_per_second_max;
+    let mut all = common.census.pace.lock().unwrap_or_else(PoisonError::into_inner);
+    all.wait(now, all_max).max(here.wait(now, here_max))
+}
+
+/// Lets a time pass, except for newcomers whose time is over; false when the broker stops.
+async fn rest(
+    time: Duration,
+    common: &Common,
+    newcomers: &mut Newcomers,
+    stopping: &mut watch::Receiver<bool>,
+) -> bool {
+    let until = Instant::now() + time;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return true,
+            () = newcomers.overdue() => newcomers.end_overdue(&common.broker),
+            changed = stopping.changed() => if changed.is_err() || *stopping.borrow() {
+                return false;
+            },
         }
     }
 }

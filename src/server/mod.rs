@@ -6,3 +6,4 @@ pub(crate) mod connection;
 pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod outbox;
+pub(crate) mod pace;

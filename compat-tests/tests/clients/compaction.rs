@@ -18,6 +18,7 @@ const GONE: usize = 5;
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("compaction::the_last_value_of_every_key_stays", last_values);
+    suite.add("compaction::tombstones_go_after_their_time", tombstones_go);
     suite.add("compaction::deleted_topics_give_space_back", space);
 }
 
@@ -67,16 +68,38 @@ fn until(
     }
 }
 
-fn last_values(world: &World) -> Result<()> {
-    let mut server = Server::start(&[("log.cleaner.backoff.ms", "200")])?;
-    let topic = "compacted";
+/// What is older than a fifth of a second is compacted, however little of it is new.
+fn new_topic(server: &Server, topic: &str, delete_retention_ms: &str) -> Result<()> {
     let settings = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "200"),
         ("min.cleanable.dirty.ratio", "0.01"),
-        ("delete.retention.ms", "2000"),
+        ("delete.retention.ms", delete_retention_ms),
     ];
-    Kind::Java.shared()?.new_topic(&server, topic, 1, &settings)?;
+    Kind::Java.shared()?.new_topic(server, topic, 1, &settings)
+}
+
+/// With a tombstone of its key gone a record is as if it had never been.
+fn tombstones_go(_: &World) -> Result<()> {
+    let mut server = Server::start(&[("log.cleaner.backoff.ms", "200")])?;
+    let topic = "forgotten";
+    new_topic(&server, topic, "2000")?;
+    let written = [
+        record(topic, "gone", Some("value")),
+        record(topic, "stays", Some("value")),
+        record(topic, "gone", None),
+    ];
+    Kind::Java.shared()?.produce_all(&server, &Produce::new(Input::Records(&written)))?;
+    let expected = Seen::from([(b"stays".to_vec(), (1, Some(b"value".to_vec())))]);
+    until(&server, topic, "the tombstone", |seen, count| *seen == expected && count == 1)?;
+    server.stop()
+}
+
+fn last_values(world: &World) -> Result<()> {
+    let mut server = Server::start(&[("log.cleaner.backoff.ms", "200")])?;
+    let topic = "compacted";
+    // A day: no tombstone of this topic goes while the test runs.
+    new_topic(&server, topic, "86400000")?;
     let mut expected = Seen::new();
     let mut offset = 0;
     for round in 0..30 {
@@ -97,7 +120,8 @@ fn last_values(world: &World) -> Result<()> {
     let java = Kind::Java.shared()?;
     java.produce_all(&server, &Produce::new(Input::Records(&gone)))?;
     for record in gone {
-        expected.remove(&record.key.unwrap_or_default());
+        expected.insert(record.key.unwrap_or_default(), (offset, None));
+        offset += 1;
     }
     let is_clean = |seen: &Seen, count: usize| *seen == expected && count == expected.len();
     until(&server, topic, "the last values", is_clean)?;

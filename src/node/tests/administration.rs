@@ -187,7 +187,7 @@ async fn one_request_adds_no_more_than_ten_thousand_partitions() {
     }
 }
 
-fn delete_before(topic: &str, partition: i32, offset: i64) -> DeleteRecordsRequest {
+pub(super) fn delete_before(topic: &str, partition: i32, offset: i64) -> DeleteRecordsRequest {
     let partition =
         DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
     let topic =

@@ -1,7 +1,7 @@
 //! Requests that many tests send, and the parts of answers that many tests look at.
 
 use braid_protocol::records::{
-    BatchHeader, BatchSpec, BatchWriter, Batches, Producer, RecordReader,
+    BatchHeader, BatchSpec, BatchWriter, Batches, Producer, Record, RecordReader,
 };
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -138,16 +138,18 @@ pub(super) fn batches(partition: &PartitionData) -> Vec<(BatchHeader, Bytes)> {
 
 /// Offset and value of each record of a partition's answer.
 pub(super) fn records(partition: &PartitionData) -> Vec<(i64, String)> {
-    let mut found = Vec::new();
-    for (_, batch) in batches(partition) {
-        let reader = RecordReader::open(&batch, 1 << 24).unwrap();
-        for record in reader.records() {
-            let record = record.unwrap();
-            let value = String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap();
-            found.push((record.offset, value));
-        }
-    }
-    found
+    batches(partition).iter().flat_map(|(_, batch)| records_of(batch)).collect()
+}
+
+/// Offset and value of each record of a batch.
+pub(super) fn records_of(batch: &Bytes) -> Vec<(i64, String)> {
+    let reader = RecordReader::open(batch, 1 << 24).unwrap();
+    let record = |record: Result<Record<'_>, _>| {
+        let record = record.unwrap();
+        let value = String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap();
+        (record.offset, value)
+    };
+    reader.records().map(record).collect()
 }
 
 /// What happened a lot in the tests, in one call each.

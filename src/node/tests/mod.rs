@@ -4,11 +4,16 @@
 mod administration;
 mod alone;
 mod alterations;
+mod apart;
+mod arrivals;
 mod ask;
+mod bent;
 mod client;
 mod cluster;
+mod compaction;
 mod configs;
 mod crash;
+mod cut;
 mod delayed;
 mod disk;
 mod fetch;

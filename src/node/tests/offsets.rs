@@ -33,6 +33,13 @@ async fn list(
     answer.topics[0].partitions[0].clone()
 }
 
+/// Where a partition begins.
+pub(super) async fn earliest(client: &mut Client, topic: &str) -> i64 {
+    let part = list(client, 7, topic, 0, -2).await;
+    assert_eq!(part.error_code, 0);
+    part.offset
+}
+
 /// Offset and timestamp, without an error.
 async fn found(client: &mut Client, version: i16, timestamp: i64) -> (i64, i64) {
     let part = list(client, version, "t", 0, timestamp).await;

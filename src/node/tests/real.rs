@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use braid_protocol::api::SUPPORTED;
-use braid_protocol::guard::sample;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{FetchRequest, ProduceRequest};
 
 use super::ask::{batch, fetch, produce, produced, stamped};
-use super::client::{Client, raw_frame};
+use super::client::Client;
 use super::groups::{are_loaded, commit, committed, find};
-use super::wire::header_version;
 use super::world::config;
 use crate::config::Config;
 use crate::env::rng::SeededRng;
@@ -21,8 +18,6 @@ use crate::node::Node;
 const CLIENTS: usize = 4;
 const FLIGHTS: usize = 15;
 const FLIGHT: usize = 40;
-/// How many bent frames are sent, for a longer run by hand.
-const BENT_FRAMES: &str = "BRAID_TEST_BENT_FRAMES";
 
 struct Machine {
     env: Env,
@@ -168,42 +163,6 @@ async fn a_stop_amid_traffic_loses_nothing_that_was_answered() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bent_requests_from_all_sides_disturb_nobody() {
-    let machine = Arc::new(Machine::new());
-    let node = machine.start().await;
-    let mut client = machine.client(&node).await;
-    find(&mut client).await;
-    // Some requests are good ones, and delete what they find; nobody finds this.
-    client.create("quiet", 1, &[]).await;
-    let address = node.addresses()[0].to_string();
-    let mut tasks = tokio::task::JoinSet::new();
-    let frames: usize =
-        std::env::var(BENT_FRAMES).map_or(100_000, |frames| frames.parse().expect("a number"));
-    for seed in 0..CLIENTS as u64 {
-        let (machine, address) = (Arc::clone(&machine), address.clone());
-        tasks.spawn(async move {
-            let chance = SeededRng::from_seed(seed);
-            for _ in 0..frames / CLIENTS / 4 {
-                let mut attacker = Client::connect(&machine.env, &address).await;
-                for _ in 0..4 {
-                    attacker.send_bytes(&bent_frame(&chance)).await;
-                }
-                attacker.finish_sending().await;
-                while attacker.receive_frame().await.is_some() {}
-            }
-        });
-    }
-    let mut served = 0;
-    while tasks.try_join_next().transpose().unwrap().is_some() || !tasks.is_empty() {
-        assert_eq!(client.produce("quiet", 0, batch(&["mine"])).await, served);
-        served += 1;
-    }
-    assert!(served > 10);
-    drop(client);
-    node.stop().await;
-}
-
 /// A number below `end`.
 fn below(chance: &dyn Rng, end: usize) -> usize {
     usize::try_from(chance.next_u64() % end as u64).unwrap()
@@ -261,20 +220,4 @@ async fn topics_come_and_go_under_traffic() {
     let node = machine.start().await;
     assert_eq!(node.partitions.queues(), [], "no queue without a topic is left");
     node.stop().await;
-}
-
-/// A frame of a served API whose body has one byte bent. None that waits long: the clock is real.
-fn bent_frame(chance: &dyn Rng) -> Vec<u8> {
-    let below = |end| below(chance, end);
-    let waiting = ["Fetch", "JoinGroup", "SyncGroup"];
-    let harmless: Vec<_> = SUPPORTED.iter().filter(|api| !waiting.contains(&api.name)).collect();
-    let api = harmless[below(harmless.len())];
-    let versions = usize::try_from(api.max - api.accepted_min).unwrap() + 1;
-    let version = api.accepted_min + i16::try_from(below(versions)).unwrap();
-    let mut body = sample::body(api.key, version, chance.next_u64()).to_vec();
-    let at = below(body.len() + 1);
-    if let Some(byte) = body.get_mut(at) {
-        *byte ^= 1 << below(8);
-    }
-    raw_frame(api.key.code(), version, header_version(api.key, version), 1, &body).to_vec()
 }

@@ -38,14 +38,14 @@ pub(super) fn id(name: &str) -> TransactionalId {
 /// A transactional producer as its client library keeps it.
 #[derive(Debug, Clone)]
 pub(super) struct Tx {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) producer_id: i64,
     pub(super) epoch: i16,
     pub(super) sequence: i32,
 }
 
 impl Tx {
-    pub(super) async fn begin(client: &mut Client, name: &'static str) -> Self {
+    pub(super) async fn begin(client: &mut Client, name: &str) -> Self {
         let find = FindCoordinatorRequest::default()
             .with_key_type(1)
             .with_coordinator_keys(vec![text(name)]);
@@ -57,7 +57,7 @@ impl Tx {
         let answer = client.call(5, &init).await;
         assert_eq!(answer.error_code, NONE);
         let (producer_id, epoch) = (answer.producer_id.0, answer.producer_epoch);
-        Self { name, producer_id, epoch, sequence: 0 }
+        Self { name: name.to_owned(), producer_id, epoch, sequence: 0 }
     }
 
     pub(super) fn batch(&self, values: &[&str]) -> Bytes {
@@ -68,13 +68,13 @@ impl Tx {
 
     /// The request that writes a value.
     pub(super) fn produce(&self, topic: &str, value: &str) -> ProduceRequest {
-        produce(topic, 0, self.batch(&[value])).with_transactional_id(Some(id(self.name)))
+        produce(topic, 0, self.batch(&[value])).with_transactional_id(Some(id(&self.name)))
     }
 
     /// The request that ends the transaction.
     pub(super) fn end_txn(&self, commits: bool) -> EndTxnRequest {
         EndTxnRequest::default()
-            .with_transactional_id(id(self.name))
+            .with_transactional_id(id(&self.name))
             .with_producer_id(ProducerId(self.producer_id))
             .with_producer_epoch(self.epoch)
             .with_committed(commits)
@@ -83,7 +83,7 @@ impl Tx {
     /// The request that adds the group `g`, for old clients.
     pub(super) fn add_offsets(&self) -> AddOffsetsToTxnRequest {
         AddOffsetsToTxnRequest::default()
-            .with_transactional_id(id(self.name))
+            .with_transactional_id(id(&self.name))
             .with_producer_id(ProducerId(self.producer_id))
             .with_producer_epoch(self.epoch)
             .with_group_id(GroupId(text("g")))
@@ -138,20 +138,21 @@ impl Tx {
         assert_eq!(self.try_end(client, 5, commits).await, NONE);
     }
 
-    /// The request that adds partition 0 of a topic, for old clients.
-    pub(super) fn add_partitions(&self, topic: &str) -> AddPartitionsToTxnRequest {
-        let topic = AddPartitionsToTxnTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![0]);
+    /// The request that adds partition 0 of each topic, for old clients.
+    pub(super) fn add_partitions(&self, topics: &[&str]) -> AddPartitionsToTxnRequest {
+        let topics = topics.iter().map(|topic| {
+            let topic = AddPartitionsToTxnTopic::default().with_name(topic_name(topic));
+            topic.with_partitions(vec![0])
+        });
         AddPartitionsToTxnRequest::default()
-            .with_v3_and_below_transactional_id(id(self.name))
+            .with_v3_and_below_transactional_id(id(&self.name))
             .with_v3_and_below_producer_id(ProducerId(self.producer_id))
             .with_v3_and_below_producer_epoch(self.epoch)
-            .with_v3_and_below_topics(vec![topic])
+            .with_v3_and_below_topics(topics.collect())
     }
 
     pub(super) async fn add(&self, client: &mut Client, version: i16, topic: &str) -> i16 {
-        let answer = client.call(version, &self.add_partitions(topic)).await;
+        let answer = client.call(version, &self.add_partitions(&[topic])).await;
         answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
     }
 
@@ -164,7 +165,7 @@ impl Tx {
             .with_name(topic_name("t"))
             .with_partitions(vec![partition]);
         TxnOffsetCommitRequest::default()
-            .with_transactional_id(id(self.name))
+            .with_transactional_id(id(&self.name))
             .with_group_id(GroupId(text("g")))
             .with_producer_id(ProducerId(self.producer_id))
             .with_producer_epoch(self.epoch)

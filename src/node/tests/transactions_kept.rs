@@ -207,7 +207,7 @@ async fn a_transaction_that_no_coordinator_knows_is_found_and_ended_by_tools() {
     let (world, mut client) = world().await;
     // As a coordinator's memory that is lost leaves it.
     let (id, epoch) = (client.producer_id().await, 3);
-    let hanging = Tx { name: "lost", producer_id: id, epoch, sequence: 0 };
+    let hanging = Tx { name: "lost".to_owned(), producer_id: id, epoch, sequence: 0 };
     let batch = hanging.batch(&["hangs"]);
     let header = braid_protocol::records::BatchHeader::parse(&batch).unwrap();
     let queue = world.node.metadata.image().topic("t").unwrap().partition(0).unwrap().queue;

@@ -1,6 +1,10 @@
-//! The process's limit on open files and sockets.
+//! The process's limits: on open files and sockets, and on the size of a file.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+/// The signal that comes with a write beyond the limit of a file's size (`ulimit -f`). Unless it is
+/// caught it ends the process.
+pub const FILE_TOO_LARGE_SIGNAL: i32 = Signal::XFSZ.as_raw();
 
 /// Raises the limit as far as the system lets this process, and says how far that is; `None` is
 /// without limit.

@@ -15,7 +15,7 @@ mod map;
 mod readiness;
 mod tcp;
 
-pub use descriptors::raise_descriptor_limit;
+pub use descriptors::{FILE_TOO_LARGE_SIGNAL, raise_descriptor_limit};
 pub use disk::RealFs;
 pub use readiness::{NOTIFY_SOCKET, State, notify};
 pub use tcp::Tcp;

@@ -19,10 +19,11 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader, TopicName,
+    ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest, ProduceResponse,
+    RequestHeader, TopicName,
 };
-use kafka_protocol::protocol::{Encodable, Request, StrBytes};
-use rustix::process::{Pid, Signal, kill_process};
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// Set in a copy of this program that is to die as a broker dies.
 const DIE: &str = "BRAID_TEST_DIE";
@@ -250,6 +251,64 @@ fn a_critical_part_that_fails_ends_the_process_with_74() {
     let mut copy = Command::new(std::env::current_exe().unwrap());
     let output = copy.args(["--exact", this]).env(DIE, "1").output().unwrap();
     assert_eq!(output.status.code(), Some(74));
+}
+
+/// The base offset of a write that was taken; `None` where the broker has hung up.
+fn written(stream: &mut TcpStream, topic: &str, value: &[u8]) -> Option<i64> {
+    stream.write_all(&produce(topic, value)).ok()?;
+    let answer = answer(stream)?;
+    let answer = ProduceResponse::decode(&mut &answer[4..], 7).unwrap();
+    let part = &answer.responses[0].partition_responses[0];
+    (part.error_code == 0).then_some(part.base_offset)
+}
+
+#[test]
+fn a_write_that_the_disk_refuses_ends_the_process_with_74_and_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(command(dir.path(), &[]));
+    let mut client = broker.connect();
+    create(&mut client, "t");
+    for offset in 0..10 {
+        assert_eq!(written(&mut client, "t", b"kept"), Some(offset));
+    }
+    // From now on no file may be written to at all.
+    let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Fsize).maximum };
+    let pid = Pid::from_raw(i32::try_from(broker.id()).unwrap());
+    prlimit(pid, Resource::Fsize, none).unwrap();
+    assert_eq!(written(&mut client, "t", b"refused"), None, "it is not on disk");
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(74), "{status}: {log}");
+    let last = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+    for word in ["write", "commitlog", "File too large"] {
+        assert!(last.contains(word), "{word}: {log}");
+    }
+
+    let broker = Broker::start(command(dir.path(), &[]));
+    let next = written(&mut broker.connect(), "t", b"on it goes").unwrap();
+    // What was refused may have reached the disk, or not.
+    assert!((10..=11).contains(&next), "{next}");
+    broker.signal(Signal::TERM);
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_term_signal_before_it_is_ready_ends_with_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let holder = Broker::start(command(dir.path(), &[]));
+    // It waits a while for the directory, as after a restart in haste.
+    let mut child = command(dir.path(), &["braid.no.such.key=1"]).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("braid.no.such.key") {
+        assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
+    }
+    let early = Broker { child, stderr, address: String::new() };
+    early.signal(Signal::TERM);
+    let (status, log) = early.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("listening on"), "{log}");
+    assert!(TcpStream::connect(&holder.address).is_ok(), "the other is not touched");
 }
 
 #[test]
