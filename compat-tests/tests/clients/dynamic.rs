@@ -22,7 +22,8 @@ fn kafka_configs(server: &Server, arguments: &[&str]) -> Result<(bool, String)> 
     let mut command = Command::new("java");
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.arg(format!("-Dlog4j2.configurationFile={}", install::java_logging().display()));
-    command.arg("-cp").arg(install::kafka_server()?.join("*")).arg("kafka.admin.ConfigCommand");
+    command.arg("-cp").arg(install::kafka_distribution()?.join("lib/*"));
+    command.arg("org.apache.kafka.tools.ConfigCommand");
     command.args(["--bootstrap-server", &server.bootstrap()]).args(arguments);
     let output = command.output()?;
     let said = [output.stdout, output.stderr].concat();
