@@ -8,6 +8,7 @@
 mod franz_go;
 mod kafka_python;
 mod librdkafka;
+mod rust;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,11 +41,19 @@ pub enum External {
     KafkaPython,
     FranzGo,
     Librdkafka,
+    Rdkafka,
+    Rskafka,
 }
 
 impl External {
     /// All of them.
-    pub const ALL: [External; 3] = [External::KafkaPython, External::FranzGo, External::Librdkafka];
+    pub const ALL: [External; 5] = [
+        External::KafkaPython,
+        External::FranzGo,
+        External::Librdkafka,
+        External::Rdkafka,
+        External::Rskafka,
+    ];
 
     /// As used in names of tests and files.
     #[must_use]
@@ -53,6 +62,17 @@ impl External {
             External::KafkaPython => "kafka-python",
             External::FranzGo => "franz-go",
             External::Librdkafka => "librdkafka",
+            External::Rdkafka => "rdkafka",
+            External::Rskafka => "rskafka",
+        }
+    }
+
+    /// What its tests take for granted of the broker.
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            External::KafkaPython | External::FranzGo | External::Librdkafka => &[],
+            External::Rdkafka => &[("node.id", "0"), ("num.partitions", "3")],
+            External::Rskafka => &[("auto.create.topics.enable", "false")],
         }
     }
 
@@ -65,8 +85,10 @@ impl External {
             External::KafkaPython => kafka_python::install()?,
             External::FranzGo => franz_go::install()?,
             External::Librdkafka => librdkafka::install()?,
+            External::Rdkafka => rust::rdkafka()?,
+            External::Rskafka => rust::rskafka()?,
         };
-        let server = Server::start(&[])?;
+        let server = Server::start(self.settings())?;
         let begun = Instant::now();
         let outcomes = run(&server.bootstrap())?;
         let seconds = begun.elapsed().as_secs_f64();

@@ -398,15 +398,9 @@ pub fn librdkafka() -> Result<PathBuf> {
         // Without them it builds as well, and then knows fewer codecs.
         header("zlib.h", "zlib1g-dev")?;
         header("zstd.h", "libzstd-dev")?;
-        let mut cargo = cargo();
-        cargo.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]);
-        let told: serde_json::Value = serde_json::from_str(&run(cargo.arg(&inputs[0]))?)?;
-        let packages = told["packages"].as_array().context("cargo tells the packages")?;
-        let crate_of = packages.iter().find(|package| package["name"] == "rdkafka-sys");
-        let crate_of = crate_of.context("rdkafka-sys is in the lock file")?;
-        let manifest = Path::new(crate_of["manifest_path"].as_str().context("a path is text")?);
+        let of = crate_dir("rdkafka-sys")?;
         let source = home.join("source");
-        run(Command::new("cp").arg("-r").arg(manifest.with_file_name("librdkafka")).arg(&source))?;
+        run(Command::new("cp").arg("-r").arg(of.join("librdkafka")).arg(&source))?;
         // Only what no distribution lacks: the brokers here speak plain text.
         let mut configure = Command::new("./configure");
         configure.arg(format!("--prefix={}", home.display()));
@@ -422,9 +416,35 @@ pub fn librdkafka() -> Result<PathBuf> {
             run(Command::new("make").arg("-C").arg(source.join(part)).arg("install"))?;
         }
         // Who links to it has to know where it lies.
-        let made = format!("{} in {}", crate_of["version"], home.display());
+        let version = of.file_name().context("a crate's directory has a name")?.display();
+        let made = format!("{version} in {}", home.display());
         Ok(std::fs::write(home.join("made"), made)?)
     })
+}
+
+/// Where the sources of a crate lie that the Rust driver is built with.
+///
+/// # Errors
+/// When it is built without it, or the package manager fails.
+pub fn crate_dir(name: &str) -> Result<PathBuf> {
+    let manifest = package_dir().join("clients/rust/Cargo.toml");
+    let mut cargo = cargo();
+    cargo.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]).arg(manifest);
+    let told: serde_json::Value = serde_json::from_str(&run(&mut cargo)?)?;
+    let packages = told["packages"].as_array().context("cargo tells the packages")?;
+    let found = packages.iter().find(|package| package["name"] == name);
+    let found = found.with_context(|| format!("{name} is not in the lock file"))?;
+    let manifest = Path::new(found["manifest_path"].as_str().context("a path is text")?);
+    Ok(manifest.parent().context("a manifest lies in a directory")?.to_owned())
+}
+
+/// Makes a build link to librdkafka as it was installed, and find it when it runs.
+pub fn with_librdkafka(build: &mut Command, library: &Path) {
+    let lib = library.join("lib");
+    build
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
+        .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", lib.display()));
 }
 
 /// The driver on the Rust clients.
@@ -441,14 +461,10 @@ pub fn rust() -> Result<PathBuf> {
         .collect::<Vec<_>>();
     let home = installed("rust", &inputs, |home| {
         tool("pkg-config", &["pkg-config"])?;
-        let lib = library.join("lib");
         let mut build = cargo();
         build.args(["build", "--quiet", "--locked", "-j2", "--manifest-path"]);
         build.arg(sources.join("Cargo.toml")).arg("--target-dir").arg(home.join("target"));
-        build
-            .env("CARGO_PROFILE_DEV_DEBUG", "false")
-            .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
-            .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", lib.display()));
+        with_librdkafka(&mut build, &library);
         run(&mut build)?;
         std::fs::copy(home.join("target/debug/braid-compat-rust"), home.join("driver"))?;
         Ok(std::fs::remove_dir_all(home.join("target"))?)
@@ -457,7 +473,7 @@ pub fn rust() -> Result<PathBuf> {
 }
 
 /// Cargo, as it runs this test.
-fn cargo() -> Command {
+pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 

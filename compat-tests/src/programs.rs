@@ -74,7 +74,7 @@ impl Program {
             }
             Program::Load => {
                 "kafka-producer-perf-test, kafka-consumer-perf-test, kafka-e2e-latency, kafka-verifiable-producer, \
-                 kafka-verifiable-consumer, ClientCompatibilityTest"
+                 kafka-verifiable-consumer, ClientCompatibilityTest, TransactionalMessageCopier"
             }
             Program::Refusals => "kafka-acls, kafka-transactions, kafka-delegation-tokens",
             Program::Streams => "Kafka Streams",

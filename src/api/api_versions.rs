@@ -10,7 +10,6 @@ use super::{Broker, Caller};
 
 /// Feature level of Kafka 4.1's metadata (4.1-IV1), whose behaviour is the one served.
 pub(crate) const METADATA_VERSION: i16 = 27;
-const METADATA_VERSION_MIN: i16 = 7;
 /// Feature level of transactions: epochs are raised by every end, partitions join with what is
 /// written (KIP-890).
 pub(crate) const TRANSACTION_VERSION: i16 = 2;
@@ -39,12 +38,17 @@ pub(crate) fn answer(
     let image = broker.metadata.image();
     let features = Features {
         supported: vec![
+            // No other levels: nothing here changes them (UpdateFeatures).
             SupportedFeature {
                 name: "metadata.version",
-                min: METADATA_VERSION_MIN,
+                min: METADATA_VERSION,
                 max: METADATA_VERSION,
             },
-            SupportedFeature { name: "transaction.version", min: 0, max: TRANSACTION_VERSION },
+            SupportedFeature {
+                name: "transaction.version",
+                min: TRANSACTION_VERSION,
+                max: TRANSACTION_VERSION,
+            },
         ],
         finalized: vec![
             FinalizedFeature { name: "metadata.version", level: METADATA_VERSION },

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
-use braid_compat_tests::tools::run;
+use braid_compat_tests::tools::{run, run_plain};
 use serde_json::Value;
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.add("load::all_of_it_arrives", load);
     suite.add("load::verifiable_clients_agree", verifiable);
+    suite.add("load::the_transactional_copier_copies_once", copier);
     suite.add("load::the_compatibility_test_finds_every_feature", compatibility);
 }
 
@@ -76,6 +77,45 @@ fn verifiable(world: &World) -> Result<()> {
         ensure!(committed.last().is_some_and(|event| event["success"] == true), "{said:?}");
     }
     world.ran(Program::Load, 3);
+    Ok(())
+}
+
+/// What Kafka's system tests copy with, aborting at random what it then copies again: one run for each partition.
+fn copier(world: &World) -> Result<()> {
+    const MESSAGES: usize = 600;
+    let server = world.server()?;
+    let (from, to) = ("tool.copied", "tool.copies");
+    for topic in [from, to] {
+        run(server, "TopicCommand", &["--create", "--topic", topic, "--partitions", "2"], "")?;
+    }
+    let count = MESSAGES.to_string();
+    let write = ["--topic", from, "--max-messages", &count, "--repeating-keys", "50"];
+    run(server, "VerifiableProducer", &write, "")?;
+    let told = run(server, "GetOffsetShell", &["--topic", from], "")?;
+    for (partition, line) in told.out.lines().enumerate() {
+        let has = line.rsplit(':').next().unwrap_or_default();
+        let bootstrap = server.bootstrap();
+        let number = partition.to_string();
+        let what = ["--broker-list", &bootstrap, "--input-topic", from, "--output-topic", to];
+        let which = ["--input-partition", &number, "--max-messages", has];
+        let who = ["--consumer-group", "tool.copier", "--transactional-id", &number];
+        let how = ["--transaction-size", "50", "--enable-random-aborts", "--use-group-metadata"];
+        let arguments = [&what[..], &which, &who, &how].concat();
+        let said = run_plain("TransactionalMessageCopier", &arguments, "")?;
+        ensure!(said.status == 0, "{said:?}");
+        said.has(&["\"ShutdownComplete\"", "\"remaining\":0"])?;
+    }
+    let values = |topic: &str| -> Result<Vec<String>> {
+        let read = ["--topic", topic, "--from-beginning", "--max-messages", &count];
+        let how = ["--isolation-level", "read_committed", "--timeout-ms", "30000"];
+        let said = run(server, "consumer.ConsoleConsumer", &[&read[..], &how].concat(), "")?;
+        let mut values: Vec<String> = said.out.lines().map(str::to_owned).collect();
+        values.sort_unstable();
+        Ok(values)
+    };
+    let (originals, copies) = (values(from)?, values(to)?);
+    ensure!(originals.len() == MESSAGES && copies == originals, "{} copies", copies.len());
+    world.ran(Program::Load, 2);
     Ok(())
 }
 

@@ -223,6 +223,18 @@ async fn features_keep_their_levels_and_the_broker_its_registration() {
     let world = World::on(env, sim, config).await.unwrap();
     let mut client = world.client().await;
     let level = crate::api::METADATA_VERSION;
+    let asked = ApiVersionsRequest::default()
+        .with_client_software_name(text("test"))
+        .with_client_software_version(text("1.0"));
+    let told = client.call(4, &asked).await;
+    let finalized = told.finalized_features.iter().map(|f| (&f.name, f.max_version_level));
+    // What cannot be changed is not offered.
+    for supported in &told.supported_features {
+        assert_eq!(supported.min_version, supported.max_version);
+    }
+    let supported = told.supported_features.iter().map(|f| (&f.name, f.max_version));
+    assert_eq!(finalized.collect::<Vec<_>>(), supported.collect::<Vec<_>>());
+    assert_eq!(told.finalized_features.len(), 2);
     for (feature, wanted, upgrade_type, refused) in [
         ("metadata.version", level, 1, None),
         ("metadata.version", level + 1, 1, Some("only supports versions")),
