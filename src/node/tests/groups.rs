@@ -278,6 +278,34 @@ async fn a_stop_answers_members_that_wait_for_others() {
     assert!([15, 16].contains(&code), "{code} sends the member to look for its coordinator");
 }
 
+/// Half-open connections: the peer is gone and no word of it comes.
+#[tokio::test(start_paused = true)]
+async fn members_behind_a_silent_wire_fall_out_and_their_connections_are_closed() {
+    let (world, mut first) = world_with_topic().await;
+    drop(join(&mut first, 5, "g").await);
+    let mut second = world.client().await;
+    second.send(6, &super::ask::fetch("t", 0, 0).with_max_wait_ms(30_000).with_min_bytes(1)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(world.node.connections(), 2);
+    world.sim.net.set_silent("localhost", "localhost", true);
+    let mut elsewhere = world.env.clone();
+    elsewhere.net = std::sync::Arc::new(world.sim.net.host("elsewhere"));
+    let address = world.address();
+    let about = DescribeGroupsRequest::default().with_groups(vec![group("g")]);
+    // Less than the session timeout, then more: until then a silent member is a member.
+    for (wait_s, members) in [(9, 1), (2, 0)] {
+        tokio::time::sleep(std::time::Duration::from_secs(wait_s)).await;
+        let mut client = Client::connect(&elsewhere, &address).await;
+        let answer = client.call(1, &about).await;
+        assert_eq!(answer.groups[0].members.len(), members, "after {wait_s} s more");
+    }
+    // Nothing came for the idle time, counted from the last request or answer.
+    tokio::time::sleep(std::time::Duration::from_secs(570)).await;
+    assert_eq!(world.node.connections(), 2);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(world.node.connections(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_version_commits_and_fetches_offsets() {
     let (_world, mut client) = world_with_topic().await;
