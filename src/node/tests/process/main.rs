@@ -34,10 +34,16 @@ struct Broker {
     address: String,
 }
 
+/// Where the native API is in most tests: on this machine only, as if nothing was said.
+const NATIVE: &str = "braid.native.listeners=http://127.0.0.1:0";
+
 fn command(data: &Path, settings: &[&str]) -> Command {
+    command_of(data, &[&[NATIVE], settings].concat())
+}
+
+fn command_of(data: &Path, settings: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_braid"));
     command.arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]);
-    command.args(["-X", "braid.native.listeners=http://127.0.0.1:0"]);
     for setting in settings {
         command.args(["-X", setting]);
     }
@@ -240,6 +246,25 @@ fn what_cannot_start_says_why_and_ends_with_1_or_2() {
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(word), "{told}");
     }
+}
+
+#[test]
+fn the_native_api_is_open_to_other_machines_only_to_who_asks_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = "braid.native.listeners=http://0.0.0.0:0";
+    let output = command_of(dir.path(), &[open]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let known = "braid.native.i.know.there.is.no.authentication=true";
+    for word in ["http://0.0.0.0:0", "other machines would reach the native API", known] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was begun");
+
+    let broker = Broker::start(command_of(dir.path(), &[open, known]));
+    broker.signal(Signal::TERM);
+    let (status, log) = broker.end();
+    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[test]
