@@ -234,6 +234,9 @@ impl Node {
         )
         .await
         .map_err(|error| StartError::Timers(Box::new(error)))?;
+        if has_lost {
+            deliveries.loaded().await;
+        }
         let memory = Arc::new(RequestMemory::new(config.network.request_memory_bytes));
         let config_changes = Arc::new(tokio::sync::Semaphore::new(1));
         let native = Arc::new(Native {

@@ -9,12 +9,8 @@ use crate::delivery::Unavailable;
 use crate::group::GroupError;
 
 /// Refuses a name that deliveries use, with `why`.
-pub(super) async fn check_free(
-    broker: &Broker,
-    group: &str,
-    why: GroupError,
-) -> Result<(), GroupError> {
-    match broker.deliveries.is_used(group).await {
+pub(super) fn check_free(broker: &Broker, group: &str, why: GroupError) -> Result<(), GroupError> {
+    match broker.deliveries.is_used(group) {
         Ok(true) => Err(why),
         Ok(false) => Ok(()),
         Err(unavailable) => Err(unknown(unavailable)),

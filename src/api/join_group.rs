@@ -46,7 +46,7 @@ pub(crate) async fn handle(
         reason: request.reason.map(|r| r.to_string()),
     };
     let why = GroupError::InconsistentGroupProtocol;
-    if let Err(error) = delivery_groups::check_free(broker, &asked.group_id, why).await {
+    if let Err(error) = delivery_groups::check_free(broker, &asked.group_id, why) {
         return refused(error, &asked.member_id);
     }
     match broker.groups.join(asked).await {

@@ -45,7 +45,7 @@ pub(crate) async fn handle(
             topics: commits,
         };
         let why = GroupError::GroupIdNotFound;
-        let reply = match delivery_groups::check_free(broker, &commit.group_id, why).await {
+        let reply = match delivery_groups::check_free(broker, &commit.group_id, why) {
             Ok(()) => commit_of(broker, commit).await,
             Err(error) => Err(error),
         };

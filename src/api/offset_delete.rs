@@ -27,7 +27,7 @@ pub(crate) async fn handle(
     let topics = topics.filter(|(_, partitions)| !partitions.is_empty()).collect();
     let asked = DeleteOffsetsRequest { group_id: request.group_id.to_string(), topics };
     let why = GroupError::GroupIdNotFound;
-    let deleted = match delivery_groups::check_free(broker, &asked.group_id, why).await {
+    let deleted = match delivery_groups::check_free(broker, &asked.group_id, why) {
         Ok(()) => broker.groups.delete_offsets(asked).await,
         Err(error) => Err(error),
     };

@@ -141,7 +141,7 @@ async fn join(
         error => group_code(error),
     };
     let why = GroupError::GroupIdNotFound;
-    delivery_groups::check_free(broker, group, why).await.map_err(code)?;
+    delivery_groups::check_free(broker, group, why).map_err(code)?;
     let checked = broker.groups.check_for_transaction(check).await.map_err(code)?;
     // In the order of the request.
     for ((place, _), topic) in topics.iter().zip(checked) {

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::catalog::Catalog;
 use super::decide::Verdict;
 use super::error::{LeaseError, ReceiveError, ResetError, Unavailable};
 use super::look::{Look, look};
-use super::owner::{Input, Owner};
+use super::owner::{Input, Names, Owner};
 use super::receipt::Receipt;
 use super::request::{Delivered, DeliveryTotals, GroupSummary, Lag, Progress, ReceiveRequest};
 use super::settings::{INVISIBLE_MS_MAX, INVISIBLE_MS_MIN, RECEIVE_MAX, RECEIVE_MAX_CEILING};
@@ -31,6 +31,8 @@ pub(crate) struct Deliveries {
     pub(super) env: Env,
     pub(super) partitions: Partitions,
     pub(super) catalog: Arc<dyn Catalog>,
+    /// The groups there are; none while they are being read back.
+    names: watch::Receiver<Option<Names>>,
     receive_max: usize,
 }
 
@@ -47,9 +49,18 @@ impl Deliveries {
     pub(crate) fn start(env: &Env, partitions: Partitions, catalog: Arc<dyn Catalog>) -> Self {
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
         let (owned, known) = (partitions.clone(), Arc::clone(&catalog));
-        let owner = Owner::new(env.clone(), owned, known, inbox.downgrade(), inputs);
+        let (told, names) = watch::channel(None);
+        let owner = Owner::new(env.clone(), owned, known, told, inbox.downgrade(), inputs);
         drop(env.spawner.critical("deliveries", owner.run()));
-        Self { inbox, env: env.clone(), partitions, catalog, receive_max: RECEIVE_MAX }
+        Self { inbox, env: env.clone(), partitions, catalog, names, receive_max: RECEIVE_MAX }
+    }
+
+    /// Resolves when the state is read back, or the task has ended. Where the log has lost something
+    /// nothing may be written before: what comes at offsets that were used could not be told from
+    /// what is done.
+    pub(crate) async fn loaded(&self) {
+        // An error says that it has ended.
+        drop(self.names.clone().wait_for(Option::is_some).await);
     }
 
     /// Lets one receive ask for more than 32 messages, up to 1,000.
@@ -200,13 +211,17 @@ impl Deliveries {
         self.ask(|reply| Input::Totals { reply }).await?
     }
 
-    /// Whether messages were delivered to a group of this name, or it was reset to receive some.
+    /// Whether messages were delivered to a group of this name, or it was reset to receive some. The
+    /// task is not asked: this is on the way of every commit of Kafka's groups.
     ///
     /// # Errors
     /// Nothing is known at the moment.
-    pub(crate) async fn is_used(&self, group: &str) -> Result<bool, Unavailable> {
-        let group = Arc::from(group);
-        self.ask(|reply| Input::IsUsed { group, reply }).await?
+    pub(crate) fn is_used(&self, group: &str) -> Result<bool, Unavailable> {
+        if self.names.has_changed().is_err() {
+            return Err(Unavailable::Stopped);
+        }
+        let names = self.names.borrow();
+        names.as_ref().map(|names| names.contains(group)).ok_or(Unavailable::Loading)
     }
 
     /// How far a group is in each partition it reads; `None` if there is no such group.

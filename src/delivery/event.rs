@@ -88,6 +88,9 @@ pub(super) enum Change {
     Trimmed { to: i64 },
     /// Everything below counts as done and nothing from here on: the beginning, or a reset.
     Reset { to: i64, generation: i64 },
+    /// The log lost what was from here on, and may hand the offsets out again: nothing from here on
+    /// was looked at, and handles of before are void.
+    Cut { to: i64, generation: i64 },
     /// All of the above once more, in one.
     State(Box<Said>),
     /// A part of all of the above once more. With the last one the events before the first, which
@@ -115,6 +118,7 @@ const STATE: u8 = 9;
 const GROUP_DELETED: u8 = 10;
 const TOPIC_DELETED: u8 = 11;
 const PIECE: u8 = 12;
+const CUT: u8 = 13;
 
 impl Event {
     /// The key of its record.
@@ -175,6 +179,7 @@ impl Change {
             Self::Reset { .. } => RESET,
             Self::State(_) => STATE,
             Self::Piece { .. } => PIECE,
+            Self::Cut { .. } => CUT,
         }
     }
 
@@ -203,7 +208,7 @@ impl Change {
                 put_offsets(out, offsets);
             }
             Self::Trimmed { to } => out.extend_from_slice(&to.to_be_bytes()),
-            Self::Reset { to, generation } => {
+            Self::Reset { to, generation } | Self::Cut { to, generation } => {
                 out.extend_from_slice(&to.to_be_bytes());
                 out.extend_from_slice(&generation.to_be_bytes());
             }
@@ -230,6 +235,7 @@ impl Change {
             ARCHIVED => Self::Archived { offsets: reader.offsets()? },
             TRIMMED => Self::Trimmed { to: reader.i64()? },
             RESET => Self::Reset { to: reader.i64()?, generation: reader.i64()? },
+            CUT => Self::Cut { to: reader.i64()?, generation: reader.i64()? },
             STATE => Self::State(Box::new(Said::decode(reader)?)),
             PIECE => {
                 let since = Some(reader.i64()?).filter(|since| *since >= 0);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use braid_protocol::records::{BatchHeader, BatchSpec, BatchWriter};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::catalog::Catalog;
 use super::decide::Verdict;
@@ -53,6 +53,9 @@ const CONDEMN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 100_000;
 
 type Reply<T> = oneshot::Sender<T>;
+
+/// Names of groups.
+pub(super) type Names = HashSet<Arc<str>>;
 
 /// What the task is told.
 #[derive(Debug)]
@@ -98,10 +101,6 @@ pub(super) enum Input {
     },
     Totals {
         reply: Reply<Result<DeliveryTotals, Unavailable>>,
-    },
-    IsUsed {
-        group: Arc<str>,
-        reply: Reply<Result<bool, Unavailable>>,
     },
     Progress {
         group: Arc<str>,
@@ -153,6 +152,8 @@ pub(super) struct Owner {
     env: Env,
     partitions: Partitions,
     catalog: Arc<dyn Catalog>,
+    /// The groups of the table, for those who only ask for a name.
+    names: watch::Sender<Option<Names>>,
     /// For the tasks that come back; weak, so that the task ends when all handles are gone.
     myself: mpsc::WeakSender<Input>,
     inbox: mpsc::Receiver<Input>,
@@ -188,6 +189,7 @@ impl Owner {
         env: Env,
         partitions: Partitions,
         catalog: Arc<dyn Catalog>,
+        names: watch::Sender<Option<Names>>,
         myself: mpsc::WeakSender<Input>,
         inbox: mpsc::Receiver<Input>,
     ) -> Self {
@@ -195,6 +197,7 @@ impl Owner {
             env,
             partitions,
             catalog,
+            names,
             myself,
             inbox,
             table: Table::default(),
@@ -304,9 +307,6 @@ impl Owner {
             Input::Totals { reply } => {
                 let _gone = reply.send(Ok(self.totals));
             }
-            Input::IsUsed { group, reply } => {
-                let _gone = reply.send(Ok(self.table.parts_of(&group).is_some()));
-            }
             Input::Progress { group, reply } => {
                 let _gone = reply.send(Ok(self.progress(&group)));
             }
@@ -332,7 +332,6 @@ impl Owner {
             Input::DeleteGroup { reply, .. } => refuse(reply, why),
             Input::Groups { reply } => refuse(reply, why),
             Input::Totals { reply } => refuse(reply, why),
-            Input::IsUsed { reply, .. } => refuse(reply, why),
             Input::Progress { reply, .. } => refuse(reply, why),
             Input::Undone { reply, .. } => refuse(reply, why),
             Input::Settle { reply, .. } => refuse(reply, why),
@@ -366,20 +365,7 @@ impl Owner {
         copies: &[Copies],
     ) -> Result<(), AppendError> {
         let now_ms = self.now_ms();
-        let mut writer = BatchWriter::new(BatchSpec::default());
-        for event in &events {
-            if let Err(error) = writer.append(now_ms, Some(&event.encode()), None, &[]) {
-                unreachable!("an event is no record: {error}");
-            }
-        }
-        let batch = match writer.finish() {
-            Ok(batch) => batch,
-            Err(error) => unreachable!("events are no batch: {error}"),
-        };
-        let header = match BatchHeader::parse(&batch) {
-            Ok(header) => header,
-            Err(error) => unreachable!("a written batch is not read: {error}"),
-        };
+        let (batch, header) = batch_of(now_ms, &events);
         let mut parts: Vec<Part<'_>> = copies
             .iter()
             .map(|copy| Part { queue: copy.queue, batch: &copy.batch, header: &copy.header })
@@ -392,6 +378,7 @@ impl Owner {
         let mut touched = BTreeSet::new();
         for (at, event) in (own.base_offset.0..).zip(&events) {
             self.table.apply(at, event);
+            self.tell_names(event);
             if let Event::Part { key, change } = event {
                 match change {
                     Change::Acquired { again, scan, .. } => {
@@ -408,6 +395,7 @@ impl Owner {
                     | Change::Archiving { .. }
                     | Change::Trimmed { .. }
                     | Change::Reset { .. }
+                    | Change::Cut { .. }
                     | Change::State(_)
                     | Change::Piece { .. } => {}
                 }
@@ -421,6 +409,30 @@ impl Owner {
             self.enter_into_agenda(key);
         }
         Ok(())
+    }
+
+    /// Tells which groups there are after an event.
+    fn tell_names(&self, event: &Event) {
+        match event {
+            Event::Part { key, .. } => {
+                let names = self.names.borrow();
+                let is_told = names.as_ref().is_some_and(|names| names.contains(&key.group));
+                drop(names);
+                if !is_told {
+                    self.change_names(|names| names.insert(Arc::clone(&key.group)));
+                }
+            }
+            Event::GroupDeleted { group } => self.change_names(|names| names.remove(group)),
+            Event::TopicDeleted { .. } => {
+                self.names.send_replace(Some(self.table.groups().cloned().collect()));
+            }
+        }
+    }
+
+    fn change_names(&self, change: impl FnOnce(&mut Names) -> bool) {
+        self.names.send_modify(|names| {
+            change(names.get_or_insert_default());
+        });
     }
 
     /// Answers once everything appended so far is durable.
@@ -561,6 +573,24 @@ impl Owner {
         for (_, line) in self.lines.drain() {
             line.refuse_all(&ReceiveError::Unavailable(Unavailable::Stopped));
         }
+    }
+}
+
+/// Events as a batch of the DELIVERY queue.
+fn batch_of(now_ms: i64, events: &[Event]) -> (Bytes, BatchHeader) {
+    let mut writer = BatchWriter::new(BatchSpec::default());
+    for event in events {
+        if let Err(error) = writer.append(now_ms, Some(&event.encode()), None, &[]) {
+            unreachable!("an event is no record: {error}");
+        }
+    }
+    let batch = match writer.finish() {
+        Ok(batch) => batch,
+        Err(error) => unreachable!("events are no batch: {error}"),
+    };
+    match BatchHeader::parse(&batch) {
+        Ok(header) => (batch, header),
+        Err(error) => unreachable!("a written batch is not read: {error}"),
     }
 }
 

@@ -47,6 +47,11 @@ impl Part {
         self.scanned_to
     }
 
+    /// Behind the last record of which anything is known.
+    pub(super) fn known_to(&self) -> i64 {
+        self.done.end().map_or(self.scanned_to, |end| end.max(self.scanned_to))
+    }
+
     pub(super) fn generation(&self) -> i64 {
         self.generation
     }
@@ -182,6 +187,7 @@ impl Part {
             Change::Reset { to, generation } => {
                 *self = Self { scanned_to: *to, generation: *generation, ..Self::default() };
             }
+            Change::Cut { to, generation } => self.cut(*to, *generation),
             Change::State(said) => self.restore(said),
             Change::Piece { said, .. } => self.take_in(said),
         }
@@ -240,6 +246,15 @@ impl Part {
         }
         self.scanned_to = self.scanned_to.max(to);
         self.absorb();
+    }
+
+    /// Forgets everything about records from an offset on.
+    fn cut(&mut self, to: i64, generation: i64) {
+        let lost: Vec<i64> = self.entries.iter_from(to).map(|(offset, _)| offset).collect();
+        lost.into_iter().for_each(|offset| self.remove(offset));
+        self.done.cut(to);
+        self.scanned_to = self.scanned_to.min(to);
+        self.generation = generation;
     }
 
     fn restore(&mut self, said: &Said) {

@@ -45,6 +45,19 @@ impl Ranges {
         reached
     }
 
+    /// Takes everything from `offset` on out.
+    pub(super) fn cut(&mut self, offset: i64) {
+        self.ends.split_off(&offset);
+        if let Some(mut last) = self.ends.last_entry() {
+            *last.get_mut() = (*last.get()).min(offset);
+        }
+    }
+
+    /// Behind the last of the offsets.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.ends.last_key_value().map(|(_, end)| *end)
+    }
+
     /// The ranges in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         self.ends.iter().map(|(start, end)| (*start, *end))
@@ -75,6 +88,7 @@ mod tests {
         fn ranges_are_the_set_of_their_offsets(
             inserted in prop::collection::vec((0i64..60, 0i64..8), 0..30),
             absorbed in 0i64..70,
+            cut in 0i64..70,
         ) {
             let mut ranges = Ranges::default();
             let mut naive = BTreeSet::new();
@@ -88,6 +102,11 @@ mod tests {
             let pairs: Vec<_> = ranges.iter().collect();
             prop_assert!(pairs.windows(2).all(|w| w[0].1 < w[1].0));
             prop_assert_eq!(ranges.count(), i64::try_from(naive.len()).unwrap());
+            prop_assert_eq!(ranges.end(), naive.last().map(|last| last + 1));
+            ranges.cut(cut);
+            naive.retain(|offset| *offset < cut);
+            let left: Vec<_> = (0..80).filter(|offset| ranges.contains(*offset)).collect();
+            prop_assert_eq!(left, naive.iter().copied().collect::<Vec<_>>());
             let reached = ranges.absorb(absorbed);
             let expected = (absorbed..).find(|o| !naive.contains(o)).unwrap();
             prop_assert_eq!(reached, expected);

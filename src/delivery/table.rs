@@ -64,7 +64,8 @@ impl Table {
             | Change::Released { .. }
             | Change::Archiving { .. }
             | Change::Archived { .. }
-            | Change::Trimmed { .. } => None,
+            | Change::Trimmed { .. }
+            | Change::Cut { .. } => None,
         };
         let topics = self.groups.entry(Arc::clone(&key.group)).or_default();
         let slots = topics.entry(key.topic).or_default();

@@ -26,6 +26,8 @@ mod index;
 mod inspect;
 mod keeper;
 mod lookup;
+#[cfg(test)]
+pub(crate) mod loss;
 mod open;
 mod page;
 mod queue;

@@ -67,6 +67,10 @@ fn events_are_these_bytes() {
             start_of(8) + "0000000000000008" + "0000000000000002",
         ),
         (
+            part(Change::Cut { to: 8, generation: 2 }),
+            start_of(13) + "0000000000000008" + "0000000000000002",
+        ),
+        (
             part(Change::State(Box::new(Said {
                 generation: 2,
                 scanned_to: 6,
@@ -147,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_breaks_the_reading(kind in 0u8..13, body in prop::collection::vec(any::<u8>(), 0..80)) {
+    fn nothing_breaks_the_reading(kind in 0u8..14, body in prop::collection::vec(any::<u8>(), 0..80)) {
         let mut bytes = Event::Part { key: key(), change: Change::Trimmed { to: 0 } }.encode();
         bytes.truncate(bytes.len() - 8);
         bytes[1] = kind;

@@ -122,6 +122,10 @@ enum Op {
     Reset {
         to: prop::sample::Index,
     },
+    /// The end of the partition is lost, the operator accepts that, and a start follows.
+    Lose {
+        by: usize,
+    },
     Sync,
     Restate,
     /// Says a piece of everything again.
@@ -153,6 +157,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1usize..4).prop_map(|max| Op::Copy { max }),
         1 => (0usize..4).prop_map(|by| Op::Trim { by }),
         1 => any::<prop::sample::Index>().prop_map(|to| Op::Reset { to }),
+        1 => (0usize..6).prop_map(|by| Op::Lose { by }),
         3 => Just(Op::Sync),
         2 => Just(Op::Restate),
         4 => (1usize..90).prop_map(|size_bytes| Op::Piece { size_bytes }),
@@ -204,7 +209,7 @@ impl World {
     /// The model was changed before: both are remembered under the new length of the log.
     fn append(&mut self, change: Change) {
         let before = self.table.part(&self.key).map_or(0, Part::start);
-        let is_reset = matches!(change, Change::Reset { .. });
+        let is_reset = matches!(change, Change::Reset { .. } | Change::Cut { .. });
         let event = Event::Part { key: self.key.clone(), change };
         self.log.push(event.encode());
         let at = i64::try_from(self.log.len() - 1).unwrap();
@@ -386,6 +391,26 @@ impl World {
         self.append(Change::Reset { to: i64::try_from(to).unwrap(), generation });
     }
 
+    fn lose(&mut self, by: usize) {
+        let left = self.naive.lines.len().saturating_sub(by);
+        self.naive.lines.truncate(left);
+        let to = i64::try_from(left).unwrap();
+        // What was leased and did not outlive a restart was handed out to nobody.
+        let known_to = self.part().known_to();
+        self.handles.retain(|handle| handle.offset < to.max(known_to));
+        if known_to > to {
+            self.naive.generation += 1;
+            let generation = self.naive.generation;
+            self.append(Change::Cut { to, generation });
+        } else {
+            let last = self.history.len() - 1;
+            self.history[last] = self.naive.clone();
+        }
+        // Nothing is written at the lost offsets before this is.
+        self.sync();
+        self.pieces = None;
+    }
+
     /// Says everything again and lets the beginning of the log go.
     fn restate(&mut self) {
         self.sync();
@@ -500,6 +525,7 @@ impl World {
             Op::Copy { max } => self.copy(max),
             Op::Trim { by } => self.trim(by),
             Op::Reset { to } => self.reset(to),
+            Op::Lose { by } => self.lose(by),
             Op::Sync => self.sync(),
             Op::Restate => self.restate(),
             Op::Piece { size_bytes } => self.piece(size_bytes),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::leases::seconds;
 use super::world::{GROUP, ORDERS, World, request, values};
-use crate::delivery::{GroupSettings, ReceiveError, ReceiveRequest};
+use crate::delivery::{GroupSettings, LeaseError, ReceiveError, ReceiveRequest};
 use crate::partition::system;
 
 async fn start() -> World {
@@ -69,16 +69,52 @@ async fn a_part_that_is_too_large_for_one_event_is_said_in_pieces() {
     assert_eq!(progress[0].start_offset, 300);
 }
 
+/// A group must not take a message for done because another one was at its offset.
+#[tokio::test(start_paused = true)]
+async fn what_comes_at_the_offsets_of_lost_messages_is_delivered() {
+    let world = start().await;
+    for (value, is_done) in [("kept", true), ("leased", false), ("first lost", true)] {
+        world.produce(10, &[value]).await;
+        let delivered = world.receive().await;
+        assert_eq!(values(&delivered), [value]);
+        if is_done {
+            world.ack(&delivered).await;
+        }
+    }
+    world.produce(10, &["second lost"]).await;
+    let of_lost = world.receive().await;
+    assert_eq!(of_lost[0].message.offset, 3);
+    world.lose_frame_of("first lost");
+    world.lose_frame_of("second lost");
+    let world = world.restart_accepting_loss().await;
+    world.produce(10, &["new", "newer"]).await;
+    let world = world.restart().await;
+    let delivered = world.receive().await;
+    assert_eq!(values(&delivered), ["new", "newer"], "the lease of another goes on");
+    assert_eq!(delivered.iter().map(|d| d.attempt).collect::<Vec<_>>(), [1, 1]);
+    // The handle is of another message with the same offset and attempt.
+    let stale = world.deliveries.ack(GROUP, &[&*of_lost[0].handle]).await;
+    assert_eq!(stale, [Err(LeaseError::Unknown)]);
+    world.ack(&delivered).await;
+    seconds(31).await;
+    let world = world.restart().await;
+    let delivered = world.receive().await;
+    assert_eq!((values(&delivered), delivered[0].attempt), (vec!["leased".to_owned()], 2));
+    world.ack(&delivered).await;
+    let progress = world.deliveries.progress(GROUP).await.unwrap().unwrap();
+    assert_eq!((progress[0].start_offset, progress[0].lag), (4, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deleted_group_begins_anew_and_a_deleted_topic_is_unknown() {
     let world = start().await;
-    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(false));
+    assert_eq!(world.deliveries.is_used(GROUP), Ok(false));
     world.produce(10, &["a"]).await;
     let delivered = world.receive().await;
     world.ack(&delivered).await;
-    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(true));
+    assert_eq!(world.deliveries.is_used(GROUP), Ok(true));
     assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(true));
-    assert_eq!(world.deliveries.is_used(GROUP).await, Ok(false));
+    assert_eq!(world.deliveries.is_used(GROUP), Ok(false));
     assert_eq!(world.deliveries.delete_group(GROUP).await, Ok(false));
     let world = world.restart().await;
     assert!(world.deliveries.groups().await.unwrap().is_empty());

@@ -2,6 +2,7 @@
 //! time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::env::Env;
 use crate::env::sim::{self, SimHandles};
 use crate::model::{QueueId, TopicId};
 use crate::partition::{Partitions, ShardSequencer};
-use crate::store::{OpenError, Store, StoreConfig};
+use crate::store::loss::lose_frame_of;
+use crate::store::{OnDamage, OpenError, Store, StoreConfig};
 
 pub(super) const ORDERS: TopicId = TopicId(Uuid::from_u128(1));
 pub(super) const GROUP: &str = "shop";
@@ -123,10 +125,20 @@ impl World {
     }
 
     pub(super) fn on(env: Env, sim: SimHandles, topics: Arc<Topics>) -> Result<Self, OpenError> {
+        Self::with(env, sim, topics, OnDamage::RefuseAppends)
+    }
+
+    fn with(
+        env: Env,
+        sim: SimHandles,
+        topics: Arc<Topics>,
+        on_damage: OnDamage,
+    ) -> Result<Self, OpenError> {
         let broker = Config::of(&[("log.dir", "/data")]).unwrap();
         let live = Arc::new(LiveConfig::new(Arc::new(broker)));
         let sequencer = Box::new(ShardSequencer::new(live));
-        let store = Store::open_inline(&env, store_config(), sequencer)?;
+        let store =
+            Store::open_inline(&env, StoreConfig { on_damage, ..store_config() }, sequencer)?;
         let driver = store.driver();
         drop(env.spawner.connection(async move {
             while driver.run().is_ok() {
@@ -151,6 +163,20 @@ impl World {
         let world = Self::on(env, sim, Arc::clone(&self.topics)).unwrap();
         world.loaded().await;
         world
+    }
+
+    /// The next start, which accepts what the disk has lost. Nothing is written to it before the
+    /// deliveries are there, as a broker sees to.
+    pub(super) async fn restart_accepting_loss(self) -> Self {
+        let (env, sim) = self.sim.restart();
+        let world = Self::with(env, sim, Arc::clone(&self.topics), OnDamage::AcceptLoss).unwrap();
+        world.deliveries.loaded().await;
+        world
+    }
+
+    /// Destroys the header of the frame that holds a text.
+    pub(super) fn lose_frame_of(&self, text: &str) {
+        lose_frame_of(&self.env, &self.sim, Path::new("/data/0"), text);
     }
 
     pub(super) async fn produce_all(&self, queue: u32, records: &[Record<'_>]) {

@@ -1,7 +1,7 @@
 //! A store on a simulated disk, the engine on it, and topics that come and go as a test says.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::env::sim::{self, SimHandles};
 use crate::model::{QueueId, TopicId};
 use crate::partition::{Partitions, ShardSequencer};
+use crate::store::loss::lose_frame_of;
 use crate::store::{Driver, OnDamage, Store, StoreConfig};
 use crate::timer::message::Message;
 use crate::timer::{
@@ -111,23 +112,7 @@ impl World {
 
     /// Destroys the header of the frame that holds a text.
     pub(super) fn lose_frame_of(&self, text: &str) {
-        let dir = std::path::Path::new("/data/0");
-        let mut lost = 0;
-        for entry in self.env.fs.list(dir).unwrap() {
-            let path = dir.join(&entry.name);
-            let bytes = self.env.fs.read_all(&path).unwrap();
-            let find = |what: &[u8], end: usize| {
-                bytes[..end].windows(what.len()).rposition(|window| window == what)
-            };
-            if entry.name.ends_with(".log")
-                && let Some(at) = find(text.as_bytes(), bytes.len())
-            {
-                let frame = find(b"BFR\x01", at).unwrap() as u64;
-                self.sim.fs.flip_bit(&path, frame + 9, 3).unwrap();
-                lost += 1;
-            }
-        }
-        assert_eq!(lost, 1, "{text} is on the disk");
+        lose_frame_of(&self.env, &self.sim, Path::new("/data/0"), text);
     }
 
     async fn with(

@@ -1,11 +1,15 @@
 //! Groups by HTTP, beside Kafka's own clients.
 
 use braid_protocol::ErrorCode;
-use kafka_protocol::messages::DeleteGroupsRequest;
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use kafka_protocol::messages::{DeleteGroupsRequest, OffsetDeleteRequest};
 use serde_json::{Value, json};
 
-use super::super::ask::NOW_MS;
+use super::super::ask::{NOW_MS, topic_name};
 use super::super::groups::{commit, committed, find, group, join_as};
+use super::super::transactions::{NONE, Tx};
 use super::super::world::World;
 use super::http::Http;
 
@@ -100,12 +104,6 @@ async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
         let joined = client.call(version, &join_as(version, "d", "")).await;
         assert_eq!(joined.error_code, ErrorCode::INCONSISTENT_GROUP_PROTOCOL.0);
     }
-    for (version, code) in [(8, ErrorCode::ILLEGAL_GENERATION), (9, ErrorCode::GROUP_ID_NOT_FOUND)]
-    {
-        let refused = client.call(version, &commit("d", None, 4)).await;
-        assert_eq!(refused.topics[0].partitions[0].error_code, code.0, "{version}");
-    }
-    assert_eq!(committed(&mut client, "d").await, 10, "nothing was moved");
     // Who deletes it by Kafka's tools means it.
     let delete = DeleteGroupsRequest::default().with_groups_names(vec![group("d")]);
     assert_eq!(client.call(2, &delete).await.results[0].error_code, 0);
@@ -127,6 +125,49 @@ async fn how_far_a_delivery_group_is_is_seen_by_kafkas_tools_too() {
     let bad = json!({"topic": "t", "to": "latest"});
     let refused = http.post("/api/v1/groups/a%20b/reset", bad).await;
     assert_eq!(refused.error(422), "GROUP_INVALID");
+}
+
+/// What Kafka's tools see of such a group is for them to look at: it is moved by nothing of theirs.
+#[tokio::test(start_paused = true)]
+async fn no_commit_deletion_or_transaction_of_kafkas_moves_a_delivery_group() {
+    let (world, mut http) = world().await;
+    let to = json!({"topic": "t", "offset": 4, "partition": 0});
+    http.post("/api/v1/groups/g/reset", to).await.of(200);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let mut client = world.client().await;
+    let mut tx = Tx::begin(&mut client, "tx").await;
+    let delete = OffsetDeleteRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partitions(vec![OffsetDeleteRequestPartition::default()]);
+    let delete = OffsetDeleteRequest::default().with_group_id(group("g")).with_topics(vec![delete]);
+
+    // Versions that do not know the code get one that is as final to them.
+    for (version, code) in [(8, ErrorCode::ILLEGAL_GENERATION), (9, ErrorCode::GROUP_ID_NOT_FOUND)]
+    {
+        let refused = client.call(version, &commit("g", None, 7)).await;
+        assert_eq!(refused.topics[0].partitions[0].error_code, code.0, "{version}");
+    }
+    let refused = client.call(0, &delete).await;
+    assert_eq!(refused.error_code, ErrorCode::GROUP_ID_NOT_FOUND.0);
+    for version in [3, 5] {
+        tx.write(&mut client, "with it").await;
+        let refused = tx.commit_offset(&mut client, version, 8).await;
+        assert_eq!(refused, ErrorCode::ILLEGAL_GENERATION.0, "{version}");
+        tx.end(&mut client, true).await;
+    }
+    assert_eq!(committed(&mut client, "g").await, 4, "nothing was moved");
+    let shown = http.get("/api/v1/groups/g").await.of(200);
+    assert_eq!(of_partition(&shown, 0)["committedOffset"], 4, "nor here");
+
+    // The same requests do as they say for a group that nothing is delivered to any more.
+    http.call("DELETE", "/api/v1/groups/g", None).await.of(204);
+    assert_eq!(client.call(8, &commit("g", None, 7)).await.topics[0].partitions[0].error_code, 0);
+    assert_eq!(committed(&mut client, "g").await, 7);
+    assert_eq!(client.call(0, &delete).await.error_code, NONE);
+    assert_eq!(committed(&mut client, "g").await, -1);
+    assert_eq!(tx.commit_offset(&mut client, 5, 8).await, NONE);
+    tx.end(&mut client, true).await;
+    assert_eq!(committed(&mut client, "g").await, 8);
 }
 
 #[tokio::test(start_paused = true)]
