@@ -56,6 +56,10 @@ pub(crate) async fn handle(
 
 /// Commits, and takes what is older out of the transactions under way.
 async fn commit_of(broker: &Broker, commit: CommitRequest) -> CommitReply {
+    // Which offsets are older and wait in a transaction is known when those are read back.
+    if !broker.transactions.is_loaded() {
+        return Err(GroupError::CoordinatorLoadInProgress);
+    }
     let group = commit.group_id.clone();
     let pending = broker.transactions.pending_in(&group);
     let committed = broker.groups.commit(commit).await?;

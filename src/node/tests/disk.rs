@@ -187,7 +187,7 @@ async fn a_failed_sync_acknowledges_nothing_and_ends_the_broker() {
 }
 
 /// The file of the CommitLog that holds these bytes, and where in it they are.
-fn find_bytes(world: &World, wanted: &[u8]) -> (PathBuf, u64) {
+pub(super) fn find_bytes(world: &World, wanted: &[u8]) -> (PathBuf, u64) {
     let dir = Path::new("/data/commitlog");
     let fs = &world.env.fs;
     for entry in fs.list(dir).unwrap().iter().filter(|entry| entry.name.ends_with(".log")) {

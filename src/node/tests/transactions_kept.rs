@@ -336,6 +336,24 @@ async fn a_later_plain_commit_is_not_undone_by_a_transaction_with_older_offsets(
     drop(world);
 }
 
+/// A commit that does not know of older offsets in a transaction would be undone by its end.
+#[tokio::test(start_paused = true)]
+async fn no_plain_commit_is_taken_before_the_transactions_are_read_back() {
+    let (world, mut client) = world().await;
+    let tx = Tx::begin(&mut client, "tx-to-be-read").await;
+    assert_eq!(tx.commit_offset(&mut client, 5, 50).await, NONE);
+    let (path, at) = super::disk::find_bytes(&world, b"tx-to-be-read");
+    world.sim.fs.flip_bit(&path, at, 0).unwrap();
+    let world = world.kill_and_restart().await;
+    let mut client = world.client().await;
+    while !groups::are_loaded(&mut client, "g").await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let answer = client.call(7, &groups::commit("g", None, 100)).await;
+    let code = answer.topics[0].partitions[0].error_code;
+    assert_eq!(code, 14, "COORDINATOR_LOAD_IN_PROGRESS");
+}
+
 /// TxnOffsetCommit v6 of one partition.
 fn by_id(tx: &Tx, topic: uuid::Uuid, partition: i32, offset: i64) -> BytesMut {
     let mut body = BytesMut::new();
