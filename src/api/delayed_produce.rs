@@ -193,7 +193,8 @@ fn schedule_code(error: &ScheduleError) -> ErrorCode {
         ScheduleError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         ScheduleError::BucketFull { .. } => ErrorCode::POLICY_VIOLATION,
         ScheduleError::Append(error) => append_code(error),
-        ScheduleError::Failed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        // Clients try again.
+        ScheduleError::Crowded { .. } | ScheduleError::Failed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }
 

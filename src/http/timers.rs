@@ -188,7 +188,9 @@ pub(super) fn of_schedule(error: ScheduleError) -> Problem {
             Problem::new(Code::MessageInvalid, text)
         }
         ScheduleError::TooLarge { .. } => Problem::new(Code::MessageTooLarge, text),
-        ScheduleError::BucketFull { .. } => Problem::new(Code::Unavailable, text),
+        ScheduleError::BucketFull { .. } | ScheduleError::Crowded { .. } => {
+            Problem::new(Code::Unavailable, text)
+        }
         ScheduleError::Append(error) => error.into(),
         ScheduleError::Failed(error) => error.into(),
     }

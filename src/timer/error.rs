@@ -15,6 +15,11 @@ pub(crate) enum ScheduleError {
     TooLarge { size_bytes: usize, max: usize },
     #[error("the ten minutes around {due_ms} are full")]
     BucketFull { due_ms: i64 },
+    /// Passes by itself.
+    #[error(
+        "the broker's clock was set back, and too many messages wait in memory until it is where it was; one due at {due_ms} is taken later"
+    )]
+    Crowded { due_ms: i64 },
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]

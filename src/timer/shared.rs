@@ -174,6 +174,13 @@ impl Shared {
                 break (state, places, buckets, batches);
             }
         };
+        let mut placed = timers.iter().zip(&places);
+        let is_crowded = |(timer, place): &(&NewTimer<'_>, &Place)| {
+            state.table.is_crowded(now_ms, timer.due_ms, **place)
+        };
+        if let Some((timer, _)) = placed.find(is_crowded) {
+            return Err(ScheduleError::Crowded { due_ms: timer.due_ms });
+        }
         self.check_full(timers, &buckets)?;
         let floor = places.iter().filter_map(|place| place.note).max();
         let note = floor.map(|floor| note(now_ms, floor)).transpose()?;

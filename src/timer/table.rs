@@ -31,6 +31,9 @@ const FAR_ENDS_MAX: usize = 1 << 20;
 /// buckets, they are loaded as they are delivered.
 const LOADED_MAX: usize = 1 << 22;
 
+/// Messages in memory beyond which none is taken that has to wait there for long.
+const HELD_MAX: usize = if cfg!(test) { 1 << 13 } else { LOADED_MAX };
+
 /// The bucket of a due time.
 pub(crate) fn bucket_of(due_ms: i64) -> u32 {
     let number = u32::try_from(due_ms.div_euclid(BUCKET_MS).max(0)).unwrap_or(u32::MAX);
@@ -126,6 +129,14 @@ impl Table {
             return Place { bucket: own, note: None };
         }
         Place { bucket: lowest, note: (lowest > self.floor).then_some(lowest) }
+    }
+
+    /// Whether a message would wait in memory for long, and too much is there: where the clock was set
+    /// far back what is due before the floor cannot lie in its own bucket.
+    pub(crate) fn is_crowded(&self, now_ms: i64, due_ms: i64, place: Place) -> bool {
+        let is_far = bucket_of(due_ms) > bucket_of(now_ms.saturating_add(LEAD_MS));
+        let is_held = place.note.is_some() || place.bucket <= self.floor;
+        is_far && is_held && self.due.len() >= HELD_MAX
     }
 
     /// A message is in the log, in a bucket that `place` named.

@@ -156,6 +156,37 @@ async fn a_jump_of_the_clock_forward_delivers_and_one_back_makes_wait() {
     assert!(past.bucket >= next.bucket, "{past:?} {next:?}");
 }
 
+/// What is due before the floor and far from now is in memory: of that there is an end.
+#[tokio::test(start_paused = true)]
+async fn what_a_clock_set_far_back_keeps_in_memory_is_bounded() {
+    const HELD_MAX: usize = 1 << 13;
+    let world = World::sized(1 << 20).await;
+    world.sim.clock.jump_wall_ms(500 * BUCKET_MS);
+    world.schedule(-3 * BUCKET_MS, 0, "there").await.unwrap();
+    world.pass(3_000).await;
+    world.sim.clock.jump_wall_ms(-500 * BUCKET_MS);
+    let now_ms = world.env.clock.wall_ms();
+    let later: Vec<_> = (0..128).map(|_| timer(now_ms + 100 * BUCKET_MS, 0, "later")).collect();
+    for _ in 0..HELD_MAX / later.len() {
+        world.timers.schedule(&later).await.unwrap();
+    }
+    assert_eq!(world.timers.loaded(), HELD_MAX);
+    let refused = world.timers.schedule(&later[..1]).await;
+    assert!(matches!(refused, Err(ScheduleError::Crowded { .. })), "{refused:?}");
+    // What has its own bucket takes no memory, and what is due soon leaves it soon.
+    world.schedule(600 * BUCKET_MS, 0, "behind it").await.unwrap();
+    world.schedule(1_000, 0, "soon").await.unwrap();
+    world.pass(2_200).await;
+    assert_eq!(world.values(A).await, ["there", "soon"]);
+    // As soon as there is room others are taken.
+    let gone = world.timers.schedule(&[timer(now_ms + 5_000, 0, "next")]).await.unwrap().remove(0);
+    world.timers.recall(gone).await.unwrap();
+    world.sim.clock.jump_wall_ms(100 * BUCKET_MS);
+    world.pass(20_000).await;
+    assert_eq!(world.timers.loaded(), 0);
+    world.schedule(200 * BUCKET_MS, 0, "taken").await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_over_leaves_the_log_and_its_handles_name_nothing() {
     let world = World::start().await;
