@@ -213,8 +213,8 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
             return true;
         };
         let size_bytes_max = wanted.size_bytes_max();
-        let up_to = limits.read_committed.then(|| broker.partitions.last_stable(queue));
-        match broker.partitions.readable(queue, wanted.fetch_offset, up_to, size_bytes_max) {
+        let (from, committed) = (wanted.fetch_offset, limits.read_committed);
+        match broker.partitions.readable(queue, from, committed, size_bytes_max) {
             Ok(Some(readable)) => size_bytes += readable,
             // On disk: a reader that far behind need not wait.
             Ok(None) | Err(_) => return true,
@@ -272,12 +272,8 @@ async fn read_one(
 ) -> Read {
     let size_bytes_max = wanted.size_bytes_max().min(left);
     let (from, partitions) = (wanted.fetch_offset, &broker.partitions);
-    // Asked for before the read: it only grows, and never over what is durable.
-    let last_stable = partitions.last_stable(queue);
-    // And this too: what is void is forgotten when its records are taken out.
-    let void = if committed { partitions.aborted(queue, from..last_stable) } else { Vec::new() };
     let read = if committed {
-        partitions.read_below(queue, from, last_stable, size_bytes_max, first).await
+        partitions.read_committed(queue, from, size_bytes_max, first).await
     } else {
         partitions.read(queue, from, size_bytes_max, first).await
     };
@@ -286,8 +282,8 @@ async fn read_one(
             error: ErrorCode::NONE,
             high_watermark: read.offsets.high_watermark.0,
             log_start: read.offsets.log_start.0,
-            last_stable: last_stable.0,
-            aborted: told(void, &read.batches),
+            last_stable: read.last_stable.0,
+            aborted: told(read.void, &read.batches),
             records: read.batches,
         },
         Err(error) => Read::failed(fetch_code(&error)),

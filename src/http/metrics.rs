@@ -113,6 +113,7 @@ impl Collector for Gathered {
         self.traffic(&mut series)?;
         self.topics(&mut series)?;
         self.groups(&mut series)?;
+        self.storage(&mut series)?;
         self.natives(&mut series)
     }
 }
@@ -237,6 +238,31 @@ impl Gathered {
             ("under_replicated_partition", "Whether replicas are behind", of_partitions(&|_, _| 0)),
         ] {
             series.gauges(&format!("{p}_{name}"), help, values)?;
+        }
+        Ok(())
+    }
+
+    /// What RocketMQ's dashboards ask for of the log. What lags behind there is one step with the
+    /// append here, so some are always 0.
+    fn storage(&self, series: &mut Series<'_, '_>) -> fmt::Result {
+        let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("storage_size", "Bytes of the segments that hold records", bytes(self.log_size_bytes)),
+            (
+                "storage_flush_behind_bytes",
+                "Bytes appended and not on disk yet",
+                bytes(self.unsynced_size_bytes),
+            ),
+            ("storage_dispatch_behind_bytes", "Bytes appended and not indexed yet", 0),
+            ("timer_enqueue_lag", "Messages appended and not scheduled yet", 0),
+            ("timer_enqueue_latency", "How long the oldest of them has waited, in ms", 0),
+            (
+                "timer_dequeue_latency",
+                "By how many ms the next scheduled message is overdue",
+                self.timers_late_ms,
+            ),
+        ] {
+            series.gauge(&format!("rocketmq_{name}"), help, value)?;
         }
         Ok(())
     }

@@ -37,6 +37,11 @@ pub(crate) struct Gathered {
     pub(crate) stalled_http_connections: u64,
     /// Scheduled messages that wait in memory: those that are due soon.
     pub(crate) timers_loaded: usize,
+    /// By how many ms the next scheduled message is overdue.
+    pub(crate) timers_late_ms: i64,
+    /// Bytes of the segments that hold records, and those of them that are not on disk yet.
+    pub(crate) log_size_bytes: u64,
+    pub(crate) unsynced_size_bytes: u64,
     pub(crate) now_ms: i64,
     /// Whether the broker leads the metadata quorum.
     pub(crate) leads_metadata: bool,
@@ -79,6 +84,8 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         let first = b.endpoints.first();
         first.map_or_else(String::new, |e| format!("{}:{}", e.host, e.port))
     };
+    let (now_ms, log) = (native.env.clock.wall_ms(), native.partitions.stats());
+    let segment_size_bytes = native.config.storage.segment_size_bytes;
     Gathered {
         broker: native.config.node.id,
         brokers: image.brokers().map(|b| (b.id, address(b))).collect(),
@@ -92,7 +99,10 @@ pub(crate) async fn gather(native: &Native) -> Gathered {
         connections: native.traffic.connections(),
         stalled_http_connections: native.traffic.stalled_http_connections(),
         timers_loaded: native.timers.loaded(),
-        now_ms: native.env.clock.wall_ms(),
+        timers_late_ms: native.timers.late_ms(now_ms),
+        log_size_bytes: (log.segments as u64).saturating_mul(segment_size_bytes),
+        unsynced_size_bytes: log.appended.0.saturating_sub(log.durable.0),
+        now_ms,
         leads_metadata: native.metadata.leader() == Some(native.config.node.id),
         offline_partitions: offline(native, &image),
         by_partition,

@@ -13,7 +13,7 @@ use crate::model::{LeaderEpoch, Offset, Position, QueueId};
 use crate::store::{
     AbortedTransaction, ActiveProducer, AppendError, Appended, BatchEntry, BatchSum, Class,
     CleanLimits, Cleaned, Compaction, Located, LogFailed, LogHandle, LogStartError, MaintainError,
-    Offsets, Part, ReadError, ReadSpec, Retention, Subscription, WaitDurable,
+    Offsets, Part, ReadError, ReadSpec, Retention, Stats, Subscription, WaitDurable,
 };
 
 /// The epoch of a single node's one shard.
@@ -36,6 +36,10 @@ pub(crate) enum FetchError {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) offsets: Offsets,
+    /// Where readers of committed records stopped then.
+    pub(crate) last_stable: Offset,
+    /// The void transactions up to there, for a reader of committed records.
+    pub(crate) void: Vec<AbortedTransaction>,
     /// Slices that, one behind the other, are whole batches.
     pub(crate) batches: Vec<Bytes>,
 }
@@ -222,18 +226,20 @@ impl Partitions {
         self.log.offsets(queue).unwrap_or(NO_RECORDS)
     }
 
+    /// How the log is doing.
+    pub(crate) fn stats(&self) -> Stats {
+        self.log.stats()
+    }
+
+    /// How often the shard's lock was taken.
+    #[cfg(test)]
+    pub(crate) fn times_locked(&self) -> u64 {
+        self.log.times_locked()
+    }
+
     /// Where readers of committed records of a queue stop.
     pub(crate) fn last_stable(&self, queue: QueueId) -> Offset {
         self.log.last_stable(queue).unwrap_or(Offset::ZERO)
-    }
-
-    /// The void transactions that have records in a range of a queue, by where they begin.
-    pub(crate) fn aborted(
-        &self,
-        queue: QueueId,
-        range: std::ops::Range<Offset>,
-    ) -> Vec<AbortedTransaction> {
-        self.log.aborted(queue, range)
     }
 
     /// What is void in a range of a queue, which ends at its last stable offset or before.
@@ -276,29 +282,57 @@ impl Partitions {
     }
 
     async fn read_spec(&self, queue: QueueId, spec: ReadSpec) -> Result<Fetched, FetchError> {
-        let Some(located) = self.locate(queue, spec)? else {
-            return Ok(Fetched { offsets: NO_RECORDS, batches: Vec::new() });
-        };
-        let offsets = located.offsets();
-        let batches = self.load(located).await?;
-        Ok(Fetched { offsets, batches })
+        self.fetched(self.locate(queue, spec, false)?).await
     }
 
-    /// Bytes that a read would give, found without reading them; none if they are on disk.
+    /// As [`Partitions::read`], but no further than the last stable offset, and told what is void.
+    pub(crate) async fn read_committed(
+        &self,
+        queue: QueueId,
+        from: Offset,
+        size_bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Fetched, FetchError> {
+        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one };
+        self.fetched(self.locate(queue, spec, true)?).await
+    }
+
+    async fn fetched(&self, located: Option<Located>) -> Result<Fetched, FetchError> {
+        let Some(mut located) = located else {
+            let (last_stable, void) = (Offset::ZERO, Vec::new());
+            return Ok(Fetched { offsets: NO_RECORDS, last_stable, void, batches: Vec::new() });
+        };
+        let (offsets, last_stable) = (located.offsets(), located.last_stable());
+        let void = located.take_void();
+        let batches = self.load(located).await?;
+        Ok(Fetched { offsets, last_stable, void, batches })
+    }
+
+    /// Bytes that a read would give, of all records or of `committed` ones, found without reading
+    /// them; none if they are on disk.
     pub(crate) fn readable(
         &self,
         queue: QueueId,
         from: Offset,
-        up_to: Option<Offset>,
+        committed: bool,
         size_bytes_max: usize,
     ) -> Result<Option<usize>, FetchError> {
-        let spec = ReadSpec { from, up_to, size_bytes_max, at_least_one: true };
-        Ok(self.locate(queue, spec)?.map_or(Some(0), |located| located.size_bytes()))
+        let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one: true };
+        Ok(self.locate(queue, spec, committed)?.map_or(Some(0), |located| located.size_bytes()))
     }
 
     /// Finds batches; none in a queue that was never written to, whose log starts at zero.
-    fn locate(&self, queue: QueueId, spec: ReadSpec) -> Result<Option<Located>, FetchError> {
-        match self.log.locate(queue, spec) {
+    fn locate(
+        &self,
+        queue: QueueId,
+        spec: ReadSpec,
+        committed: bool,
+    ) -> Result<Option<Located>, FetchError> {
+        let located = match committed {
+            true => self.log.locate_committed(queue, spec),
+            false => self.log.locate(queue, spec),
+        };
+        match located {
             Ok(located) => Ok(Some(located)),
             Err(ReadError::UnknownQueue(_)) if spec.from == Offset::ZERO => Ok(None),
             Err(ReadError::UnknownQueue(_)) => {

@@ -315,6 +315,12 @@ impl LogHandle {
         Ok(state.sequencer.last_stable(queue, high_watermark).max(log_start))
     }
 
+    /// How often the shard's lock was taken.
+    #[cfg(test)]
+    pub(crate) fn times_locked(&self) -> u64 {
+        self.shared.locked.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The void transactions that have records in a range of a queue, by where they begin.
     #[must_use]
     pub fn aborted(

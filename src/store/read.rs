@@ -17,7 +17,9 @@ use super::frame::{HEADER_BYTES, Header, Kind};
 use super::handle::{LogHandle, Offsets};
 use super::page::{ENTRIES_AT_ONCE, Extent, Page, Walk, time_base};
 use super::segment::SegmentReader;
+use super::sequencer::AbortedTransaction;
 use super::shared::Shared;
+use super::state::State;
 use super::width::index;
 use crate::model::{Offset, QueueId};
 
@@ -54,7 +56,15 @@ pub struct Batches {
 #[must_use = "nothing is read before it is loaded"]
 pub struct Located {
     offsets: Offsets,
+    stable: Stable,
     place: PlaceOf,
+}
+
+/// What transactions make of a queue.
+#[derive(Debug)]
+struct Stable {
+    last_stable: Offset,
+    void: Vec<AbortedTransaction>,
 }
 
 #[derive(Debug)]
@@ -70,14 +80,44 @@ impl LogHandle {
     /// # Errors
     /// The queue is unknown, the offset outside it, or its frame lost.
     pub fn locate(&self, queue: QueueId, spec: ReadSpec) -> Result<Located, ReadError> {
+        self.located(queue, spec, false)
+    }
+
+    /// As [`LogHandle::locate`], none of them beyond the last stable offset of that moment, and which
+    /// transactions are void up to there.
+    ///
+    /// # Errors
+    /// As [`LogHandle::locate`].
+    pub fn locate_committed(&self, queue: QueueId, spec: ReadSpec) -> Result<Located, ReadError> {
+        self.located(queue, spec, true)
+    }
+
+    fn located(
+        &self,
+        queue: QueueId,
+        mut spec: ReadSpec,
+        committed: bool,
+    ) -> Result<Located, ReadError> {
         let shared = &self.shared;
         let mut hot = Hot { extents: Vec::new(), chunks: Vec::new(), size_bytes: 0 };
         let mut from = spec.from.0;
+        let mut known = None;
         loop {
-            let (offsets, step) = shared.locate_step(queue, from, spec, &mut hot)?;
+            let mut state = shared.state();
+            let stable = match known.take() {
+                Some(stable) => stable,
+                None => shared.stable(&mut state, queue, spec.from, committed)?,
+            };
+            if committed {
+                let last_stable = stable.last_stable;
+                spec.up_to = Some(spec.up_to.map_or(last_stable, |up_to| up_to.min(last_stable)));
+            }
+            let (offsets, step) = shared.locate_step(&state, queue, from, spec, &mut hot)?;
+            drop(state);
             let place = match step {
                 Step::Again { next } => {
                     from = next;
+                    known = Some(stable);
                     continue;
                 }
                 Step::Cold => PlaceOf::Disk { shared: Arc::clone(shared), queue, spec },
@@ -88,7 +128,7 @@ impl LogHandle {
                     gather_below_bytes: shared.config.gather_below_bytes,
                 },
             };
-            return Ok(Located { offsets, place });
+            return Ok(Located { offsets, stable, place });
         }
     }
 }
@@ -110,17 +150,37 @@ enum Step {
 }
 
 impl Shared {
+    /// Where readers of committed records stop now, and for them what is void up to there. Asked for
+    /// under the lock that finds the records: what is void is forgotten when its records go.
+    fn stable(
+        &self,
+        state: &mut State,
+        queue: QueueId,
+        from: Offset,
+        committed: bool,
+    ) -> Result<Stable, ReadError> {
+        let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
+        let high_watermark = Offset(state.high_watermark(known, self.watermark.visible()));
+        let log_start = Offset(known.log_start);
+        // Retention goes by records, whatever transaction they are of.
+        let last_stable = state.sequencer.last_stable(queue, high_watermark).max(log_start);
+        let void = match committed {
+            true => state.sequencer.aborted(queue, from..last_stable),
+            false => Vec::new(),
+        };
+        Ok(Stable { last_stable, void })
+    }
+
     fn locate_step(
         &self,
+        state: &State,
         queue: QueueId,
         from: i64,
         spec: ReadSpec,
         hot: &mut Hot,
     ) -> Result<(Offsets, Step), ReadError> {
-        let durable = self.watermark.visible();
-        let state = self.state();
         let known = state.queues.get(queue).ok_or(ReadError::UnknownQueue(queue))?;
-        let high_watermark = state.high_watermark(known, durable);
+        let high_watermark = state.high_watermark(known, self.watermark.visible());
         let offsets = Offsets {
             log_start: Offset(known.log_start),
             high_watermark: Offset(high_watermark),
@@ -143,7 +203,7 @@ impl Shared {
         let Some(run) = state.mem_run(place) else {
             return Ok((offsets, if hot.extents.is_empty() { Step::Cold } else { Step::Done }));
         };
-        let time_base = time_base(&state, place.segment);
+        let time_base = time_base(state, place.segment);
         // A segment may hold what a place no longer stands for.
         let first = run.seek(from.max(place.first_offset));
         let (mut taken, mut expected) = (0, from.max(known.compacted_to));
@@ -321,6 +381,19 @@ impl Located {
     #[must_use]
     pub fn offsets(&self) -> Offsets {
         self.offsets
+    }
+
+    /// Where readers of committed records of the queue stopped when this was located.
+    #[must_use]
+    pub fn last_stable(&self) -> Offset {
+        self.stable.last_stable
+    }
+
+    /// The void transactions that have records from where the read begins to there, by where they
+    /// begin; none where all records were asked for.
+    #[must_use]
+    pub fn take_void(&mut self) -> Vec<AbortedTransaction> {
+        std::mem::take(&mut self.stable.void)
     }
 
     /// Whether loading touches no file.

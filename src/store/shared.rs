@@ -45,6 +45,9 @@ pub(super) struct Shared {
     /// Bytes that find room in segments that are made; all where nobody is to wait for one.
     free_bytes: AtomicU64,
     state: Mutex<State>,
+    /// How often the lock of `state` was taken.
+    #[cfg(test)]
+    pub(super) locked: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -88,10 +91,14 @@ impl Shared {
             appended: AtomicU64::new(appended),
             free_bytes: AtomicU64::new(free_bytes),
             state: Mutex::new(parts.state),
+            #[cfg(test)]
+            locked: AtomicU64::new(0),
         })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.locked.fetch_add(1, Ordering::Relaxed);
         self.locked(&self.state)
     }
 

@@ -245,6 +245,12 @@ impl Timers {
         Ok(TimerId { bucket, offset, due_ms: message.due_ms })
     }
 
+    /// By how many ms the next message is overdue; 0 if none is.
+    pub(crate) fn late_ms(&self, now_ms: i64) -> i64 {
+        let next = self.shared.state().table.next_due_ms();
+        next.map_or(0, |due_ms| now_ms.saturating_sub(due_ms).max(0))
+    }
+
     /// What happened to messages since the start.
     pub(crate) fn totals(&self) -> Totals {
         self.shared.state().totals

@@ -55,6 +55,23 @@ async fn every_version_reads_what_was_written() {
     }
 }
 
+/// Whoever reads asks for records and how far they are decided in one step: producers wait for the
+/// lock of the shard.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_takes_the_lock_of_the_shard_twice_whatever_it_reads() {
+    let (world, mut client) = world_with_topic().await;
+    client.produce("t", 0, batch(&["a", "b"])).await;
+    for isolation_level in [0, 1] {
+        let request = fetch("t", 0, 0).with_isolation_level(isolation_level);
+        let before = world.node.partitions.times_locked();
+        let answer = client.call(12, &request).await;
+        let taken = world.node.partitions.times_locked() - before;
+        assert_eq!(records(&answer.responses[0].partitions[0]).len(), 2);
+        // Once to see whether it is worth reading, once to read.
+        assert_eq!(taken, 2, "isolation level {isolation_level}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_uncommitted_reader_gets_no_list_of_aborted_transactions() {
     let (_world, mut client) = world_with_topic().await;
