@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::looks::{Facts, Ops};
 use crate::op::{F, Isolation, Op, Record, Type};
 
 /// Gives names numbers, from 0.
@@ -155,11 +156,11 @@ pub(crate) struct Drained {
 
 #[derive(Debug)]
 pub(crate) struct Index<'a> {
-    pub(crate) ops: &'a [Op],
+    pub(crate) ops: Ops<'a>,
     pub(crate) places: Interner<Place<'a>>,
-    pub(crate) values: Vec<Value>,
+    pub(crate) values: Facts<'a, Value>,
     value_ids: Interner<&'a str>,
-    pub(crate) txns: Vec<Txn>,
+    pub(crate) txns: Facts<'a, Txn>,
     txn_ids: Interner<&'a str>,
     /// By place: read committed, read uncommitted.
     pub(crate) drained: Vec<[Drained; 2]>,
@@ -176,13 +177,13 @@ pub(crate) fn side(isolation: Isolation) -> usize {
 }
 
 impl<'a> Index<'a> {
-    pub(crate) fn new(ops: &'a [Op]) -> Index<'a> {
+    pub(crate) fn new(ops: Ops<'a>) -> Index<'a> {
         let mut index = Index {
             ops,
             places: Interner::new(),
-            values: Vec::new(),
+            values: Facts::new(ops.looks()),
             value_ids: Interner::new(),
-            txns: Vec::new(),
+            txns: Facts::new(ops.looks()),
             txn_ids: Interner::new(),
             drained: Vec::new(),
             inits: HashMap::new(),
@@ -277,7 +278,7 @@ impl<'a> Index<'a> {
             let id = self.value(name, place);
             let committed_before = self.values[id]
                 .committed_read
-                .is_some_and(|known| self.ops[known].ended() <= op.ended());
+                .is_some_and(|known| self.ops.at(known).ended() <= op.ended());
             let value = &mut self.values[id];
             if !value.seen.iter().any(|seen| seen.offset == *offset) {
                 value.seen.push(Seen { offset: *offset, op: at });
@@ -319,7 +320,7 @@ impl<'a> Index<'a> {
         let ends = &self.txns[txn].ends;
         let mut fate = Fate::Open;
         for end in ends {
-            let op = &self.ops[*end];
+            let op = self.ops.at(*end);
             let F::End { commit, .. } = &op.f else { continue };
             fate = match (commit, op.kind, fate) {
                 (true, Type::Ok, _) => Fate::Committed { from: op.t_invoke, to: op.ended() },
@@ -336,7 +337,7 @@ impl<'a> Index<'a> {
     /// When a transaction whose commit began at `from` had ended at the latest: the next incarnation of its producer is
     /// told that it is one only after that.
     pub(crate) fn settled(&self, txn: usize, from: u64) -> u64 {
-        let producer = self.txns[txn].ends.iter().find_map(|end| match &self.ops[*end].f {
+        let producer = self.txns[txn].ends.iter().find_map(|end| match &self.ops.at(*end).f {
             F::End { producer, .. } => producer.as_deref(),
             _ => None,
         });
@@ -349,7 +350,7 @@ impl<'a> Index<'a> {
 
     /// The send of a value, if there was one.
     pub(crate) fn send(&self, value: usize) -> Option<&'a Op> {
-        self.values[value].sends.first().map(|at| &self.ops[*at])
+        self.values[value].sends.first().map(|at| self.ops.at(*at))
     }
 
     /// Where the acknowledgement says that a value is.

@@ -4,13 +4,14 @@
 use crate::anomaly::Violation;
 use crate::detect;
 use crate::history::History;
+use crate::looks::Looks;
 use crate::op::{F, Op, Record};
 
 /// The smallest part of `ops` that still shows the violation: nothing can be left out of it.
 pub(crate) fn smallest(ops: &[Op], violation: &Violation) -> History {
     let mut part: Vec<Op> = violation.evidence.iter().map(|at| ops[*at].clone()).collect();
     let shows = |part: &[Op]| {
-        let (found, _) = detect::run(part);
+        let (found, _) = detect::run(part, &Looks::default());
         found.iter().any(|v| v.anomaly == violation.anomaly && v.subject == violation.subject)
     };
     if shows(&part) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::anomaly::{Invariant, Violation};
 use crate::detect;
 use crate::history::History;
+use crate::looks::Looks;
 use crate::shrink::smallest;
 
 /// How many of one anomaly are shown with their part of the history.
@@ -24,8 +25,16 @@ pub struct Verdict {
 /// Judges a history.
 #[must_use]
 pub fn check(history: &History) -> Verdict {
-    let (violations, judged) = detect::run(history.ops());
+    let (violations, judged) = detect::run(history.ops(), &Looks::default());
     Verdict { violations, judged }
+}
+
+/// How often judging a history looks at an operation, a value or a transaction: what it costs, on any machine.
+#[must_use]
+pub fn looks(history: &History) -> u64 {
+    let looks = Looks::default();
+    detect::run(history.ops(), &looks);
+    looks.get()
 }
 
 /// A violation and the smallest part of the history that shows it.

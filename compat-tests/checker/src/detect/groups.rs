@@ -89,10 +89,10 @@ fn interval(case: &Case<'_>, txn: usize) -> Option<Span> {
         // Whoever has read a record of it has seen that it is committed.
         Fate::Maybe { from } => {
             let values = case.index.txns[txn].sends.iter().filter_map(|send| {
-                let F::Send { value, .. } = &case.index.ops[*send].f else { return None };
+                let F::Send { value, .. } = &case.index.ops.at(*send).f else { return None };
                 case.index.values[case.index.find_value(value)?].committed_read
             });
-            let seen = values.map(|read| case.index.ops[read].ended()).min();
+            let seen = values.map(|read| case.index.ops.at(read).ended()).min();
             let to = case.index.settled(txn, from).min(seen.unwrap_or(u64::MAX));
             Some(Span { from, to, certain: seen.is_some() })
         }
@@ -108,11 +108,11 @@ fn judge(case: &mut Case<'_>, subject: &str, register: &mut Register) {
     }
     // Who has read an offset that one commit alone can have written has seen that commit carried out.
     for read in &register.reads {
-        let F::FetchOffset { offset, .. } = &ops[*read].f else { continue };
+        let F::FetchOffset { offset, .. } = &ops.at(*read).f else { continue };
         if let Some([only]) = by_offset.get(offset).map(Vec::as_slice) {
             let write = &mut register.writes[*only];
-            if ops[*read].ended() >= write.from {
-                write.to = write.to.min(ops[*read].ended());
+            if ops.at(*read).ended() >= write.from {
+                write.to = write.to.min(ops.at(*read).ended());
                 write.certain = true;
                 if let (Some(txn), Some(Fate::Maybe { .. })) =
                     (write.txn, write.txn.map(|txn| case.fates[txn]))
@@ -144,12 +144,12 @@ fn judge(case: &mut Case<'_>, subject: &str, register: &mut Register) {
         begun.insert(offset, list.collect());
     }
     for read in register.reads.clone() {
-        let F::FetchOffset { offset, .. } = &ops[read].f else { continue };
-        let before = ended.partition_point(|at| register.writes[*at].to < ops[read].t_invoke);
+        let F::FetchOffset { offset, .. } = &ops.at(read).f else { continue };
+        let before = ended.partition_point(|at| register.writes[*at].to < ops.at(read).t_invoke);
         let newest = before.checked_sub(1).map(|last| register.writes[latest[last]]);
         let replaced_at = newest.map_or(0, |write| write.from);
         let alive = begun.get(offset).is_some_and(|writes| {
-            let known = writes.partition_point(|(from, _)| *from <= ops[read].ended());
+            let known = writes.partition_point(|(from, _)| *from <= ops.at(read).ended());
             known.checked_sub(1).is_some_and(|last| writes[last].1 >= replaced_at)
         });
         let first = *offset < 0 && newest.is_none();
@@ -179,7 +179,7 @@ fn explain(
         evidence.push(write.op);
         evidence.extend(ends(case, write.txn));
     }
-    let too_early = carried_out.iter().any(|write| write.from > case.index.ops[read].ended());
+    let too_early = carried_out.iter().any(|write| write.from > case.index.ops.at(read).ended());
     let aborted = never
         .iter()
         .find(|write| write.txn.is_some_and(|txn| matches!(case.fates[txn], Fate::Aborted)));
@@ -208,7 +208,7 @@ fn explain(
 /// A record of a transaction that a reader of committed ones was given: its send, and the read.
 fn shown_by_records(case: &Case<'_>, txn: usize) -> Option<(usize, usize)> {
     case.index.txns[txn].sends.iter().find_map(|send| {
-        let F::Send { value, .. } = &case.index.ops[*send].f else { return None };
+        let F::Send { value, .. } = &case.index.ops.at(*send).f else { return None };
         let value = case.index.find_value(value)?;
         Some((*send, case.index.values[value].committed_read?))
     })

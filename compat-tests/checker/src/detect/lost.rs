@@ -44,8 +44,8 @@ pub(super) fn check(case: &mut Case<'_>) {
 fn since(case: &Case<'_>, id: usize, value: &Value) -> [Option<u64>; 2] {
     let ops = case.index.ops;
     let acked = case.index.send(id).filter(|send| send.is_ok()).map(crate::Op::ended);
-    let read = value.committed_read.map(|read| ops[read].ended());
-    let seen = value.seen.first().map(|seen| ops[seen.op].ended());
+    let read = value.committed_read.map(|read| ops.at(read).ended());
+    let seen = value.seen.first().map(|seen| ops.at(seen.op).ended());
     let committed = match value.txn.map(|txn| case.fates[txn]) {
         None => acked,
         Some(Fate::Committed { to, .. }) => acked.map(|acked| acked.max(to)),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::anomaly::{Anomaly, Invariant, Violation};
 use crate::index::{Fate, Index};
+use crate::looks::{Looks, Ops};
 use crate::op::Op;
 
 mod copies;
@@ -65,9 +66,9 @@ impl Case<'_> {
     }
 }
 
-/// Runs all passes.
-pub(crate) fn run(ops: &[Op]) -> (Vec<Violation>, BTreeMap<Invariant, u64>) {
-    let index = Index::new(ops);
+/// Runs all passes, which count what they look at.
+pub(crate) fn run(ops: &[Op], looks: &Looks) -> (Vec<Violation>, BTreeMap<Invariant, u64>) {
+    let index = Index::new(Ops::new(ops, looks));
     let fates: Vec<Fate> = (0..index.txns.len()).map(|txn| index.fate(txn)).collect();
     let shown_by_offsets = vec![None; fates.len()];
     let mut case = Case {

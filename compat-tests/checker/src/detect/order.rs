@@ -35,11 +35,11 @@ pub(super) fn check(case: &mut Case<'_>) {
 fn backdated(case: &mut Case<'_>, sent: &[Sent]) {
     let ops = case.index.ops;
     let mut ended: Vec<&Sent> = sent.iter().collect();
-    ended.sort_by_key(|sent| ops[sent.op].ended());
+    ended.sort_by_key(|sent| ops.at(sent.op).ended());
     let mut ended = ended.into_iter().peekable();
     let mut greatest: Option<&Sent> = None;
     for one in sent {
-        while let Some(before) = ended.next_if(|e| ops[e.op].ended() < ops[one.op].t_invoke) {
+        while let Some(before) = ended.next_if(|e| ops.at(e.op).ended() < ops.at(one.op).t_invoke) {
             if greatest.is_none_or(|greatest| greatest.offset < before.offset) {
                 greatest = Some(before);
             }
@@ -63,11 +63,11 @@ fn nonmonotonic(case: &mut Case<'_>, sent: &[Sent]) {
     let ops = case.index.ops;
     let mut last: HashMap<u32, &Sent> = HashMap::new();
     for one in sent {
-        let idempotent = matches!(ops[one.op].f, F::Send { idempotent: true, .. });
+        let idempotent = matches!(ops.at(one.op).f, F::Send { idempotent: true, .. });
         if !idempotent || case.wrong_acks.contains(&one.op) {
             continue;
         }
-        let before = last.entry(ops[one.op].process).or_insert(one);
+        let before = last.entry(ops.at(one.op).process).or_insert(one);
         if before.offset <= one.offset {
             *before = one;
             continue;

@@ -63,7 +63,7 @@ fn walk(
     position: &mut Position,
     visible: &[[Vec<Visible>; 2]],
 ) {
-    let op = &case.index.ops[at];
+    let op = case.index.ops.at(at);
     for (offset, name) in read.records {
         let Some(last) = position.last.replace(*offset) else {
             position.by = Some(at);
@@ -108,7 +108,7 @@ fn visible(case: &Case<'_>) -> Vec<[Vec<Visible>; 2]> {
             continue;
         }
         for Seen { offset, op } in value.seen.iter().copied() {
-            if read_of(&index.ops[op]).is_some_and(|read| read.isolation.is_some()) {
+            if read_of(index.ops.at(op)).is_some_and(|read| read.isolation.is_some()) {
                 let seen = Visible { offset, op, value: id };
                 visible[value.place][side(Isolation::ReadUncommitted)].push(seen);
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Case;
 use crate::anomaly::{Anomaly, Invariant};
+use crate::looks::Ops;
 use crate::op::{F, Op};
 
 /// An incarnation of a producer that was told that it is one.
@@ -88,7 +89,7 @@ fn producer_of(op: &Op) -> Option<(&str, Option<i16>)> {
     }
 }
 
-fn lines(ops: &[Op]) -> HashMap<&str, Line> {
+fn lines<'a>(ops: Ops<'a>) -> HashMap<&'a str, Line> {
     let mut lines: HashMap<&str, Line> = HashMap::new();
     for (at, op) in ops.iter().enumerate() {
         if let (F::Init { producer, producer_id, epoch }, true) = (&op.f, op.is_ok()) {

@@ -68,7 +68,7 @@ fn replicas(case: &mut Case<'_>) {
             let Some(member) = cut.get(&(*step, topic.as_str(), *partition, *node)) else {
                 continue;
             };
-            let F::State { durable, .. } = &ops[*member].f else { continue };
+            let F::State { durable, .. } = &ops.at(*member).f else { continue };
             facts += 1;
             if durable < high_watermark {
                 let subject = format!("{topic}-{partition} on broker {node} at step {step}");

@@ -27,7 +27,7 @@ fn wrongly_read(case: &mut Case<'_>, circle_of: &[Option<usize>]) {
         facts += 1;
         in_txns += usize::from(known.txn.is_some());
         let fate = known.txn.map(|txn| case.fates[txn]);
-        let ended = case.index.ops[read].ended();
+        let ended = case.index.ops.at(read).ended();
         let (anomaly, how) = match fate {
             _ if send.kind == Type::Fail => (Anomaly::AbortedRead, "refused"),
             Some(Fate::Aborted) => (Anomaly::AbortedRead, "aborted"),
@@ -38,7 +38,8 @@ fn wrongly_read(case: &mut Case<'_>, circle_of: &[Option<usize>]) {
             Some(Fate::Maybe { .. } | Fate::Committed { .. }) | None => continue,
         };
         // A circle of reads says it already.
-        let reader = read_of(&case.index.ops[read]).and_then(|read| case.index.find_txn(read.txn?));
+        let reader =
+            read_of(case.index.ops.at(read)).and_then(|read| case.index.find_txn(read.txn?));
         if let (Some(writer), Some(reader), Anomaly::PrecommittedRead) =
             (known.txn, reader, anomaly)
             && writer != reader
@@ -65,7 +66,7 @@ fn torn(case: &mut Case<'_>) {
         let sends = &case.index.txns[txn].sends;
         let values: Vec<usize> = sends
             .iter()
-            .filter_map(|send| match &case.index.ops[*send] {
+            .filter_map(|send| match case.index.ops.at(*send) {
                 op if !op.is_ok() => None,
                 op => match &op.f {
                     F::Send { value, .. } => case.index.find_value(value),
@@ -80,7 +81,7 @@ fn torn(case: &mut Case<'_>) {
                 let reads =
                     values.iter().filter_map(|value| case.index.values[*value].committed_read);
                 let shown = reads.chain(case.shown_by_offsets[txn]);
-                match shown.map(|read| case.index.ops[read].ended()).min() {
+                match shown.map(|read| case.index.ops.at(read).ended()).min() {
                     Some(at) => at,
                     None => continue,
                 }
@@ -145,7 +146,7 @@ fn circular(case: &mut Case<'_>) -> Vec<Option<usize>> {
             continue;
         }
         for read in &txn.reads {
-            let Some(found) = read_of(&index.ops[*read]) else { continue };
+            let Some(found) = read_of(index.ops.at(*read)) else { continue };
             if !found.is_committed() {
                 continue;
             }
