@@ -3,7 +3,7 @@
 //!
 //! `BRAID_COMPAT_SERVER=kafka` puts Apache Kafka in its place. `BRAID_BIN` names a binary to use instead of building one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -101,6 +101,40 @@ impl Server {
     #[must_use]
     pub fn native(&self) -> String {
         format!("http://127.0.0.1:{}", self.native_port)
+    }
+
+    /// A setting from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Destroys, in a broker that does not run, the header of each frame of the log that holds a text: the frames
+    /// are lost.
+    ///
+    /// # Errors
+    /// When there is no such frame.
+    pub fn lose_frames_of(&self, text: &str) -> Result<()> {
+        assert!(self.child.is_none(), "the broker still runs");
+        let mut lost = 0;
+        for entry in std::fs::read_dir(self.dir.path().join("data/commitlog"))? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
+            let mut bytes = std::fs::read(&path)?;
+            let holds = |(at, found): (usize, &[u8])| (found == text.as_bytes()).then_some(at);
+            let places: Vec<usize> =
+                bytes.windows(text.len()).enumerate().filter_map(holds).collect();
+            let begins = |at: usize| bytes[..at].windows(4).rposition(|it| it == b"BFR\x01");
+            let frames: BTreeSet<usize> = places.into_iter().filter_map(begins).collect();
+            lost += frames.len();
+            for frame in frames {
+                bytes[frame + 9] ^= 8;
+            }
+            std::fs::write(&path, bytes)?;
+        }
+        ensure!(lost > 0, "{text} is nowhere in the log");
+        Ok(())
     }
 
     /// Starts a killed or stopped broker again on its directory and port.

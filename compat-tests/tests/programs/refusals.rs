@@ -8,7 +8,7 @@ use braid_compat_tests::client::{Client, Input, Kind, Produce, Transaction};
 use braid_compat_tests::install;
 use braid_compat_tests::programs::Program;
 use braid_compat_tests::runner::{Suite, World};
-use braid_compat_tests::server;
+use braid_compat_tests::server::{self, Server};
 use braid_compat_tests::tools::{Said, refused, run, try_run};
 
 pub(crate) fn add(suite: &mut Suite) {
@@ -16,6 +16,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.add("refusals::producers_of_a_partition_are_told", producers);
     suite.add("refusals::transactions_are_written_read_and_told", transactions);
     suite.add("refusals::a_transaction_left_open_is_found_and_ended", left_open);
+    suite.add("refusals::a_transaction_that_its_coordinator_lost_is_found_and_ended", hanging);
     suite.add("refusals::what_is_not_built_is_refused_by_the_client", not_built);
 }
 
@@ -121,6 +122,56 @@ fn left_open(world: &World) -> Result<()> {
     let said = run(server, "consumer.ConsoleConsumer", &[&read[..], &one].concat(), "")?;
     ensure!(said.out.lines().eq(["after"]), "{said:?}");
     world.ran(Program::Refusals, 6);
+    Ok(())
+}
+
+/// No client can make a transaction hang: what is written is verified. One does where the log has lost the
+/// coordinator's states and not the records.
+fn hanging(world: &World) -> Result<()> {
+    if server::kind() == server::Kind::Kafka {
+        return Ok(());
+    }
+    let mut server = Server::start(&[("braid.commitlog.segment.bytes", "16777216")])?;
+    let (topic, id) = ("tool.hanging", "the-lost-transaction");
+    Kind::Java.shared()?.new_topic(&server, topic, 1, &[])?;
+    run(&server, "ConsoleProducer", &["--topic", topic], "before\n")?;
+    let client = Client::start(Kind::Java)?;
+    let input =
+        Input::Numbers { topic, prefix: "n", count: u64::MAX >> 12, keys: 1, value_bytes: 100 };
+    let transaction = Some(Transaction { id, commit: true, offset: None });
+    let produce = Produce { transaction, window: 500, ..Produce::new(input) };
+    let mut production = client.begin_produce(&server, &produce)?;
+    production.acked(1000, Duration::from_secs(60))?;
+    client.driver()?.kill()?;
+    server.kill()?;
+    server.lose_frames_of(id)?;
+    server.set("braid.commitlog.loss.accept", "true");
+    server.restart()?;
+
+    let tool = |arguments: &[&str]| run(&server, "TransactionsCommand", arguments, "");
+    let listed = tool(&["list"])?;
+    ensure!(!listed.out.contains(id), "{listed:?}");
+    run(&server, "ConsoleProducer", &["--topic", topic], "after\n")?;
+    let read = ["--topic", topic, "--from-beginning", "--isolation-level", "read_committed"];
+    let some = |count: &str, timeout_ms: &str| {
+        let most = ["--max-messages", count, "--timeout-ms", timeout_ms];
+        run(&server, "consumer.ConsoleConsumer", &[&read[..], &most].concat(), "")
+    };
+    // The second is behind the transaction, and not to be had.
+    let said = some("1", "30000")?;
+    ensure!(said.out.lines().eq(["before"]), "{said:?}");
+    let broker = braid_compat_tests::tools::broker_id(&server)?;
+    let find = ["find-hanging", "--broker-id", &broker, "--max-transaction-timeout", "0"];
+    let found = tool(&find)?;
+    let of_topic = |row: &Vec<&str>| row.len() == 8 && row[..2] == [topic, "0"] && row[5] == "1";
+    ensure!(found.rows().iter().any(of_topic), "{found:?}");
+    let partition = ["--topic", topic, "--partition", "0"];
+    tool(&[&["abort", "--start-offset", "1"][..], &partition].concat())?;
+    let found = tool(&find)?;
+    ensure!(!found.out.contains(topic), "{found:?}");
+    let said = some("2", "30000")?;
+    ensure!(said.out.lines().eq(["before", "after"]), "{said:?}");
+    world.ran(Program::Refusals, 7);
     Ok(())
 }
 
