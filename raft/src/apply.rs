@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId};
 use imbl::OrdMap;
+use uuid::Uuid;
 
 use crate::command::{
     AllocateProducerIds, ClusterInit, ConfigChange, CreatePartitions, CreateTopics, DeleteTopics,
@@ -54,6 +55,17 @@ pub fn apply(image: &mut MetadataImage, command: &MetadataCommand) -> Outcome {
             Outcome::SetResourceConfigs
         }
         MetadataCommand::FenceBroker(it) => Outcome::FenceBroker(fence_broker(image, it)),
+        MetadataCommand::CreateShards(it) => {
+            Outcome::CreateShards(shards::create_shards(image, it))
+        }
+        MetadataCommand::ChangeSyncSet(it) => {
+            Outcome::ChangeSyncSet(shards::change_sync_set(image, it))
+        }
+        MetadataCommand::ElectLeaders(it) => {
+            Outcome::ElectLeaders(shards::elect_leaders(image, it))
+        }
+        MetadataCommand::StartBroker(it) => Outcome::StartBroker(shards::start_broker(image, it)),
+        MetadataCommand::DrainBroker(it) => Outcome::DrainBroker(shards::drain_broker(image, it)),
     }
 }
 
@@ -118,6 +130,8 @@ fn register_broker(
         rack: command.rack.clone(),
         registered_ms: command.registered_ms,
         fenced: false,
+        run: brokers.brokers.get(&command.broker).map_or(0, |before| before.run),
+        draining: false,
     };
     let before = brokers.brokers.insert(broker.id, Arc::new(broker));
     if before.is_some_and(|before| before.incarnation != command.incarnation) {
@@ -130,23 +144,40 @@ fn fence_broker(
     image: &mut MetadataImage,
     command: &FenceBroker,
 ) -> Result<(), FenceBrokerRejection> {
-    let Some(broker) = image.broker(command.broker).map(Arc::clone) else {
-        return Err(FenceBrokerRejection::Unknown(command.broker));
-    };
-    if broker.incarnation != command.incarnation {
-        return Err(FenceBrokerRejection::StartedAgain(command.broker));
-    }
+    let broker = fenceable(image, command.broker, command.incarnation)?;
     let broker = BrokerImage { fenced: command.fenced, ..(*broker).clone() };
     Arc::make_mut(&mut image.brokers).brokers.insert(broker.id, Arc::new(broker));
+    shards::fence(image, command.broker, command.fenced);
     Ok(())
 }
 
+/// The broker, if it is in the life that was judged.
+fn fenceable(
+    image: &MetadataImage,
+    id: BrokerId,
+    incarnation: Uuid,
+) -> Result<Arc<BrokerImage>, FenceBrokerRejection> {
+    let broker = image.broker(id).ok_or(FenceBrokerRejection::Unknown(id))?;
+    if known_as(image, id, incarnation) {
+        Ok(Arc::clone(broker))
+    } else {
+        Err(FenceBrokerRejection::StartedAgain(id))
+    }
+}
+
+/// Whether a broker is registered in this life of it.
+fn known_as(image: &MetadataImage, broker: BrokerId, incarnation: Uuid) -> bool {
+    image.broker(broker).is_some_and(|known| known.incarnation == incarnation)
+}
+
 fn start_epochs(brokers: &mut BrokersImage, leader: BrokerId) {
-    let led: Vec<Arc<ShardImage>> =
-        brokers.shards.values().filter(|shard| shard.leader == leader).cloned().collect();
+    let is_own =
+        |shard: &&Arc<ShardImage>| !shard.is_replicated() && shard.leader() == Some(leader);
+    let led: Vec<Arc<ShardImage>> = brokers.shards.values().filter(is_own).cloned().collect();
     for shard in led {
-        let epoch = LeaderEpoch(shard.epoch.0.saturating_add(1));
-        brokers.shards.insert(shard.id, Arc::new(ShardImage { epoch, ..(*shard).clone() }));
+        let mut next = ShardImage::clone(&shard);
+        next.state.epoch = LeaderEpoch(shard.epoch().0.saturating_add(1));
+        brokers.shards.insert(shard.id, Arc::new(next));
     }
 }
 
@@ -342,17 +373,12 @@ fn shard_of(brokers: &mut BrokersImage, replicas: &[BrokerId]) -> ShardId {
     }
     let id = ShardId(brokers.next_shard_id);
     brokers.next_shard_id += 1;
-    let shard = ShardImage {
-        id,
-        leader: replicas[0],
-        epoch: LeaderEpoch(0),
-        sync_state_set: replicas.clone(),
-        replicas: replicas.clone(),
-    };
+    let shard = ShardImage::own(id, replicas.clone(), LeaderEpoch(0));
     brokers.shards.insert(id, Arc::new(shard));
     brokers.shard_by_replicas.insert(replicas, id);
     id
 }
 
+mod shards;
 #[cfg(test)]
 mod tests;

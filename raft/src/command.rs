@@ -18,6 +18,13 @@ use uuid::Uuid;
 
 use crate::outcome::Outcome;
 
+mod shards;
+
+pub use shards::{
+    ChangeSyncSet, CreateShards, DrainBroker, ElectLeaders, ElectionKind, NewShard, ShardElection,
+    StartBroker,
+};
+
 /// A cluster's name: for a cluster formed by Braid, 22 characters of base64url like Kafka's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(String);
@@ -199,8 +206,8 @@ pub struct AllocateProducerIds {
     pub count: u32,
 }
 
-/// Says that a broker is not heard any more, or is heard again. Partitions on a fenced broker have no
-/// leader.
+/// Says that a broker is not heard any more, or is heard again. Partitions on a fenced broker alone
+/// have no leader; of replicated shards it leaves the set in sync, and another one leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceBroker {
     /// The broker.
@@ -234,6 +241,16 @@ pub enum MetadataCommand {
     SetResourceConfigs(SetResourceConfigs),
     /// See [`FenceBroker`].
     FenceBroker(FenceBroker),
+    /// See [`CreateShards`].
+    CreateShards(CreateShards),
+    /// See [`ChangeSyncSet`].
+    ChangeSyncSet(ChangeSyncSet),
+    /// See [`ElectLeaders`].
+    ElectLeaders(ElectLeaders),
+    /// See [`StartBroker`].
+    StartBroker(StartBroker),
+    /// See [`DrainBroker`].
+    DrainBroker(DrainBroker),
 }
 
 /// A command together with the type of its answer.

@@ -13,6 +13,7 @@ pub mod delta;
 pub mod image;
 pub mod outcome;
 pub mod plan;
+pub mod shard;
 
 mod controller;
 mod directory;

@@ -3,15 +3,17 @@
 //! A refusal is an outcome like any other: it is decided in `apply`, on every node alike, and
 //! changes nothing. The texts are Kafka's where Kafka has one, since clients and tests read them.
 
-use braid_base::model::{BrokerId, ProducerId, TopicId};
+use braid_base::model::{BrokerId, LeaderEpoch, ProducerId, ShardId, TopicId};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    AllocateProducerIds, ClusterId, ClusterInit, Command, CreatePartitions, CreateTopics,
-    DeleteTopics, FenceBroker, MetadataCommand, RegisterBroker, SetBrokerConfigs,
-    SetResourceConfigs, SetTopicConfigs,
+    AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, Command, CreatePartitions,
+    CreateShards, CreateTopics, DeleteTopics, DrainBroker, ElectLeaders, FenceBroker,
+    MetadataCommand, RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
+    StartBroker,
 };
 use crate::plan::names::InvalidTopicName;
+use crate::shard::{ChangeRefused, Replica, SyncSet};
 
 /// A topic that was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +176,73 @@ pub enum FenceBrokerRejection {
     StartedAgain(BrokerId),
 }
 
+/// Why a replicated shard was not made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum CreateShardRejection {
+    /// The replica list cannot be.
+    #[error(transparent)]
+    Replicas(InvalidReplicas),
+    /// One replica is that broker's own log.
+    #[error("a replicated shard has at least two replicas")]
+    OneReplica,
+    /// The least size of the set in sync cannot be.
+    #[error("the least number of replicas in sync is between 1 and {replicas}, not {wanted}")]
+    InSyncMin {
+        /// What was asked for.
+        wanted: u32,
+        /// The replicas there would be.
+        replicas: usize,
+    },
+    /// The nil id, or that of another shard.
+    #[error("store id {0} is already in use")]
+    StoreIdInUse(uuid::Uuid),
+    /// These replicas have a shard that is not replicated.
+    #[error("shard {0} has these replicas, and is not replicated")]
+    NotReplicated(ShardId),
+}
+
+/// Why the set of replicas in sync is not the one that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ChangeSyncSetRejection {
+    /// There is no such replicated shard.
+    #[error("shard {0} is not known, or not replicated")]
+    UnknownShard(ShardId),
+    /// The rules do not allow it.
+    #[error(transparent)]
+    Refused(#[from] ChangeRefused),
+}
+
+/// What an election came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elected {
+    /// Who leads from now on.
+    pub leader: Replica,
+    /// The epoch that begins with it.
+    pub epoch: LeaderEpoch,
+    /// Records that were committed may be lost.
+    pub unclean: bool,
+}
+
+/// Why nobody was elected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ElectionRejection {
+    /// There is no such replicated shard.
+    #[error("shard {0} is not known, or not replicated")]
+    UnknownShard(ShardId),
+    /// Another epoch has begun since the election was found to be needed.
+    #[error("epoch {0} has begun since")]
+    EpochChanged(LeaderEpoch),
+    /// It has a leader, or the preferred one leads already.
+    #[error("Leader election not needed for topic partition.")]
+    NotNeeded,
+    /// The preferred leader is not up, or not in sync.
+    #[error("The preferred leader was not available.")]
+    PreferredUnavailable,
+    /// Nobody who may be elected is up.
+    #[error("Eligible topic partition leaders are not available.")]
+    NobodyEligible,
+}
+
 /// Why the cluster was not named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ClusterInitRejection {
@@ -205,6 +274,16 @@ pub enum Outcome {
     SetResourceConfigs,
     /// Of [`FenceBroker`].
     FenceBroker(Result<(), FenceBrokerRejection>),
+    /// Of [`CreateShards`], in the command's order.
+    CreateShards(Vec<Result<ShardId, CreateShardRejection>>),
+    /// Of [`ChangeSyncSet`]: the set from now on.
+    ChangeSyncSet(Result<SyncSet, ChangeSyncSetRejection>),
+    /// Of [`ElectLeaders`], in the command's order.
+    ElectLeaders(Vec<Result<Elected, ElectionRejection>>),
+    /// Of [`StartBroker`]: which life of the broker this is.
+    StartBroker(Result<u64, RegisterBrokerRejection>),
+    /// Of [`DrainBroker`]: how many replicated shards it leads still, since nobody else can.
+    DrainBroker(Result<u32, FenceBrokerRejection>),
 }
 
 macro_rules! commands {
@@ -230,6 +309,11 @@ commands! {
     SetBrokerConfigs => (), Outcome::SetBrokerConfigs => ();
     SetResourceConfigs => (), Outcome::SetResourceConfigs => ();
     FenceBroker => Result<(), FenceBrokerRejection>, Outcome::FenceBroker(it) => it;
+    CreateShards => Vec<Result<ShardId, CreateShardRejection>>, Outcome::CreateShards(it) => it;
+    ChangeSyncSet => Result<SyncSet, ChangeSyncSetRejection>, Outcome::ChangeSyncSet(it) => it;
+    ElectLeaders => Vec<Result<Elected, ElectionRejection>>, Outcome::ElectLeaders(it) => it;
+    StartBroker => Result<u64, RegisterBrokerRejection>, Outcome::StartBroker(it) => it;
+    DrainBroker => Result<u32, FenceBrokerRejection>, Outcome::DrainBroker(it) => it;
     AllocateProducerIds => Result<ProducerIdBlock, AllocateProducerIdsRejection>,
         Outcome::AllocateProducerIds(it) => it;
 }

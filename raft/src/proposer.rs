@@ -139,10 +139,15 @@ fn may_use_spare(command: &MetadataCommand) -> bool {
         MetadataCommand::ClusterInit(_)
         | MetadataCommand::RegisterBroker(_)
         | MetadataCommand::FenceBroker(_)
+        | MetadataCommand::ChangeSyncSet(_)
+        | MetadataCommand::ElectLeaders(_)
+        | MetadataCommand::StartBroker(_)
+        | MetadataCommand::DrainBroker(_)
         | MetadataCommand::DeleteTopics(_)
         | MetadataCommand::SetTopicConfigs(_)
         | MetadataCommand::SetBrokerConfigs(_) => true,
         MetadataCommand::CreateTopics(_)
+        | MetadataCommand::CreateShards(_)
         | MetadataCommand::CreatePartitions(_)
         | MetadataCommand::AllocateProducerIds(_)
         | MetadataCommand::SetResourceConfigs(_) => false,

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use braid_base::model::{BrokerId, TopicId};
+use braid_base::model::{BrokerId, LeaderEpoch, ShardId, TopicId};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::command::{
-    AllocateProducerIds, ClusterId, ClusterInit, ConfigChange, ConfigResource, CreatePartitions,
-    CreateTopics, DeleteTopics, Endpoint, FenceBroker, MetadataCommand, NewTopic, PartitionRun,
-    RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
+    AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, ConfigChange, ConfigResource,
+    CreatePartitions, CreateShards, CreateTopics, DeleteTopics, DrainBroker, ElectLeaders,
+    ElectionKind, Endpoint, FenceBroker, MetadataCommand, NewShard, NewTopic, PartitionRun,
+    RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs, ShardElection,
+    StartBroker,
 };
+use crate::shard::{Proposal, Replica};
 
 pub(crate) fn topic_id(id: u128) -> TopicId {
     TopicId(Uuid::from_u128(id))
@@ -117,6 +120,44 @@ pub(crate) fn any_command() -> impl Strategy<Value = MetadataCommand> {
             FenceBroker { broker, incarnation: Uuid::from_u128(incarnation), fenced }.into()
         }),
         1 => (0..5u32).prop_map(|count| AllocateProducerIds { count }.into()),
+        8 => any_shard_command(),
+    ]
+}
+
+/// Any command about replicated shards and the brokers that hold them, over few of both.
+fn any_shard_command() -> impl Strategy<Value = MetadataCommand> {
+    let broker = || (1..4i32).prop_map(BrokerId);
+    let brokers = || vec(broker(), 0..4);
+    let shard = || (0..4u32).prop_map(ShardId);
+    let run =
+        || (broker(), 0..4u64).prop_map(|(broker, incarnation)| Replica { broker, incarnation });
+    let kind = prop::sample::select(std::vec![
+        ElectionKind::Preferred,
+        ElectionKind::Clean,
+        ElectionKind::Unclean
+    ]);
+    let epoch = || (0..5i32).prop_map(LeaderEpoch);
+    let election = (shard(), kind, option::of(epoch()))
+        .prop_map(|(shard, kind, epoch)| ShardElection { shard, kind, epoch });
+    prop_oneof![
+        (brokers(), 0..4u32, 0..6u128).prop_map(|(replicas, in_sync_min, store_id)| {
+            let store_id = Uuid::from_u128(store_id);
+            CreateShards { shards: vec![NewShard { replicas, in_sync_min, store_id }] }.into()
+        }),
+        (shard(), run(), epoch(), 0..5u32, brokers(), vec(run(), 0..3)).prop_map(
+            |(shard, leader, epoch, version, members, added)| {
+                let members = members.into_iter().collect();
+                let proposal = Proposal { leader, epoch, version, members, added };
+                ChangeSyncSet { shard, proposal }.into()
+            }
+        ),
+        vec(election, 0..3).prop_map(|elections| ElectLeaders { elections }.into()),
+        (1..4i32, 0..3u128, vec(shard(), 0..2)).prop_map(|(broker, incarnation, damaged)| {
+            StartBroker { registration: register_broker(broker, incarnation), damaged }.into()
+        }),
+        (broker(), 0..3u128).prop_map(|(broker, incarnation)| {
+            DrainBroker { broker, incarnation: Uuid::from_u128(incarnation) }.into()
+        }),
     ]
 }
 

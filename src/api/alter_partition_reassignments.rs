@@ -74,7 +74,7 @@ fn reassign(
     let wanted: Vec<BrokerId> = replicas.iter().map(|id| BrokerId(id.0)).collect();
     let invalid = |why: String| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(why));
     check(image, &wanted).map_err(|error| invalid(error.to_string()))?;
-    let current = image.shard(partition.shard).map(|shard| &shard.replicas);
+    let current = image.shard(partition.shard).map(|shard| shard.replicas());
     if current == Some(&wanted) {
         return Ok(());
     }

@@ -274,7 +274,7 @@ fn too_few_replicas(image: &MetadataImage, shard: ShardId, settings: &TopicSetti
     wanted > 1
         && image
             .shard(shard)
-            .is_some_and(|shard| shard.sync_state_set.len() < wanted.min(shard.replicas.len()))
+            .is_some_and(|shard| shard.in_sync().members.len() < wanted.min(shard.replicas().len()))
 }
 
 fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {

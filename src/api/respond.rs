@@ -94,12 +94,14 @@ pub(crate) const NO_LEADER: BrokerId = BrokerId(-1);
 pub(crate) fn placement(image: &MetadataImage, partition: PartitionImage) -> Placement {
     let ids = |ids: &[model::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect::<Vec<_>>();
     let shard = image.shard(partition.shard);
-    let replicas = shard.map_or(&[][..], |shard| &shard.replicas);
+    let replicas = shard.map_or(&[][..], |shard| shard.replicas());
     let offline = replicas.iter().filter(|id| !image.is_alive(**id));
     Placement {
         leader: image.leader(partition).map(|id| BrokerId(id.0)),
         replicas: ids(replicas),
-        in_sync: ids(shard.map_or(&[], |shard| &shard.sync_state_set)),
+        in_sync: shard.map_or_else(Vec::new, |shard| {
+            shard.in_sync_members().map(|id| BrokerId(id.0)).collect()
+        }),
         offline: offline.map(|id| BrokerId(id.0)).collect(),
     }
 }

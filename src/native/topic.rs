@@ -125,8 +125,14 @@ impl Native {
             return Ok(topic);
         }
         let (image, own) = (self.metadata.image(), self.config.node.id);
-        let leaders = topic.partitions.iter().filter_map(|p| Some(image.shard(p.shard)?.leader));
-        let others: BTreeSet<BrokerId> = leaders.filter(|leader| *leader != own).collect();
+        let others: BTreeSet<BrokerId> = topic
+            .partitions
+            .iter()
+            .filter_map(|partition| image.shard(partition.shard))
+            .filter(|shard| shard.leader() != Some(own))
+            // Who may lead what has no leader.
+            .flat_map(|shard| shard.leader().map_or(shard.replicas().to_vec(), |it| vec![it]))
+            .collect();
         if others.is_empty() {
             return Ok(topic);
         }

@@ -8,8 +8,8 @@
 use uuid::Uuid;
 
 use super::history::{LogView, Tail};
-use super::message::{Envelope, Message, Refusal, Replica, Stamp};
-use super::mistake::{Mistake, Rules};
+use super::message::{Envelope, Message, Refusal, Stamp};
+use super::{Mistake, Replica, Rules};
 use crate::model::{LeaderEpoch, Position, ShardId};
 
 /// Whom a follower follows.

@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::election::{Proposal, SyncSet};
 use super::history::{LogView, Tail};
-use super::message::{Envelope, Message, Refusal, Replica, Stamp};
-use super::mistake::{Mistake, Rules};
+use super::message::{Envelope, Message, Refusal, Stamp};
+use super::{Mistake, Proposal, Replica, Rules, SyncSet};
 use crate::model::{BrokerId, LeaderEpoch, Position, ShardId};
 
 /// A term of leadership, as the controller gave it.

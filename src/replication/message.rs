@@ -3,18 +3,9 @@
 
 use uuid::Uuid;
 
+use super::Replica;
 use super::history::Tail;
-use crate::model::{BrokerId, LeaderEpoch, Position, ShardId};
-
-/// One run of a broker. A broker that starts again is another replica: what was said to or by the
-/// earlier one counts no more (KIP-903).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Replica {
-    /// The broker.
-    pub broker: BrokerId,
-    /// Which run of it, as the controller registered it; grows with every registration.
-    pub incarnation: u64,
-}
+use crate::model::{LeaderEpoch, Position, ShardId};
 
 /// Who says something to whom, in which term. On every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,8 @@
 //! Floor F3: the rules by which the replicas of a shard stay one log.
 //!
 //! Pure state machines: [`Leader`] and [`Follower`] turn inputs into effects, without clock, disk
-//! or network, and [`ShardState`] says what the controller makes of proposals, losses and elections.
+//! or network. What the controller makes of proposals, losses and elections, [`ShardState`], is the
+//! metadata quorum's and only named here.
 //! Whoever drives them owns one per shard, hands in what the log looks like ([`LogView`]), and
 //! carries the effects out. Bytes never pass through here: a [`LeaderEffect::Stream`] names a place
 //! in the log, and the driver reads it from the store.
@@ -12,21 +13,20 @@
 //! cluster, epoch or incarnation. Sources: KIP-101, 279, 320 (truncation), KIP-497 and 903
 //! (changing the set), KIP-966 (eligible replicas). docs/adr/0010 and 0011 have the reasons.
 
-mod election;
 mod follower;
 mod history;
 mod leader;
 mod message;
-mod mistake;
 #[cfg(test)]
 mod tests;
 
-pub use election::{
-    ChangeRefused, Election, Loss, NoLeader, Proposal, ShardState, SyncSet, Unclean,
+pub use braid_raft::shard::{
+    ChangeRefused, Election, Loss, NoLeader, Proposal, Replica, ShardState, SyncSet, Unclean,
 };
+use braid_raft::shard::{Mistake, Rules};
 pub use follower::{Follower, FollowerEffect, FollowerInput, Following};
 pub use history::{LogView, Tail};
 pub use leader::{
     Leader, LeaderEffect, LeaderInput, LeaderLimits, NotAdmitted, Progress, Settled, Term,
 };
-pub use message::{Envelope, Message, Refusal, Replica, Stamp};
+pub use message::{Envelope, Message, Refusal, Stamp};

@@ -89,6 +89,7 @@ fn parse(line: &str) -> MetadataCommand {
             fenced: fenced.parse().unwrap(),
         }
         .into(),
+        ["start" | "shard" | "sync" | "elect" | "drain", ..] => shards::parse(&words),
         ["producer-ids", count] => AllocateProducerIds { count: count.parse().unwrap() }.into(),
         _ => panic!("no command: {line}"),
     }
@@ -153,6 +154,11 @@ fn render(outcome: &Outcome) -> String {
         Outcome::SetTopicConfigs(it) => line(it),
         Outcome::FenceBroker(it) => line(it),
         Outcome::SetBrokerConfigs | Outcome::SetResourceConfigs => "  ()\n".to_owned(),
+        Outcome::CreateShards(it) => it.iter().map(line).collect(),
+        Outcome::ChangeSyncSet(it) => line(it),
+        Outcome::ElectLeaders(it) => it.iter().map(line).collect(),
+        Outcome::StartBroker(it) => line(it),
+        Outcome::DrainBroker(it) => line(it),
         Outcome::AllocateProducerIds(it) => line(&it.as_ref().map(|block| block.first..block.end)),
     }
 }
@@ -165,6 +171,16 @@ fn brokers_register_and_their_shards_begin_new_epochs() {
 #[test]
 fn brokers_are_fenced_in_the_life_that_was_judged() {
     check("fencing.txt");
+}
+
+#[test]
+fn shards_are_led_by_whoever_holds_all_that_is_committed() {
+    check("shards.txt");
+}
+
+#[test]
+fn who_starts_without_its_log_is_not_in_sync() {
+    check("lost_logs.txt");
 }
 
 #[test]
@@ -238,6 +254,8 @@ fn used_up_queue_numbers_are_a_refusal() {
     assert_eq!(image.topics().len(), 1);
 }
 
+mod shards;
+
 /// Everything that must hold of any image, however it came about.
 fn check_invariants(image: &MetadataImage) {
     let topics = image.topics();
@@ -261,8 +279,10 @@ fn check_invariants(image: &MetadataImage) {
     assert_eq!(image.queue(image.next_queue_id()), None);
     assert_eq!(image.queue(QueueId(u32::MAX)), None);
     for shard in image.shards() {
-        assert!(image.broker(shard.leader).is_some());
-        assert!(shard.sync_state_set.contains(&shard.leader));
+        if let Some(leader) = shard.leader() {
+            assert!(image.broker(leader).is_some());
+            assert!(shard.in_sync().members.contains(&leader));
+        }
     }
 }
 

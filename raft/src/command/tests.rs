@@ -1,7 +1,10 @@
-use braid_base::model::BrokerId;
+use std::collections::BTreeSet;
+
+use braid_base::model::{BrokerId, LeaderEpoch, ShardId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::shard::{Proposal, Replica};
 use crate::testing::{any_command, create, hex, on_broker_1, register, set, topic, topic_id};
 
 /// What the log of a release may hold must be read by every later one: these bytes never change.
@@ -84,6 +87,68 @@ fn every_command_has_the_bytes_it_always_had() {
              00000000000000000000000000000005\
              01",
         ),
+        (
+            CreateShards {
+                shards: vec![NewShard {
+                    replicas: vec![BrokerId(1), BrokerId(2)],
+                    in_sync_min: 2,
+                    store_id: Uuid::from_u128(5),
+                }],
+            }
+            .into(),
+            "0a01\
+             02020402\
+             1000000000000000000000000000000005",
+        ),
+        (
+            ChangeSyncSet {
+                shard: ShardId(3),
+                proposal: Proposal {
+                    leader: Replica { broker: BrokerId(1), incarnation: 300 },
+                    epoch: LeaderEpoch(4),
+                    version: 5,
+                    members: BTreeSet::from([BrokerId(1), BrokerId(2)]),
+                    added: vec![Replica { broker: BrokerId(2), incarnation: 6 }],
+                },
+            }
+            .into(),
+            "0b03\
+             02ac02\
+             0805\
+             020204\
+             010406",
+        ),
+        (
+            ElectLeaders {
+                elections: vec![
+                    ShardElection {
+                        shard: ShardId(3),
+                        kind: ElectionKind::Preferred,
+                        epoch: Some(LeaderEpoch(4)),
+                    },
+                    ShardElection { shard: ShardId(3), kind: ElectionKind::Clean, epoch: None },
+                    ShardElection { shard: ShardId(3), kind: ElectionKind::Unclean, epoch: None },
+                ],
+            }
+            .into(),
+            "0c03\
+             03000108\
+             030100\
+             030200",
+        ),
+        (
+            StartBroker { registration: register(5), damaged: vec![ShardId(3)] }.into(),
+            "0d02\
+             1000000000000000000000000000000005\
+             0109504c41494e54455854093132372e302e302e318447\
+             00d00f\
+             0103",
+        ),
+        (
+            DrainBroker { broker: BrokerId(1), incarnation: Uuid::from_u128(5) }.into(),
+            "0e02\
+             1000000000000000000000000000000005",
+        ),
     ];
     for (command, bytes) in golden {
         assert_eq!(hex(&command.encode()), bytes, "{command:?}");
@@ -92,7 +157,7 @@ fn every_command_has_the_bytes_it_always_had() {
 
 #[test]
 fn a_command_of_a_newer_version_is_refused() {
-    assert!(matches!(MetadataCommand::decode(&[10]), Err(CommandDecodeError::Unknown(_))));
+    assert!(matches!(MetadataCommand::decode(&[15]), Err(CommandDecodeError::Unknown(_))));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_topic_made_again_under_its_name_is_deleted_and_created() {
     assert_eq!(delta.deleted[0].id, topic_id(1));
     assert_eq!(delta.changed[0].new.id, topic_id(2));
     assert!(delta.changed[0].configs_changed() && !delta.changed[0].partitions_changed());
-    assert_eq!(delta.shards[0].epoch.0, 1);
+    assert_eq!(delta.shards[0].epoch().0, 1);
     assert!(delta.brokers_changed && !delta.broker_configs_changed);
 }
 

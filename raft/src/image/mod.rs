@@ -8,16 +8,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId, TopicId};
+use braid_base::model::{BrokerId, QueueId, ShardId, TopicId};
 use imbl::OrdMap;
 use uuid::Uuid;
 
 use crate::command::{ClusterId, ConfigResource, Endpoint};
+use crate::shard::{Replica, Up};
 
+mod shards;
 pub(crate) mod stored;
 mod text;
 mod topics;
 
+pub use shards::ShardImage;
 pub use stored::ImageDecodeError;
 pub use topics::{PartitionImage, QueueOwner, TopicImage, TopicsImage};
 
@@ -39,6 +42,10 @@ pub struct BrokerImage {
     pub registered_ms: i64,
     /// Whether the controller has not heard of it for too long. What it leads has no leader then.
     pub fenced: bool,
+    /// Which of its lives this is: one more with each, in a cluster.
+    pub run: u64,
+    /// Whether it is about to stop: it leads only what nobody else can.
+    pub draining: bool,
 }
 
 impl BrokerImage {
@@ -47,21 +54,6 @@ impl BrokerImage {
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
     }
-}
-
-/// One replicated CommitLog: the partitions on it share its leader, replicas and epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardImage {
-    /// Its number.
-    pub id: ShardId,
-    /// The brokers that hold it, the preferred leader first.
-    pub replicas: Vec<BrokerId>,
-    /// The broker that leads it.
-    pub leader: BrokerId,
-    /// The leader's term; grows whenever leadership starts anew, also on the same broker.
-    pub epoch: LeaderEpoch,
-    /// Replicas that hold everything acknowledged (Kafka's ISR).
-    pub sync_state_set: Vec<BrokerId>,
 }
 
 /// Name, features and producer ids of the cluster.
@@ -171,7 +163,7 @@ impl MetadataImage {
     /// The broker that leads a partition, if there is one now: none while it is fenced.
     #[must_use]
     pub fn leader(&self, partition: PartitionImage) -> Option<BrokerId> {
-        let leader = self.shard(partition.shard)?.leader;
+        let leader = self.shard(partition.shard)?.leader()?;
         self.is_alive(leader).then_some(leader)
     }
 
@@ -181,10 +173,23 @@ impl MetadataImage {
         self.broker(broker).is_some_and(|broker| !broker.fenced)
     }
 
+    /// The brokers that are registered and not fenced, and which life of each it is.
+    #[must_use]
+    pub fn up(&self) -> Up {
+        let up = self.brokers().filter(|broker| !broker.fenced);
+        up.map(|broker| (broker.id, broker.run)).collect()
+    }
+
+    /// A broker in its present life, as the replicas of a shard call it.
+    #[must_use]
+    pub fn replica(&self, broker: BrokerId) -> Option<Replica> {
+        self.broker(broker).map(|known| Replica { broker, incarnation: known.run })
+    }
+
     /// Whether a partition's records are on this broker, led by it whether or not it is fenced.
     #[must_use]
     pub fn is_led_by(&self, partition: PartitionImage, broker: BrokerId) -> bool {
-        self.shard(partition.shard).is_some_and(|shard| shard.leader == broker)
+        self.shard(partition.shard).is_some_and(|shard| shard.leader() == Some(broker))
     }
 
     /// A shard.

@@ -1,7 +1,7 @@
 //! The image's form in a snapshot: plain structs with the same rule as commands (a version's
 //! fields never change; a new need is a new version).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use braid_base::model::{BrokerId, LeaderEpoch, QueueId, ShardId, TopicId};
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::apply::PARTITIONS_PER_TOPIC_MAX;
 use crate::command::{ClusterId, ConfigResource, Endpoint};
+use crate::shard::{Replica, ShardState, SyncSet};
 
 /// The snapshot's bytes are not an image this version knows.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,28 @@ enum StoredImage {
     V2(ImageV1, Vec<(ConfigResource, Configs)>),
     /// With the brokers that are fenced.
     V3(ImageV1, Vec<(ConfigResource, Configs)>, Vec<BrokerId>),
+    /// With the lives of brokers and the replicated shards, which the first part lacks.
+    V4(ImageV1, Vec<(ConfigResource, Configs)>, Vec<LifeV1>, Vec<ReplicatedV1>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct LifeV1 {
+    id: BrokerId,
+    run: u64,
+    fenced: bool,
+    draining: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReplicatedV1 {
+    id: ShardId,
+    store_id: Uuid,
+    replicas: Vec<BrokerId>,
+    in_sync_min: u32,
+    epoch: LeaderEpoch,
+    leader: Option<Replica>,
+    in_sync: SyncSet,
+    eligible: BTreeSet<BrokerId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,7 +107,7 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         cluster_id: image.cluster.cluster_id.clone(),
         features: image.cluster.features.clone(),
         brokers: image.brokers().map(|broker| store_broker(broker)).collect(),
-        shards: image.shards().map(|shard| store_shard(shard)).collect(),
+        shards: image.shards().filter_map(|shard| store_own(shard)).collect(),
         next_shard_id: image.brokers.next_shard_id,
         topics: image.topics.iter().map(|topic| store_topic(topic)).collect(),
         next_queue_id: image.next_queue_id(),
@@ -100,12 +123,16 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         .configured_resources()
         .map(|(resource, configs)| (resource.clone(), configs.clone()))
         .collect();
-    let fenced: Vec<BrokerId> =
-        image.brokers().filter(|broker| broker.fenced).map(|broker| broker.id).collect();
-    let stored = if fenced.is_empty() {
-        StoredImage::V2(first, resources)
-    } else {
+    let lives: Vec<LifeV1> = image.brokers().map(|broker| store_life(broker)).collect();
+    let replicated: Vec<ReplicatedV1> =
+        image.shards().filter_map(|shard| store_replicated(shard)).collect();
+    let stored = if !replicated.is_empty() || lives.iter().any(|it| it.run > 0 || it.draining) {
+        StoredImage::V4(first, resources, lives, replicated)
+    } else if lives.iter().any(|life| life.fenced) {
+        let fenced = lives.iter().filter(|life| life.fenced).map(|life| life.id).collect();
         StoredImage::V3(first, resources, fenced)
+    } else {
+        StoredImage::V2(first, resources)
     };
     match postcard::to_stdvec(&stored) {
         Ok(bytes) => bytes,
@@ -115,20 +142,26 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
 
 /// The image of the bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
-    let (stored, resources, fenced) = match postcard::from_bytes(bytes)? {
-        StoredImage::V1(stored) => (stored, Vec::new(), Vec::new()),
-        StoredImage::V2(stored, resources) => (stored, resources, Vec::new()),
-        StoredImage::V3(stored, resources, fenced) => (stored, resources, fenced),
+    let (stored, resources, lives, replicated) = match postcard::from_bytes(bytes)? {
+        StoredImage::V1(stored) => (stored, Vec::new(), Vec::new(), Vec::new()),
+        StoredImage::V2(stored, resources) => (stored, resources, Vec::new(), Vec::new()),
+        StoredImage::V3(stored, resources, fenced) => {
+            let life = |id| LifeV1 { id, run: 0, fenced: true, draining: false };
+            (stored, resources, fenced.into_iter().map(life).collect(), Vec::new())
+        }
+        StoredImage::V4(stored, resources, lives, replicated) => {
+            (stored, resources, lives, replicated)
+        }
     };
     let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
     for broker in stored.brokers {
-        let is_fenced = fenced.contains(&broker.id);
-        let broker = load_broker(broker, is_fenced);
+        let life = lives.iter().find(|life| life.id == broker.id);
+        let broker = load_broker(broker, life);
         brokers.brokers.insert(broker.id, Arc::new(broker));
     }
-    for shard in stored.shards {
-        let shard = load_shard(shard);
-        brokers.shard_by_replicas.insert(shard.replicas.clone(), shard.id);
+    let own = stored.shards.into_iter().map(load_own);
+    for shard in own.chain(replicated.into_iter().map(load_replicated)) {
+        brokers.shard_by_replicas.insert(shard.replicas().to_vec(), shard.id);
         brokers.shards.insert(shard.id, Arc::new(shard));
     }
     let mut topics = TopicsImage::default();
@@ -163,35 +196,57 @@ fn store_broker(broker: &BrokerImage) -> BrokerV1 {
     }
 }
 
-fn load_broker(broker: BrokerV1, fenced: bool) -> BrokerImage {
+fn store_life(broker: &BrokerImage) -> LifeV1 {
+    let BrokerImage { id, run, fenced, draining, .. } = *broker;
+    LifeV1 { id, run, fenced, draining }
+}
+
+fn load_broker(broker: BrokerV1, life: Option<&LifeV1>) -> BrokerImage {
     BrokerImage {
         id: broker.id,
         incarnation: broker.incarnation,
         endpoints: broker.endpoints,
         rack: broker.rack,
         registered_ms: broker.registered_ms,
-        fenced,
+        fenced: life.is_some_and(|life| life.fenced),
+        run: life.map_or(0, |life| life.run),
+        draining: life.is_some_and(|life| life.draining),
     }
 }
 
-fn store_shard(shard: &ShardImage) -> ShardV1 {
-    ShardV1 {
+fn store_own(shard: &ShardImage) -> Option<ShardV1> {
+    let leader = shard.leader().filter(|_| !shard.is_replicated())?;
+    Some(ShardV1 {
         id: shard.id,
-        replicas: shard.replicas.clone(),
-        leader: shard.leader,
-        epoch: shard.epoch,
-        sync_state_set: shard.sync_state_set.clone(),
-    }
+        replicas: shard.replicas().to_vec(),
+        leader,
+        epoch: shard.epoch(),
+        sync_state_set: shard.in_sync_members().collect(),
+    })
 }
 
-fn load_shard(shard: ShardV1) -> ShardImage {
-    ShardImage {
-        id: shard.id,
-        replicas: shard.replicas,
-        leader: shard.leader,
-        epoch: shard.epoch,
-        sync_state_set: shard.sync_state_set,
-    }
+/// A broker's own log is led by its first replica and in sync with itself: nothing else was ever
+/// written.
+fn load_own(shard: ShardV1) -> ShardImage {
+    ShardImage::own(shard.id, shard.replicas, shard.epoch)
+}
+
+fn store_replicated(shard: &ShardImage) -> Option<ReplicatedV1> {
+    let store_id = shard.store_id?;
+    let ShardState { replicas, in_sync_min, epoch, leader, in_sync, eligible, .. } =
+        shard.state.clone();
+    let in_sync_min = u32::try_from(in_sync_min).unwrap_or(u32::MAX);
+    let id = shard.id;
+    Some(ReplicatedV1 { id, store_id, replicas, in_sync_min, epoch, leader, in_sync, eligible })
+}
+
+fn load_replicated(shard: ReplicatedV1) -> ShardImage {
+    let mut state = ShardState::new(shard.replicas, shard.in_sync_min as usize);
+    state.epoch = shard.epoch;
+    state.leader = shard.leader;
+    state.in_sync = shard.in_sync;
+    state.eligible = shard.eligible;
+    ShardImage { id: shard.id, state, store_id: Some(shard.store_id) }
 }
 
 fn store_topic(topic: &TopicImage) -> TopicV1 {

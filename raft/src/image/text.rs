@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use super::{MetadataImage, TopicImage};
+use braid_base::model::BrokerId;
+
+use super::{MetadataImage, ShardImage, TopicImage};
 use crate::command::ConfigResource;
 
 impl Display for MetadataImage {
@@ -18,8 +20,12 @@ impl Display for MetadataImage {
             if let Some(rack) = &broker.rack {
                 write!(f, " rack {rack}")?;
             }
+            if broker.run > 0 {
+                write!(f, " run {}", broker.run)?;
+            }
             let fenced = if broker.fenced { " fenced" } else { "" };
-            writeln!(f, " registered {}{fenced}", broker.registered_ms)?;
+            let draining = if broker.draining { " draining" } else { "" };
+            writeln!(f, " registered {}{fenced}{draining}", broker.registered_ms)?;
             for endpoint in &broker.endpoints {
                 writeln!(f, "  {} {}:{}", endpoint.listener, endpoint.host, endpoint.port)?;
             }
@@ -43,21 +49,32 @@ impl Display for MetadataImage {
             }
         }
         for shard in self.shards() {
-            writeln!(
-                f,
-                "shard {} replicas {:?} leader {} epoch {} in-sync {:?}",
-                shard.id,
-                shard.replicas.iter().map(|b| b.0).collect::<Vec<_>>(),
-                shard.leader,
-                shard.epoch,
-                shard.sync_state_set.iter().map(|b| b.0).collect::<Vec<_>>(),
-            )?;
+            write_shard(f, shard)?;
         }
         for topic in self.topics.iter() {
             write_topic(f, topic)?;
         }
         writeln!(f, "next queue {} producer {}", self.next_queue_id(), self.next_producer_id)
     }
+}
+
+fn write_shard(f: &mut fmt::Formatter<'_>, shard: &ShardImage) -> fmt::Result {
+    let ids = |ids: &mut dyn Iterator<Item = BrokerId>| ids.map(|id| id.0).collect::<Vec<_>>();
+    write!(f, "shard {} replicas {:?}", shard.id, ids(&mut shard.replicas().iter().copied()))?;
+    match shard.state.leader {
+        Some(leader) if shard.is_replicated() => {
+            write!(f, " leader {}/{}", leader.broker, leader.incarnation)?;
+        }
+        Some(leader) => write!(f, " leader {}", leader.broker)?,
+        None => write!(f, " leader none")?,
+    }
+    write!(f, " epoch {} in-sync {:?}", shard.epoch(), ids(&mut shard.in_sync_members()))?;
+    if let Some(store) = shard.store_id {
+        let (version, min) = (shard.in_sync().version, shard.state.in_sync_min);
+        let eligible = ids(&mut shard.eligible());
+        write!(f, " version {version} eligible {eligible:?} min {min} store {}", store.as_u128())?;
+    }
+    writeln!(f)
 }
 
 fn write_topic(f: &mut fmt::Formatter<'_>, topic: &TopicImage) -> fmt::Result {

@@ -115,7 +115,7 @@ async fn a_broker_that_starts_anew_leads_in_a_new_epoch() {
     let node = open(dir.path()).await;
     node.propose(register(1)).await.unwrap().unwrap();
     drop(node.propose(create(vec![topic("a", 1, 2)])).await.unwrap());
-    let epoch = |node: &MetadataNode| node.image().shards().next().unwrap().epoch;
+    let epoch = |node: &MetadataNode| node.image().shards().next().unwrap().epoch();
     assert_eq!(epoch(&node), LeaderEpoch(0));
     node.propose(register(1)).await.unwrap().unwrap();
     assert_eq!(epoch(&node), LeaderEpoch(0));

@@ -353,7 +353,7 @@ fn even(count: usize, expected: usize) -> Result<(), PlacementError> {
 /// The replication factor that a topic was created with.
 fn replication_factor(image: &MetadataImage, topic: &TopicImage) -> usize {
     let shard = topic.partitions.first().and_then(|partition| image.shard(partition.shard));
-    shard.map_or(1, |shard| shard.replicas.len())
+    shard.map_or(1, |shard| shard.replicas().len())
 }
 
 /// Replica lists that walk round the brokers.

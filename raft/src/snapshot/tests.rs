@@ -4,14 +4,15 @@ use braid_base::env::sim;
 use braid_base::model::BrokerId;
 use openraft::BasicNode;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 use crate::apply::apply;
 use crate::command::{
-    AllocateProducerIds, ClusterId, ClusterInit, ConfigResource, SetBrokerConfigs,
-    SetResourceConfigs,
+    AllocateProducerIds, ClusterId, ClusterInit, ConfigResource, CreateShards, DrainBroker,
+    FenceBroker, NewShard, SetBrokerConfigs, SetResourceConfigs, StartBroker,
 };
-use crate::testing::{any_command, create, hex, register, set, topic};
+use crate::testing::{any_command, create, hex, register, register_broker, set, topic};
 
 fn applied() -> Applied {
     let mut image = MetadataImage::default();
@@ -83,6 +84,44 @@ fn a_snapshot_of_the_first_version_is_read() {
     let decoded = decode(&bytes).unwrap();
     let applied = applied();
     assert_eq!((decoded.last, decoded.image), (applied.last, applied.image));
+}
+
+/// An image with replicated shards is of a version of its own, which is never written otherwise.
+#[test]
+fn a_snapshot_with_shards_has_the_bytes_it_always_had() {
+    let mut applied = applied();
+    let image = Arc::make_mut(&mut applied.image);
+    for broker in 1..4 {
+        let registration = register_broker(broker, 6);
+        apply(image, &StartBroker { registration, damaged: Vec::new() }.into());
+    }
+    let replicas = (1..4).map(BrokerId).collect();
+    let shard = NewShard { replicas, in_sync_min: 2, store_id: Uuid::from_u128(9) };
+    apply(image, &CreateShards { shards: vec![shard] }.into());
+    let incarnation = Uuid::from_u128(6);
+    for broker in [BrokerId(2), BrokerId(3)] {
+        apply(image, &FenceBroker { broker, incarnation, fenced: true }.into());
+    }
+    apply(image, &DrainBroker { broker: BrokerId(1), incarnation }.into());
+    let bytes = hex(&encode(&applied));
+    let version = FIRST.find("00070103616263").unwrap();
+    assert_eq!(bytes[version..version + 16], *"0307010361626301");
+    let behind = bytes.rfind("d00f00").unwrap() + 6;
+    let golden = "03\
+         02010001\
+         04010100\
+         06010100\
+         01\
+         01\
+         1000000000000000000000000000000009\
+         03020406\
+         02\
+         02\
+         010201\
+         030102\
+         0106";
+    assert_eq!(bytes[behind..], *golden);
+    assert_eq!(decode(&encode(&applied)).unwrap().image, applied.image);
 }
 
 #[test]

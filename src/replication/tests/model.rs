@@ -6,7 +6,7 @@
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::world::{Action, NOW_MS, Role, Shard, World, broker};
-use crate::replication::mistake::Mistake;
+use crate::replication::Mistake;
 
 impl Model for Shard {
     type State = World;

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::show;
 use crate::model::{BrokerId, LeaderEpoch, Position, ShardId};
-use crate::replication::mistake::{Mistake, Rules};
 use crate::replication::{
     Envelope, Follower, FollowerEffect, FollowerInput, Following, Leader, LeaderEffect,
     LeaderInput, LeaderLimits, LogView, Loss, Message, Proposal, Replica, ShardState, Term,
     Unclean,
 };
+use crate::replication::{Mistake, Rules};
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
 const SHARD: ShardId = ShardId(0);

@@ -9,12 +9,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::Replica;
+use braid_base::model::{BrokerId, LeaderEpoch};
+use serde::{Deserialize, Serialize};
+
 use super::mistake::{Mistake, Rules};
-use crate::model::{BrokerId, LeaderEpoch};
+
+/// One run of a broker. A broker that starts again is another replica: what was said to or by the
+/// earlier one counts no more (KIP-903).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Which run of it, as the controller registered it; grows with every registration.
+    pub incarnation: u64,
+}
 
 /// The replicas in sync, and the version of that set.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SyncSet {
     /// One more with every change.
     pub version: u32,
@@ -37,11 +48,12 @@ pub struct ShardState {
     pub in_sync: SyncSet,
     /// Those that left the set when it fell below its least size, and hold all that is committed.
     pub eligible: BTreeSet<BrokerId>,
-    pub(super) rules: Rules,
+    /// That these rules are kept; tests break them.
+    pub rules: Rules,
 }
 
 /// A leader asks for another set of replicas in sync (KIP-497).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proposal {
     /// Who asks.
     pub leader: Replica,
@@ -56,7 +68,7 @@ pub struct Proposal {
 }
 
 /// Why a proposal is not agreed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ChangeRefused {
     /// Who asks does not lead in this term: it has to step down.
     #[error("{0} is not the epoch of the shard, or the broker not its leader")]
@@ -85,7 +97,7 @@ pub enum Loss {
 }
 
 /// Whether a replica that may lack what is committed may be elected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unclean {
     /// Never.
     Never,
@@ -108,7 +120,7 @@ pub struct Election {
 pub struct NoLeader;
 
 /// Brokers that are up, and which run of each.
-pub(super) type Up = BTreeMap<BrokerId, u64>;
+pub type Up = BTreeMap<BrokerId, u64>;
 
 impl ShardState {
     /// A shard before its first election: all of its replicas hold all of its records, which are none.

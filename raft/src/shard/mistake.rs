@@ -1,9 +1,10 @@
 //! Mistakes that replication is known to have been built with elsewhere, to be made on purpose: a
-//! model that does not find them proves nothing. Only tests can make one.
+//! model that does not find them proves nothing. Only tests can make one: those of this crate, and
+//! those of crates that ask for the feature `mistakes`.
 
 /// A rule that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Mistake {
+pub enum Mistake {
     /// The leader counts the set it asked for, before the controller has agreed.
     CommitByProposedSet,
     /// The leader counts the set it knows to be agreed, though it asked for a larger one
@@ -31,21 +32,24 @@ pub(super) enum Mistake {
 
 /// Whether rules are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Rules {
-    #[cfg(test)]
-    pub(super) broken: Option<Mistake>,
+pub struct Rules {
+    /// The one that is broken, if any.
+    #[cfg(any(test, feature = "mistakes"))]
+    pub broken: Option<Mistake>,
 }
 
 impl Rules {
     /// Whether this one is not.
-    #[cfg(test)]
-    pub(super) fn breaks(self, mistake: Mistake) -> bool {
+    #[cfg(any(test, feature = "mistakes"))]
+    #[must_use]
+    pub fn breaks(self, mistake: Mistake) -> bool {
         self.broken == Some(mistake)
     }
 
     /// Whether this one is not: all are kept outside of tests.
-    #[cfg(not(test))]
-    pub(super) const fn breaks(self, _: Mistake) -> bool {
+    #[cfg(not(any(test, feature = "mistakes")))]
+    #[must_use]
+    pub const fn breaks(self, _: Mistake) -> bool {
         false
     }
 }
