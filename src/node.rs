@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use braid_raft::command::{ClusterId, Endpoint, RegisterBroker};
+use braid_raft::command::{ClusterId, Endpoint, RegisterBroker, StartBroker};
 use braid_raft::{
-    ClusterSecret, MetadataConfig, MetadataFailed, MetadataImage, MetadataNode, ProposeError,
-    QuorumConfig,
+    ClusterSecret, ElectionPolicy, MetadataConfig, MetadataFailed, MetadataImage, MetadataNode,
+    ProposeError, QuorumConfig,
 };
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -415,6 +415,10 @@ fn metadata_config(config: &Config) -> MetadataConfig {
         secret: ClusterSecret::new(quorum.secret.as_str()),
         election_timeout: quorum.election_timeout,
         session_timeout: quorum.session_timeout,
+        elections: ElectionPolicy {
+            rebalance_interval: quorum.rebalance_interval,
+            unclean: quorum.unclean_elections,
+        },
     });
     MetadataConfig {
         quorum,
@@ -622,7 +626,7 @@ async fn register(
         })
         .collect();
     let incarnation = env.rng.next_uuid();
-    let command = RegisterBroker {
+    let registration = RegisterBroker {
         broker: config.node.id,
         incarnation,
         endpoints,
@@ -630,7 +634,13 @@ async fn register(
         registered_ms: env.clock.wall_ms(),
     };
     loop {
-        match metadata.propose(command.clone()).await {
+        let registered = if metadata.is_one_of_several() {
+            let (registration, damaged) = (registration.clone(), Vec::new());
+            metadata.propose(StartBroker { registration, damaged }).await.map(|run| run.map(drop))
+        } else {
+            metadata.propose(registration.clone()).await
+        };
+        match registered {
             Ok(outcome) => break outcome?,
             // The quorum is between two leaders; registering twice is registering once.
             Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Interrupted)) => {

@@ -12,19 +12,15 @@ use openraft::raft::{AppendEntriesRequest, InstallSnapshotRequest};
 use openraft::{EntryPayload, Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::command::{FenceBroker, MetadataCommand};
+use crate::command::MetadataCommand;
 use crate::directory;
+use crate::fencing::Watch;
 use crate::identity::Identity;
-use crate::liveness::Liveness;
 use crate::log_store::{LogStore, Room};
 use crate::network::listener::Answer;
 use crate::network::member::Member;
-use crate::network::message::{
-    Formation, HeartbeatAnswer, Proposed, QuorumState, Request, Response, VoterState,
-};
-use crate::outcome::Outcome;
+use crate::network::message::{Formation, Proposed, QuorumState, Request, Response, VoterState};
 use crate::proposer::{Pending, ProposeError};
 use crate::state_machine::Shared;
 use crate::types::TypeConfig;
@@ -43,7 +39,8 @@ pub(crate) struct Controller {
     pub(crate) machine: Arc<Shared>,
     /// Proposals for the log of this node, if it leads.
     pub(crate) proposals: mpsc::Sender<Pending>,
-    pub(crate) liveness: Mutex<Liveness>,
+    /// What it knows of brokers' lives.
+    pub(crate) watch: Watch,
     /// There once the cluster is formed.
     raft: OnceLock<Raft<TypeConfig>>,
     /// The snapshot being received: its id, and where its next chunk may begin at most.
@@ -85,7 +82,7 @@ impl Controller {
         dir: PathBuf,
         (log, machine): (LogStore, Arc<Shared>),
         proposals: mpsc::Sender<Pending>,
-        session: Duration,
+        watch: Watch,
     ) -> Self {
         Self {
             env: env.clone(),
@@ -94,7 +91,7 @@ impl Controller {
             log,
             machine,
             proposals,
-            liveness: Mutex::new(Liveness::new(session)),
+            watch,
             raft: OnceLock::new(),
             receiving: Mutex::default(),
         }
@@ -126,6 +123,17 @@ impl Controller {
         leads.then_some(metrics.current_term)
     }
 
+    /// Waits until the quorum's leader, as far as this node knows, is another than this.
+    pub(crate) async fn leader_changed(&self, from: Option<BrokerId>) {
+        let Some(raft) = self.raft.get() else { return std::future::pending().await };
+        let mut metrics = raft.metrics();
+        let other = metrics.wait_for(|metrics| metrics.current_leader.and_then(broker) != from);
+        if other.await.is_err() {
+            // openraft has ended, and nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The index that whoever reads must have seen, to see all that was answered before. Asks a
     /// majority whether this node still leads.
     pub(crate) async fn read_index(&self) -> Result<u64, NotNow> {
@@ -138,59 +146,8 @@ impl Controller {
         }
     }
 
-    fn other_leader(&self) -> Option<BrokerId> {
+    pub(crate) fn other_leader(&self) -> Option<BrokerId> {
         self.leader().filter(|leader| *leader != self.member.node_id)
-    }
-
-    /// Takes a broker's heartbeat, if this node leads.
-    pub(crate) async fn hear(
-        &self,
-        id: BrokerId,
-        incarnation: Uuid,
-    ) -> Result<HeartbeatAnswer, NotNow> {
-        if self.leads().is_none() {
-            return Err(NotNow::NotLeader(self.other_leader()));
-        }
-        let Some(known) = self.machine.image().broker(id).map(Arc::clone) else {
-            return Ok(HeartbeatAnswer::Superseded);
-        };
-        if known.incarnation != incarnation {
-            return Ok(HeartbeatAnswer::Superseded);
-        }
-        let now = self.env.clock.monotonic();
-        self.liveness.lock().unwrap_or_else(PoisonError::into_inner).hear(now, id);
-        if known.fenced {
-            let unfence = FenceBroker { broker: id, incarnation, fenced: false };
-            match self.propose_here(unfence.into()).await {
-                Ok((Outcome::FenceBroker(Ok(())), _)) => {
-                    tracing::info!(broker = %id, "a broker is heard again");
-                }
-                Ok(_) => return Ok(HeartbeatAnswer::Superseded),
-                Err(error) => return Err(NotNow::Unready(error.to_string())),
-            }
-        }
-        Ok(HeartbeatAnswer::Heard)
-    }
-
-    /// Fences the brokers that were not heard for a session. To be called many times in a session.
-    pub(crate) async fn fence_silent(&self) {
-        let now = self.env.clock.monotonic();
-        let silent = {
-            let mut liveness = self.liveness.lock().unwrap_or_else(PoisonError::into_inner);
-            liveness.silent(now, self.leads(), &self.machine.image())
-        };
-        for (id, incarnation) in silent {
-            let fence = FenceBroker { broker: id, incarnation, fenced: true };
-            match self.propose_here(fence.into()).await {
-                Ok((Outcome::FenceBroker(Ok(())), _)) => {
-                    tracing::warn!(broker = %id, "a broker is not heard any more; its partitions have no leader");
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(broker = %id, %error, "a silent broker is fenced later")
-                }
-            }
-        }
     }
 
     /// Proposes to the log of this node, which has to lead.
@@ -373,5 +330,9 @@ impl Answer for Controller {
             Request::Quorum => self.quorum().map(Response::Quorum),
         };
         answered.unwrap_or_else(Into::into)
+    }
+
+    fn left(&self, member: BrokerId) {
+        self.suspect(member);
     }
 }

@@ -42,6 +42,14 @@ keys! {
     /// For how many milliseconds the controller may not hear of a broker before its partitions have no
     /// leader.
     BROKER_SESSION_TIMEOUT_MS = Key::int("broker.session.timeout.ms", "9000").at_least(100);
+    /// Whether the controller gives leadership back to the first replica of a partition, where that is
+    /// up and in sync.
+    AUTO_LEADER_REBALANCE_ENABLE = Key::boolean("auto.leader.rebalance.enable", "true");
+    /// How often in seconds the controller looks whether it can give leadership back.
+    LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS = Key::long("leader.imbalance.check.interval.seconds", "300").at_least(1);
+    /// Whether a replica that may lack records leads where no other is up: better than waiting, at the
+    /// price of records.
+    UNCLEAN_LEADER_ELECTION_ENABLE = Key::boolean("unclean.leader.election.enable", "false").cluster_wide();
     /// The rack or zone this broker stands in, as clients see it in metadata.
     BROKER_RACK = Key::null("broker.rack", Kind::String);
     /// The cluster id a new data directory gets: 22 characters of URL-safe base64. Unset, a random

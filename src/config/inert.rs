@@ -97,12 +97,6 @@ keys! {
     /// The protocol version brokers spoke among themselves before Kafka 4.
     INTER_BROKER_PROTOCOL_VERSION = Key::null("inter.broker.protocol.version", Kind::String)
         .nothing("Kafka 4 has removed it; clients read the finalized metadata.version");
-    /// Whether a replica that is behind may lead, at the price of records.
-    UNCLEAN_LEADER_ELECTION_ENABLE = Key::boolean("unclean.leader.election.enable", "false").cluster_wide().nothing(ONE_NODE);
-    /// Whether leadership moves back to preferred replicas by itself.
-    AUTO_LEADER_REBALANCE_ENABLE = Key::boolean("auto.leader.rebalance.enable", "true").nothing(ONE_NODE);
-    /// How often the balance of leaders is checked.
-    LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS = Key::long("leader.imbalance.check.interval.seconds", "300").at_least(1).nothing(ONE_NODE);
     /// How long a follower may lag before it leaves the in-sync replicas.
     REPLICA_LAG_TIME_MAX_MS = Key::long("replica.lag.time.max.ms", "30000").nothing(ONE_NODE);
     /// Bytes a follower asks for of one partition.

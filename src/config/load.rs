@@ -351,6 +351,10 @@ impl Reading {
             return None;
         }
         let ms = |key| Duration::from_millis(u64::try_from(values.int(key)).unwrap_or_default());
+        let rebalance_s = values.long(&keys::LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS);
+        let rebalance_interval = values
+            .boolean(&keys::AUTO_LEADER_REBALANCE_ENABLE)
+            .then(|| Duration::from_secs(u64::try_from(rebalance_s).unwrap_or_default()));
         let result = quorum::read(&QuorumKeys {
             id,
             voters: &voters,
@@ -361,6 +365,8 @@ impl Reading {
             election_timeout: ms(&keys::CONTROLLER_QUORUM_ELECTION_TIMEOUT_MS),
             heartbeat_interval: ms(&keys::BROKER_HEARTBEAT_INTERVAL_MS),
             session_timeout: ms(&keys::BROKER_SESSION_TIMEOUT_MS),
+            rebalance_interval,
+            unclean_elections: values.boolean(&keys::UNCLEAN_LEADER_ELECTION_ENABLE),
         });
         match result {
             Ok(quorum) => quorum,

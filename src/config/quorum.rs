@@ -29,6 +29,10 @@ pub struct QuorumConfig {
     pub heartbeat_interval: Duration,
     /// A broker that is not heard for so long is fenced.
     pub session_timeout: Duration,
+    /// How often leadership is given back to preferred replicas; none is never.
+    pub rebalance_interval: Option<Duration>,
+    /// Whether a replica that may lack records leads where no other is up.
+    pub unclean_elections: bool,
 }
 
 impl fmt::Debug for QuorumConfig {
@@ -155,6 +159,8 @@ pub(super) struct QuorumKeys<'a> {
     pub(super) election_timeout: Duration,
     pub(super) heartbeat_interval: Duration,
     pub(super) session_timeout: Duration,
+    pub(super) rebalance_interval: Option<Duration>,
+    pub(super) unclean_elections: bool,
 }
 
 /// The quorum; none of a node alone, which one voter or none means.
@@ -195,6 +201,8 @@ pub(super) fn read(keys: &QuorumKeys<'_>) -> Result<Option<QuorumConfig>, Quorum
         election_timeout: keys.election_timeout,
         heartbeat_interval: keys.heartbeat_interval,
         session_timeout: keys.session_timeout,
+        rebalance_interval: keys.rebalance_interval,
+        unclean_elections: keys.unclean_elections,
     }))
 }
 

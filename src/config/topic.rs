@@ -13,6 +13,8 @@ use super::values::Values;
 const SHARED_LOG: &str = "all partitions share one CommitLog and retention is exact to the record";
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
 const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
+const SHARED_LEADER: &str =
+    "partitions of many topics have one leader together: set it for the cluster";
 const TIERED: &str = "tiered storage is not built yet";
 
 macro_rules! synonyms {
@@ -139,7 +141,7 @@ keys! {
         .synonyms(synonyms![Synonym::same("log.roll.ms"), Synonym::hours("log.roll.hours")]);
     /// Whether a replica that is behind may lead, at the price of records.
     UNCLEAN_LEADER_ELECTION_ENABLE = Key::boolean("unclean.leader.election.enable", "false")
-        .synonyms(synonyms![Synonym::same("unclean.leader.election.enable")]).nothing(ONE_NODE);
+        .synonyms(synonyms![Synonym::same("unclean.leader.election.enable")]).nothing(SHARED_LEADER);
 }
 
 /// Keys that Kafka 4 has dropped and that older tools still send: taken and forgotten.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use braid_base::env::Spawner;
 use braid_base::env::net::{Listener, Stream};
+use braid_base::model::BrokerId;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -32,6 +33,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(crate) trait Answer: Send + Sync + 'static {
     /// Answers a member's request.
     fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
+
+    /// A connection of a member has ended, which is what a member's death looks like.
+    fn left(&self, member: BrokerId);
 }
 
 /// Serves until told to stop, or until whoever would tell is gone.
@@ -94,6 +98,7 @@ async fn converse<A: Answer>(
         let node = connection.peer.node_id;
         tracing::debug!(%peer, %node, why, "a member's connection ended");
     }
+    answer.left(connection.peer.node_id);
 }
 
 async fn answer_all<A: Answer>(answer: &A, connection: &mut Connection) -> Result<(), String> {

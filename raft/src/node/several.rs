@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use super::{
     Arc, BTreeMap, BrokerId, ClusterInit, Env, Health, Inner, Limits, LogStore, MetadataConfig,
-    MetadataNode, OpenError, Pending, QUEUE_LEN, Raft, RaftSnapshotPolicy, SnapshotFile,
-    SnapshotPolicy, StateMachine, directory, keeper, mpsc, proposer, watch,
+    MetadataNode, OpenError, Pending, ProposeError, QUEUE_LEN, Raft, RaftSnapshotPolicy,
+    SnapshotFile, SnapshotPolicy, StateMachine, directory, keeper, mpsc, proposer, watch,
 };
-use crate::command::FenceBroker;
+use crate::command::{DrainBroker, FenceBroker};
 use crate::controller::{Controller, NotNow};
+use crate::fencing::{self, ElectionPolicy, Watch};
+use crate::lease::Lease;
 use crate::network::link::{CallError, Link};
 use crate::network::listener;
 use crate::network::member::{Member, Parts};
@@ -33,8 +35,6 @@ const RETIRE_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node that waits for its quorum says so.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How many times in a session the controller looks who is silent.
-const LOOKS_IN_SESSION: u32 = 10;
 
 /// The quorum that a node is one of several voters of.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct QuorumConfig {
     pub election_timeout: Duration,
     /// A broker that is not heard for so long is fenced.
     pub session_timeout: Duration,
+    /// When leaders of shards are elected without being asked for.
+    pub elections: ElectionPolicy,
 }
 
 /// What makes a node one of several. Clones share it.
@@ -60,6 +62,8 @@ pub(super) struct Several {
     stopping: watch::Sender<bool>,
     /// The broker that lives beside this node, from its first heartbeat to its end.
     alive: watch::Sender<Option<(BrokerId, Uuid)>>,
+    /// The lease of that broker.
+    lease: watch::Sender<Option<Lease>>,
 }
 
 impl Several {
@@ -117,7 +121,7 @@ impl MetadataNode {
             config.dir.clone(),
             (log.clone(), Arc::clone(&shared)),
             own,
-            quorum.session_timeout,
+            Watch::new(quorum.session_timeout, quorum.elections),
         ));
         let (stopping, stopped) = watch::channel(false);
         let served = listener::serve(
@@ -134,6 +138,7 @@ impl MetadataNode {
             spawner: env.spawner.clone(),
             stopping,
             alive: watch::Sender::new(None),
+            lease: watch::Sender::new(None),
         };
         // A start that is given up closes the listener.
         let guard = StopUnlessKept(several.stopping.clone(), false);
@@ -155,7 +160,8 @@ impl MetadataNode {
         let (proposals, queue) = mpsc::channel::<Pending>(QUEUE_LEN);
         let router = route::run(Arc::clone(&env.net), Arc::clone(&controller), queue);
         let _detached = env.spawner.critical("metadata router", router);
-        let fencing = fence(several.clone(), quorum.session_timeout / LOOKS_IN_SESSION);
+        let stopped = several.stopping.subscribe();
+        let fencing = fencing::run(Arc::clone(&controller), Arc::clone(&env.net), stopped);
         let _detached = env.spawner.critical("broker fencing", fencing);
         let several = Some(several);
         let inner = Inner { raft, log, node_id, machine: shared, proposals, health, several };
@@ -280,14 +286,42 @@ impl MetadataNode {
 }
 
 impl MetadataNode {
-    /// Says that the broker beside this node is about to stop, so that nobody waits for its silence. If
-    /// that cannot be said quickly, the silence says it later.
+    /// Has others lead what the broker beside this node leads, since it is about to stop: those that
+    /// can. It goes on to be heard, and to follow. Returns how many replicated shards it leads still.
+    ///
+    /// # Errors
+    /// The quorum cannot be told.
+    pub async fn drain(&self) -> Result<u32, ProposeError> {
+        let Some(several) = &self.inner.several else { return Ok(0) };
+        let Some((broker, incarnation)) = *several.alive.borrow() else { return Ok(0) };
+        let drained = self.propose(DrainBroker { broker, incarnation }).await?;
+        // Another life of the broker has begun: this one leads nothing.
+        Ok(drained.unwrap_or(0))
+    }
+
+    /// Says that the broker beside this node has stopped leading and is about to end, so that nobody
+    /// waits for its silence. If that cannot be said quickly, the silence says it later.
     pub async fn retire(&self) {
         let Some(several) = &self.inner.several else { return };
         let Some((broker, incarnation)) = several.alive.send_replace(None) else { return };
+        several.lease.send_replace(None);
+        let drain = DrainBroker { broker, incarnation };
         let fence = FenceBroker { broker, incarnation, fenced: true };
-        if timeout(RETIRE_WITHIN, self.propose(fence)).await.is_err() {
+        let told = async { tokio::join!(self.propose(drain), self.propose(fence)) };
+        if timeout(RETIRE_WITHIN, told).await.is_err() {
             tracing::info!("the controller was not told of the stop");
+        }
+    }
+
+    /// The lease of the broker beside this node, and every change of it: none before its first
+    /// heartbeat was answered, once another process has its place, and after its end. Without one, or
+    /// after it, the broker may not act as the leader of a replicated shard. In a quorum of one there
+    /// is none, and nothing is replicated.
+    #[must_use]
+    pub fn lease(&self) -> watch::Receiver<Option<Lease>> {
+        match &self.inner.several {
+            Some(several) => several.lease.subscribe(),
+            None => watch::Sender::new(None).subscribe(),
         }
     }
 }
@@ -352,21 +386,6 @@ fn odd(response: &Response) -> QuorumUnavailable {
     QuorumUnavailable(format!("an answer to another question: {response:?}"))
 }
 
-/// Looks again and again who is silent, while this node leads.
-async fn fence(several: Several, interval: Duration) {
-    let mut stopping = several.stopping.subscribe();
-    loop {
-        let over = tokio::select! {
-            () = tokio::time::sleep(interval) => false,
-            _ = stopping.wait_for(|stopping| *stopping) => true,
-        };
-        if over {
-            return;
-        }
-        several.controller.fence_silent().await;
-    }
-}
-
 /// Tells the leader that a broker lives.
 async fn beat(several: Several, broker: BrokerId, incarnation: Uuid, interval: Duration) {
     let mut stopping = several.stopping.subscribe();
@@ -383,8 +402,11 @@ async fn beat(several: Several, broker: BrokerId, incarnation: Uuid, interval: D
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = alive.wait_for(Option::is_none) => return,
         }
+        // A new leader of the quorum is told at once.
+        let leader = several.controller.leader();
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
+            () = several.controller.leader_changed(leader) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
             _ = alive.wait_for(Option::is_none) => return,
         }
@@ -397,16 +419,40 @@ async fn beat_once(
     broker: BrokerId,
     incarnation: Uuid,
 ) -> Option<HeartbeatAnswer> {
+    let sent = several.controller.env.clock.monotonic();
+    let answer = ask_to_be_heard(several, link, broker, incarnation).await?;
+    several.lease.send_replace(match answer {
+        HeartbeatAnswer::Heard => {
+            Some(Lease { sent, until: sent + several.controller.watch.timing.lease() })
+        }
+        HeartbeatAnswer::Superseded => None,
+    });
+    Some(answer)
+}
+
+async fn ask_to_be_heard(
+    several: &Several,
+    link: &mut Option<Link>,
+    broker: BrokerId,
+    incarnation: Uuid,
+) -> Option<HeartbeatAnswer> {
     let leader = several.controller.leader()?;
+    let within = several.controller.watch.timing.patience();
     if leader == several.controller.member.node_id {
-        return several.controller.hear(broker, incarnation).await.ok();
+        let heard = several.controller.hear(broker, incarnation);
+        return timeout(within, heard).await.ok()?.ok();
     }
     let link = match link {
         Some(link) if link.target() == leader => link,
         _ => link.insert(Link::new(&several.net, &several.controller.member, leader)),
     };
     let request = Request::Heartbeat { broker, incarnation };
-    match answered(link.call(&request, ANSWER_WITHIN).await) {
+    let called = tokio::select! {
+        called = link.call(&request, within) => called,
+        // Whoever led before answers no more.
+        () = several.controller.leader_changed(Some(leader)) => return None,
+    };
+    match answered(called) {
         Ok(Response::Heartbeat(answer)) => Some(answer),
         Ok(other) => {
             tracing::error!(?other, "an answer to another question");

@@ -1,4 +1,5 @@
 mod crash;
+mod elections;
 mod scale;
 mod several;
 

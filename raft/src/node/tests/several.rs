@@ -4,11 +4,13 @@ use braid_base::env::sim::{SimHandles, SimNet};
 use uuid::Uuid;
 
 use super::*;
+use crate::ElectionPolicy;
 use crate::testing::register_broker;
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const SESSION: Duration = Duration::from_secs(3);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
-fn name(id: i32) -> String {
+pub(super) fn name(id: i32) -> String {
     format!("node-{id}")
 }
 
@@ -21,18 +23,22 @@ fn config(id: i32) -> MetadataConfig {
             listen: at(id).1,
             secret: crate::ClusterSecret::new("secret"),
             election_timeout: Duration::from_secs(1),
-            session_timeout: Duration::from_secs(3),
+            session_timeout: SESSION,
+            elections: ElectionPolicy {
+                rebalance_interval: Some(Duration::from_secs(300)),
+                unclean: false,
+            },
         }),
         ..super::config(Path::new("/data"))
     }
 }
 
 /// A machine and what runs on it.
-struct Machine {
-    id: i32,
-    env: Env,
+pub(super) struct Machine {
+    pub(super) id: i32,
+    pub(super) env: Env,
     handles: SimHandles,
-    node: Option<MetadataNode>,
+    pub(super) node: Option<MetadataNode>,
 }
 
 impl Machine {
@@ -51,22 +57,22 @@ impl Machine {
         Ok(())
     }
 
-    async fn open(&mut self) {
+    pub(super) async fn open(&mut self) {
         tokio::time::timeout(LONG, self.try_open()).await.unwrap().unwrap();
     }
 
-    fn node(&self) -> &MetadataNode {
+    pub(super) fn node(&self) -> &MetadataNode {
         self.node.as_ref().unwrap()
     }
 
     /// kill -9, and the machine stays.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.node = None;
         (self.env, self.handles) = self.handles.restart();
     }
 
     /// The power goes.
-    fn cut_power(&mut self, seed: u64) {
+    pub(super) fn cut_power(&mut self, seed: u64) {
         self.node = None;
         (self.env, self.handles) = self.handles.reboot(seed);
     }
@@ -84,13 +90,13 @@ impl Machine {
     }
 }
 
-struct World {
-    net: SimNet,
-    machines: [Machine; 3],
+pub(super) struct World {
+    pub(super) net: SimNet,
+    pub(super) machines: [Machine; 3],
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let net = SimNet::default();
         let machines = [1, 2, 3].map(|id| Machine::new(id, seed, &net));
         Self { net, machines }
@@ -104,13 +110,13 @@ impl World {
         world
     }
 
-    async fn open_all(&mut self) {
+    pub(super) async fn open_all(&mut self) {
         let [a, b, c] = &mut self.machines;
         tokio::join!(a.open(), b.open(), c.open());
     }
 
     /// The machine that leads, as the others see it.
-    fn leader(&self) -> usize {
+    pub(super) fn leader(&self) -> usize {
         let leaders = self.machines.iter().filter_map(|machine| machine.node.as_ref()?.leader());
         let leader = leaders.max_by_key(|leader| {
             self.machines
@@ -121,12 +127,12 @@ impl World {
         usize::try_from(leader.unwrap().0 - 1).unwrap()
     }
 
-    fn machine(&self, index: usize) -> &Machine {
+    pub(super) fn machine(&self, index: usize) -> &Machine {
         &self.machines[index]
     }
 
     /// All images are the same once everybody has caught up.
-    async fn agree(&self) -> String {
+    pub(super) async fn agree(&self) -> String {
         let mut texts = Vec::new();
         for machine in &self.machines {
             let mut tries = 0;
