@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use braid_base::env::Env;
+use braid_base::env::{Env, Rng};
 use braid_base::model::BrokerId;
 use openraft::{Raft, ServerState, SnapshotPolicy as RaftSnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::command::{ClusterId, ClusterInit, Command};
+use crate::command::{ClusterId, ClusterInit, Command, CreateShards, PartitionRun};
 use crate::directory::{self, OpenError};
 use crate::identity::Identity;
 use crate::image::MetadataImage;
@@ -22,6 +22,7 @@ use crate::keeper::{self, Health, SnapshotPolicy};
 use crate::log_store::{Limits, LogError, LogStore};
 use crate::network::message::{QuorumState, VoterState};
 use crate::network::peers::Peers;
+use crate::plan::missing_shards;
 use crate::proposer::{self, COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::snapshot::SnapshotFile;
 use crate::state_machine::{Shared, StateMachine};
@@ -236,6 +237,29 @@ impl MetadataNode {
             Some(outcome) => Ok(outcome),
             None => unreachable!("apply answers each command with its own outcome"),
         }
+    }
+
+    /// Makes the replicated shards that partitions are to be on, where they are not there. To be waited
+    /// for before partitions are placed on them; whether their replicas can be, that will say.
+    ///
+    /// # Errors
+    /// See [`propose`](Self::propose).
+    pub async fn make_shards(
+        &self,
+        runs: impl Iterator<Item = &PartitionRun>,
+        in_sync_min: i32,
+        rng: &dyn Rng,
+    ) -> Result<(), ProposeError> {
+        let shards = missing_shards(&self.image(), runs, in_sync_min, rng);
+        if shards.is_empty() {
+            return Ok(());
+        }
+        for refused in
+            self.propose(CreateShards { shards }).await?.into_iter().filter_map(Result::err)
+        {
+            tracing::debug!(%refused, "a shard was not made");
+        }
+        Ok(())
     }
 
     /// The image as of now. Load it once per request.

@@ -15,7 +15,7 @@ use braid_raft::outcome::CreatePartitionsRejection;
 use braid_raft::plan::{AddPartitionsRequest, Limits, add_partitions};
 
 use super::Broker;
-use super::create_topics::limits;
+use super::create_topics::{limits, make_shards};
 use super::error::{add_rejection_code, placement_code, propose_code};
 use super::respond::{UNKNOWN_TOPIC, is_internal};
 use crate::model::BrokerId;
@@ -63,7 +63,11 @@ async fn add(
         if validate_only {
             return Ok(added);
         }
-        let outcome = broker.metadata.propose(command).await;
+        let proposed = async {
+            make_shards(broker, command.added.iter()).await?;
+            broker.metadata.propose(command.clone()).await
+        };
+        let outcome = proposed.await;
         match outcome.map_err(|error| (propose_code(&error), error.to_string()))? {
             Ok(_) => return Ok(added),
             // Somebody else was first: whether this is still an increase is decided anew.

@@ -15,10 +15,9 @@ use braid_protocol::messages::create_topics_response::{
 };
 use braid_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use braid_protocol::{ErrorCode, StrBytes};
-use braid_raft::command::{CreateTopics, NewTopic};
-use braid_raft::plan::{
-    Assignment, Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest, place_topic,
-};
+use braid_raft::ProposeError;
+use braid_raft::command::{CreateTopics, NewTopic, PartitionRun};
+use braid_raft::plan::{Assignment, Limits, PlacementError, TopicRequest, place_topic};
 
 use super::Broker;
 use super::error::{create_rejection_code, placement_code, propose_code};
@@ -145,7 +144,7 @@ pub(super) fn limits(broker: &Broker) -> Limits {
         default_partitions: broker.config.topics.partitions,
         default_replication_factor: broker.config.topics.replication_factor,
         partitions_max: PARTITIONS_PER_REQUEST_MAX,
-        replication_factor_max: REPLICATION_FACTOR_MAX,
+        replication_factor_max: broker.config.topics.replication_factor_max,
     }
 }
 
@@ -155,7 +154,11 @@ async fn create(
 ) -> Vec<CreatableTopicResult> {
     let topics: Vec<NewTopic> = planned.iter().map(|(_, new)| new.clone()).collect();
     let command = CreateTopics { topics, created_ms: broker.env.clock.wall_ms() };
-    match broker.metadata.propose(command).await {
+    let proposed = async {
+        make_shards(broker, command.topics.iter().flat_map(|topic| &topic.partitions)).await?;
+        broker.metadata.propose(command).await
+    };
+    match proposed.await {
         Ok(outcomes) => planned
             .into_iter()
             .zip(outcomes)
@@ -171,6 +174,15 @@ async fn create(
             .map(|(name, _)| failed(name, propose_code(&error), error.to_string()))
             .collect(),
     }
+}
+
+/// Makes the shards that partitions are to be on, if need be.
+pub(super) async fn make_shards(
+    broker: &Broker,
+    runs: impl Iterator<Item = &PartitionRun>,
+) -> Result<(), ProposeError> {
+    let in_sync_min = broker.live.load().topic(&BTreeMap::new()).min_insync_replicas;
+    broker.metadata.make_shards(runs, in_sync_min, &*broker.env.rng).await
 }
 
 fn partitions_of(new: &NewTopic) -> u64 {

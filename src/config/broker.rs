@@ -153,6 +153,9 @@ keys! {
     /// How many replicas a partition gets when its creator leaves the number open.
     DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1)
         .partial("Records are not replicated yet: in a cluster of several nodes more than one counts as one.");
+    /// Whether partitions of a cluster may have several replicas. Their records are not copied between
+    /// brokers yet: what is made with it is for trying, and is read by nobody later.
+    REPLICATION_ENABLE = Key::boolean("braid.replication.enable", "false");
     /// Whether a client's first mention of a topic creates it.
     AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");
     /// How many partitions one answer of DescribeTopicPartitions lists at most.

@@ -105,6 +105,8 @@ pub struct TopicsConfig {
     pub partitions: i32,
     /// Replicas where the creator leaves the number open.
     pub replication_factor: i16,
+    /// The most replicas that a partition may have.
+    pub replication_factor_max: i16,
     /// Whether a first mention creates a topic.
     pub auto_create: bool,
     /// Whether topics can be deleted.
@@ -226,6 +228,11 @@ impl Parts {
                 partitions: values.int(&keys::NUM_PARTITIONS),
                 replication_factor: i16::try_from(values.int(&keys::DEFAULT_REPLICATION_FACTOR))
                     .unwrap_or(i16::MAX),
+                replication_factor_max: if values.boolean(&keys::REPLICATION_ENABLE) {
+                    i16::MAX
+                } else {
+                    1
+                },
                 auto_create: values.boolean(&keys::AUTO_CREATE_TOPICS_ENABLE),
                 deletion: values.boolean(&keys::DELETE_TOPIC_ENABLE),
                 described_partitions_max: count(

@@ -71,6 +71,7 @@ fn nothing_set_is_one_node_on_loopback() {
         TopicsConfig {
             partitions: 1,
             replication_factor: 1,
+            replication_factor_max: 1,
             auto_create: true,
             deletion: true,
             described_partitions_max: 2000,

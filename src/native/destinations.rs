@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use braid_raft::MetadataNode;
 use braid_raft::command::{Command, CreateTopics};
-use braid_raft::plan::{Assignment, Limits, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
+use braid_raft::plan::{Assignment, Limits, TopicRequest, place_topic};
 
 use super::made::{one_more, own_partition};
 use crate::config::{Config, TimestampType};
@@ -68,7 +68,7 @@ impl TopicDestinations {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: u32::MAX,
-            replication_factor_max: REPLICATION_FACTOR_MAX,
+            replication_factor_max: self.config.topics.replication_factor_max,
         };
         let planned = match place_topic(&image, request, &limits) {
             Ok(planned) => planned,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use braid_raft::command::{CreatePartitions, CreateTopics, PartitionRun};
 use braid_raft::image::{MetadataImage, TopicImage};
 use braid_raft::outcome::CreateTopicRejection;
-use braid_raft::plan::{Assignment, Limits, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
+use braid_raft::plan::{Assignment, Limits, TopicRequest, place_topic};
 use braid_raft::{MetadataNode, ProposeError, plan::PlacementError};
 
 use crate::config::Config;
@@ -87,13 +87,16 @@ impl Maker {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: u32::MAX,
-            replication_factor_max: REPLICATION_FACTOR_MAX,
+            replication_factor_max: self.config.topics.replication_factor_max,
         };
         let exists = |rejection: &CreateTopicRejection| {
             matches!(rejection, CreateTopicRejection::AlreadyExists(_))
         };
         match place_topic(&self.metadata.image(), request, &limits) {
             Ok(planned) => {
+                let in_sync_min = self.config.topic(&BTreeMap::new()).min_insync_replicas;
+                let rng = &*self.env.rng;
+                self.metadata.make_shards(planned.partitions.iter(), in_sync_min, rng).await?;
                 let created_ms = self.env.clock.wall_ms();
                 let command = CreateTopics { topics: vec![planned], created_ms };
                 for outcome in self.metadata.propose(command).await? {

@@ -10,7 +10,7 @@ use braid_raft::ProposeError;
 use braid_raft::command::{ConfigChange, CreateTopics, DeleteTopics, SetTopicConfigs};
 use braid_raft::image::{MetadataImage, PartitionImage, TopicImage};
 use braid_raft::outcome::{CreateTopicRejection, DeleteTopicRejection, SetTopicConfigsRejection};
-use braid_raft::plan::{Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest, place_topic};
+use braid_raft::plan::{Limits, PlacementError, TopicRequest, place_topic};
 
 use super::Native;
 use crate::config::{ConfigSource, MessageType, TopicConfigError, is_internal_topic};
@@ -197,9 +197,12 @@ impl Native {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: PARTITIONS_MAX,
-            replication_factor_max: REPLICATION_FACTOR_MAX,
+            replication_factor_max: self.config.topics.replication_factor_max,
         };
         let planned = place_topic(&self.metadata.image(), request, &limits)?;
+        let in_sync_min = config.topic(&BTreeMap::new()).min_insync_replicas;
+        let rng = &*self.env.rng;
+        self.metadata.make_shards(planned.partitions.iter(), in_sync_min, rng).await?;
         let created_ms = self.env.clock.wall_ms();
         let command = CreateTopics { topics: vec![planned], created_ms };
         for outcome in self.metadata.propose(command).await? {

@@ -198,6 +198,12 @@ impl MetadataImage {
         self.brokers.shards.get(&id)
     }
 
+    /// The shard on these replicas, in this order.
+    #[must_use]
+    pub fn shard_of(&self, replicas: &[BrokerId]) -> Option<&Arc<ShardImage>> {
+        self.shard(*self.brokers.shard_by_replicas.get(replicas)?)
+    }
+
     /// All shards, by number.
     pub fn shards(&self) -> impl Iterator<Item = &Arc<ShardImage>> {
         self.brokers.shards.values()

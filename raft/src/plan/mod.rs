@@ -3,9 +3,12 @@
 
 pub mod names;
 pub mod placement;
+mod shards;
+mod stripe;
 
 pub use names::InvalidTopicName;
 pub use placement::{
-    AddPartitionsRequest, Assignment, Limits, PlacementError, REPLICATION_FACTOR_MAX, TopicRequest,
-    add_partitions, place_topic,
+    AddPartitionsRequest, Assignment, Limits, PlacementError, TopicRequest, add_partitions,
+    place_topic,
 };
+pub use shards::missing_shards;

@@ -1,19 +1,17 @@
 //! Turns a request for a topic or for more partitions into replica lists, or into Kafka's error.
 //!
-//! Without an explicit assignment replicas are striped over the brokers, from a starting broker
-//! that the topic's id decides, so that small topics do not all begin on the same one.
+//! Without an explicit assignment replicas are striped over the brokers and their racks, from a
+//! starting broker that the topic's id decides, so that small topics do not all begin on the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use braid_base::model::{BrokerId, TopicId};
 
+use super::stripe::Stripe;
 use crate::apply::{PARTITIONS_PER_TOPIC_MAX, check_new_topic};
 use crate::command::{CreatePartitions, NewTopic, PartitionRun};
 use crate::image::{Configs, MetadataImage, TopicImage};
 use crate::outcome::{CreateTopicRejection, InvalidReplicas};
-
-/// The most replicas that a partition has: records are not replicated yet.
-pub const REPLICATION_FACTOR_MAX: i16 = 1;
 
 /// The replicas a client chose for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +241,8 @@ pub fn add_partitions(
         None => {
             let stripe = Stripe::new(image, topic.id, factor, limits)?;
             let first = current as u64;
-            (first..first + u64::from(added)).for_each(|number| runs.push(stripe.replicas(number)));
+            (first..first + u64::from(added))
+                .for_each(|number| runs.push(stripe.replicas(number).to_vec()));
         }
     }
     let added = runs.0;
@@ -280,7 +279,7 @@ fn striped(
     }
     let stripe = Stripe::new(image, request.id, factor, limits)?;
     let mut runs = Runs::default();
-    (0..u64::from(count)).for_each(|number| runs.push(stripe.replicas(number)));
+    (0..u64::from(count)).for_each(|number| runs.push(stripe.replicas(number).to_vec()));
     Ok(runs.0)
 }
 
@@ -354,46 +353,6 @@ fn even(count: usize, expected: usize) -> Result<(), PlacementError> {
 fn replication_factor(image: &MetadataImage, topic: &TopicImage) -> usize {
     let shard = topic.partitions.first().and_then(|partition| image.shard(partition.shard));
     shard.map_or(1, |shard| shard.replicas().len())
-}
-
-/// Replica lists that walk round the brokers.
-struct Stripe {
-    brokers: Vec<BrokerId>,
-    start: u64,
-    factor: usize,
-}
-
-impl Stripe {
-    /// Over the brokers that live.
-    fn new(
-        image: &MetadataImage,
-        topic: TopicId,
-        factor: usize,
-        limits: &Limits,
-    ) -> Result<Self, PlacementError> {
-        let alive = image.brokers().filter(|broker| !broker.fenced);
-        let brokers: Vec<BrokerId> = alive.map(|broker| broker.id).collect();
-        if factor > brokers.len() {
-            let factor = i16::try_from(factor).unwrap_or(i16::MAX);
-            return Err(PlacementError::TooFewBrokers { factor, brokers: brokers.len() });
-        }
-        if factor > usize::try_from(limits.replication_factor_max).unwrap_or(0) {
-            let max = limits.replication_factor_max;
-            return Err(PlacementError::NotReplicated { factor, max });
-        }
-        let start = topic.0.as_u64_pair().1 % (brokers.len() as u64).max(1);
-        Ok(Self { brokers, start, factor })
-    }
-
-    fn replicas(&self, partition: u64) -> Vec<BrokerId> {
-        (0..self.factor as u64)
-            .map(|replica| {
-                let at = (self.start + partition + replica) % self.brokers.len() as u64;
-                // Below the number of brokers, hence a usize.
-                self.brokers[usize::try_from(at).unwrap_or_default()]
-            })
-            .collect()
-    }
 }
 
 /// Replica lists, equal neighbours told once.

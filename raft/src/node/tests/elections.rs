@@ -300,7 +300,7 @@ async fn whatever_happens_one_leads_at_a_time() {
     for seed in 0..6u64 {
         let mut world = World::with_shards(200 + seed).await;
         let chance = braid_base::env::rng::SeededRng::from_seed(seed);
-        let draw = |n: u64| usize::try_from(braid_base::env::Rng::next_u64(&chance) % n).unwrap();
+        let draw = |n: u64| usize::try_from(Rng::next_u64(&chance) % n).unwrap();
         for _ in 0..8 {
             let before: Vec<_> = (0..3).map(|shard| world.shard(0, shard)).collect();
             let victim = draw(3);

@@ -347,7 +347,7 @@ async fn whatever_happens_what_was_acknowledged_stays() {
     for seed in 0..6u64 {
         let mut world = World::formed(100 + seed).await;
         let chance = braid_base::env::rng::SeededRng::from_seed(seed);
-        let draw = |n: u64| usize::try_from(braid_base::env::Rng::next_u64(&chance) % n).unwrap();
+        let draw = |n: u64| usize::try_from(Rng::next_u64(&chance) % n).unwrap();
         let mut acknowledged = Vec::new();
         for round in 0..12u128 {
             let victim = draw(3);

@@ -110,6 +110,67 @@ fn replicas_are_striped_over_the_brokers() {
 }
 
 #[test]
+fn replicas_are_spread_over_racks() {
+    let on = |racks: &[Option<&str>]| {
+        let mut image = MetadataImage::default();
+        for (broker, rack) in (1..).zip(racks) {
+            let rack = rack.map(str::to_owned);
+            let registration =
+                crate::command::RegisterBroker { rack, ..register_broker(broker, 1) };
+            apply(&mut image, &registration.into());
+        }
+        image
+    };
+    let placed = |racks: &[Option<&str>], factor| {
+        let count = i32::try_from(racks.len()).unwrap();
+        let topic = TopicRequest { id: topic_id(60), ..request(count, factor) };
+        lists(&place_topic(&on(racks), topic, &LIMITS).unwrap().partitions)
+    };
+    let (a, b, c) = (Some("a"), Some("b"), Some("c"));
+    // As many on each rack: neighbours are on different ones.
+    let two_each = placed(&[a, a, b, b, c, c], 3);
+    assert_eq!(two_each, [[1, 3, 5], [3, 5, 2], [5, 2, 4], [2, 4, 6], [4, 6, 1], [6, 1, 3]]);
+    // One rack is short of brokers, and has a replica of each partition for it.
+    assert_eq!(placed(&[a, a, a, b], 2), [[1, 4], [4, 2], [2, 4], [3, 4]]);
+    // More replicas than racks.
+    assert_eq!(placed(&[a, a, b], 3), [[1, 3, 2], [3, 2, 1], [2, 3, 1]]);
+    // Those without a rack are on one together.
+    assert_eq!(placed(&[None, None, a], 2), [[1, 3], [3, 2], [2, 3]]);
+    assert_eq!(placed(&[None, None, None], 2), [[1, 2], [2, 3], [3, 1]]);
+}
+
+#[test]
+fn who_is_about_to_stop_gets_nothing_new_unless_it_must() {
+    let mut image = image(3);
+    let drain =
+        crate::command::DrainBroker { broker: BrokerId(2), incarnation: uuid::Uuid::from_u128(1) };
+    apply(&mut image, &drain.into());
+    let placed = place_topic(&image, request(6, 2), &LIMITS).unwrap();
+    assert!(lists(&placed.partitions).iter().all(|list| !list.contains(&2)));
+    let placed = place_topic(&image, request(6, 3), &LIMITS).unwrap();
+    assert!(lists(&placed.partitions).iter().all(|list| list.len() == 3));
+}
+
+#[test]
+fn shards_are_made_once_for_the_lists_of_several_replicas() {
+    let mut image = image(3);
+    let rng = braid_base::env::rng::SeededRng::from_seed(1);
+    let placed = place_topic(&image, request(6, 3), &LIMITS).unwrap();
+    let missing = crate::plan::missing_shards(&image, placed.partitions.iter(), 2, &rng);
+    assert_eq!(missing.len(), 3);
+    assert!(missing.iter().all(|shard| shard.in_sync_min == 2));
+    apply(&mut image, &crate::command::CreateShards { shards: missing }.into());
+    assert!(image.shard_of(&replicas(&[1, 2, 3])).unwrap().is_replicated());
+    let more = [(1, vec![3, 2]), (1, vec![1, 2, 3]), (1, vec![2])]
+        .map(|(count, brokers)| PartitionRun { count, replicas: replicas(&brokers) });
+    let missing = crate::plan::missing_shards(&image, more.iter(), 3, &rng);
+    assert_eq!(missing.len(), 1);
+    assert_eq!((&missing[0].replicas, missing[0].in_sync_min), (&replicas(&[3, 2]), 2));
+    let missing = crate::plan::missing_shards(&image, more.iter(), -1, &rng);
+    assert_eq!(missing[0].in_sync_min, 1);
+}
+
+#[test]
 fn an_assignment_is_taken_as_it_is_in_any_order() {
     let placed = place_topic(&image(3), assigned(&[(1, &[3, 2]), (0, &[1, 2])]), &LIMITS).unwrap();
     assert_eq!(lists(&placed.partitions), [[1, 2], [3, 2]]);
