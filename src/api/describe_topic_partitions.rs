@@ -16,7 +16,7 @@ use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::metadata::ALL_TOPIC_OPERATIONS;
-use super::respond::{LEADER_EPOCH, NO_LEADER, OPERATIONS_NOT_ASKED, is_internal, placement, text};
+use super::respond::{NO_LEADER, OPERATIONS_NOT_ASKED, is_internal, placement, text};
 
 pub(crate) fn handle(
     broker: &Broker,
@@ -103,12 +103,12 @@ fn describe(
                 .with_partition_index(i32::try_from(index).unwrap_or(i32::MAX))
                 .with_error_code(code.0)
                 .with_leader_id(placed.leader.unwrap_or(NO_LEADER))
-                .with_leader_epoch(LEADER_EPOCH.0)
+                .with_leader_epoch(placed.epoch.0)
                 .with_replica_nodes(placed.replicas)
                 .with_isr_nodes(placed.in_sync)
                 .with_offline_replicas(placed.offline)
                 // Not null: the Java client takes both for lists.
-                .with_eligible_leader_replicas(Some(Vec::new()))
+                .with_eligible_leader_replicas(Some(placed.eligible))
                 .with_last_known_elr(Some(Vec::new()))
         })
         .collect();

@@ -65,7 +65,7 @@ pub(super) async fn serve(
             Response::IncrementalAlterConfigs(incremental_alter_configs::handle(b, r).await)
         }
         Request::AlterConfigs(r) => Response::AlterConfigs(alter_configs::handle(b, r).await),
-        Request::ElectLeaders(r) => Response::ElectLeaders(elect_leaders::handle(b, r)),
+        Request::ElectLeaders(r) => Response::ElectLeaders(elect_leaders::handle(b, r).await),
         Request::ListPartitionReassignments(_) => {
             Response::ListPartitionReassignments(list_partition_reassignments::handle())
         }

@@ -159,6 +159,18 @@ fn topic_of<'a>(image: &'a MetadataImage, key: &TopicKey) -> Result<&'a TopicIma
     .map(AsRef::as_ref)
 }
 
+/// The queue of a partition that this broker leads in the epoch that the client believes in.
+fn led_queue(
+    broker: &Broker,
+    image: &MetadataImage,
+    (key, index): (&TopicKey, i32),
+    believed: i32,
+) -> Result<QueueId, ErrorCode> {
+    let topic = topic_of(image, key)?;
+    let queue = queue_of(broker, image, Some(topic), index)?;
+    check_epoch(image, Some(topic), index, believed).map(|()| queue)
+}
+
 /// Reads until there is enough, something failed, or the time is over.
 async fn read_until_enough(
     broker: &Arc<Broker>,
@@ -207,9 +219,8 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
     let image = broker.metadata.image();
     let mut size_bytes = 0;
     for ((key, index), wanted) in &plan.partitions {
-        let queue = topic_of(&image, key);
-        let queue = queue.and_then(|topic| queue_of(broker, &image, Some(topic), *index));
-        let (Ok(queue), Ok(())) = (queue, check_epoch(wanted.current_leader_epoch)) else {
+        let Ok(queue) = led_queue(broker, &image, (key, *index), wanted.current_leader_epoch)
+        else {
             return true;
         };
         let size_bytes_max = wanted.size_bytes_max();
@@ -247,11 +258,8 @@ async fn read_all(
     let mut nothing_yet = true;
     let mut reads = Vec::with_capacity(plan.partitions.len());
     for ((key, index), wanted) in &plan.partitions {
-        let queue = topic_of(&image, key);
-        let queue = queue.and_then(|topic| queue_of(broker, &image, Some(topic), *index));
-        let read = match queue
-            .and_then(|queue| check_epoch(wanted.current_leader_epoch).map(|()| queue))
-        {
+        let epoch = wanted.current_leader_epoch;
+        let read = match led_queue(broker, &image, (key, *index), epoch) {
             Ok(queue) => read_one(broker, queue, wanted, (left, nothing_yet), committed).await,
             Err(code) => Read::failed(code),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use braid_protocol::fetch_response::{Leader, NodeEndpoint};
 use braid_raft::image::{MetadataImage, PartitionImage};
 
-use super::respond::{LEADER_EPOCH, seen};
+use super::respond::{leader_epoch, seen};
 
 /// The leaders that one answer names.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl LeaderHints {
             let (host, port, rack) = (found.host, found.port, found.rack);
             self.0.push(NodeEndpoint { node_id: id.0, host, port, rack });
         }
-        Some(Leader { id: id.0, epoch: LEADER_EPOCH.0 })
+        Some(Leader { id: id.0, epoch: leader_epoch(image, partition).0 })
     }
 
     /// The addresses of all that were named.

@@ -90,7 +90,7 @@ async fn look_up(
     committed: bool,
 ) -> Result<Found, ErrorCode> {
     let queue = queue_of(broker, image, topic, asked.partition_index)?;
-    check_epoch(asked.current_leader_epoch)?;
+    check_epoch(image, topic, asked.partition_index, asked.current_leader_epoch)?;
     let offsets = broker.partitions.offsets(queue);
     match asked.timestamp {
         LATEST if committed => {

@@ -148,7 +148,7 @@ impl View<'_> {
                 .with_partition_index(index)
                 .with_error_code(code.0)
                 .with_leader_id(leader)
-                .with_leader_epoch(super::respond::LEADER_EPOCH.0)
+                .with_leader_epoch(placed.epoch.0)
                 .with_replica_nodes(placed.replicas)
                 .with_isr_nodes(placed.in_sync)
                 .with_offline_replicas(placed.offline)

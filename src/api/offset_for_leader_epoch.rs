@@ -52,7 +52,7 @@ fn end_of_epoch(
     asked: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ErrorCode> {
     let queue = queue_of(broker, image, topic, asked.partition)?;
-    check_epoch(asked.current_leader_epoch)?;
+    check_epoch(image, topic, asked.partition, asked.current_leader_epoch)?;
     let offsets = broker.partitions.offsets(queue);
     let answer = EpochEndOffset::default();
     Ok(if asked.leader_epoch == LEADER_EPOCH.0 {

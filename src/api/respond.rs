@@ -1,5 +1,6 @@
 //! What most handlers share: texts, who this broker is, and finding a partition or its error.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use braid_protocol::ErrorCode;
@@ -10,7 +11,7 @@ use braid_raft::image::{MetadataImage, PartitionImage, TopicImage};
 use super::Broker;
 use crate::model::{self, LeaderEpoch, QueueId};
 
-/// The epoch of every partition: each stays on the one broker it was placed on.
+/// The epoch of every partition of one replica: it stays on the broker it was placed on.
 pub(crate) const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 
 /// Kafka's mark for "authorized operations were not asked for".
@@ -86,6 +87,9 @@ pub(crate) struct Placement {
     pub(crate) replicas: Vec<BrokerId>,
     pub(crate) in_sync: Vec<BrokerId>,
     pub(crate) offline: Vec<BrokerId>,
+    /// The replicas out of sync that hold everything committed (KIP-966).
+    pub(crate) eligible: Vec<BrokerId>,
+    pub(crate) epoch: LeaderEpoch,
 }
 
 /// Kafka's mark for a partition without a leader.
@@ -103,7 +107,17 @@ pub(crate) fn placement(image: &MetadataImage, partition: PartitionImage) -> Pla
             shard.in_sync_members().map(|id| BrokerId(id.0)).collect()
         }),
         offline: offline.map(|id| BrokerId(id.0)).collect(),
+        eligible: shard
+            .map_or_else(Vec::new, |shard| shard.eligible().map(|id| BrokerId(id.0)).collect()),
+        epoch: leader_epoch(image, partition),
     }
+}
+
+/// The epoch of a partition as clients are told: of a broker's own log always the same one, since
+/// nobody but that broker ever leads it.
+pub(crate) fn leader_epoch(image: &MetadataImage, partition: PartitionImage) -> LeaderEpoch {
+    let shard = image.shard(partition.shard).filter(|shard| shard.is_replicated());
+    shard.map_or(LEADER_EPOCH, |shard| shard.epoch())
 }
 
 /// The queue of a topic's partition that this broker leads, or the code for why there is none here.
@@ -122,12 +136,21 @@ pub(crate) fn queue_of(
     }
 }
 
-/// Checks the epoch a client believes in; -1 means it has no belief.
-pub(crate) fn check_epoch(current_leader_epoch: i32) -> Result<(), ErrorCode> {
-    match current_leader_epoch {
-        -1 => Ok(()),
-        epoch if epoch < LEADER_EPOCH.0 => Err(ErrorCode::FENCED_LEADER_EPOCH),
-        epoch if epoch > LEADER_EPOCH.0 => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
-        _ => Ok(()),
+/// Checks the epoch of a partition that a client believes in; -1 means it has no belief.
+pub(crate) fn check_epoch(
+    image: &MetadataImage,
+    topic: Option<&TopicImage>,
+    partition: i32,
+    believed: i32,
+) -> Result<(), ErrorCode> {
+    if believed == -1 {
+        return Ok(());
+    }
+    let partition = topic.and_then(|topic| topic.partition(partition));
+    let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    match believed.cmp(&leader_epoch(image, partition).0) {
+        Ordering::Less => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        Ordering::Greater => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        Ordering::Equal => Ok(()),
     }
 }

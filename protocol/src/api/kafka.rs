@@ -108,12 +108,12 @@ fn difference(key: ApiKey) -> &'static str {
         ApiKey::DescribeLogDirs => "sizes are of batches, not of files",
         ApiKey::DescribeProducers => "LastTimestamp is the time of storing",
         ApiKey::CreatePartitions => "refused on `__consumer_offsets`",
-        ApiKey::ElectLeaders
-        | ApiKey::AlterPartitionReassignments
+        ApiKey::ElectLeaders => "for all partitions on the same replicas at once",
+        ApiKey::AlterPartitionReassignments
         | ApiKey::ListPartitionReassignments
         | ApiKey::AlterReplicaLogDirs => "as a Kafka with one broker",
         ApiKey::DescribeClientQuotas | ApiKey::DescribeUserScramCredentials => "there are none",
-        ApiKey::DescribeQuorum => "one voter; its directory id is zero",
+        ApiKey::DescribeQuorum => "directory ids are zero",
         ApiKey::UpdateFeatures => "levels stay as they are",
         ApiKey::UnregisterBroker => "refused: the only broker is the one that answers",
         ApiKey::ListOffsets

@@ -122,7 +122,7 @@ async fn offsets_and_groups_that_are_deleted_are_gone() {
     assert!(client.call(5, &ListGroupsRequest::default()).await.groups.is_empty());
 }
 
-fn more(name: &str, count: i32) -> CreatePartitionsRequest {
+pub(super) fn more(name: &str, count: i32) -> CreatePartitionsRequest {
     let topic = CreatePartitionsTopic::default()
         .with_name(topic_name(name))
         .with_count(count)

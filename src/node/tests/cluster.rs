@@ -20,10 +20,10 @@ use crate::env::Env;
 use crate::env::sim::{self, SimHandles, SimNet};
 use crate::node::{Node, StartError};
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 const NOT_LEADER: i16 = 6;
 
-fn host(id: i32) -> String {
+pub(super) fn host(id: i32) -> String {
     format!("broker-{id}")
 }
 
@@ -52,42 +52,49 @@ fn config_of(id: i32, more: &[(&str, &str)]) -> Config {
     config(&settings)
 }
 
-struct Machine {
+pub(super) struct Machine {
     id: i32,
     env: Env,
     sim: SimHandles,
-    node: Option<Node>,
+    pub(super) node: Option<Node>,
+    /// What it is told beside what every broker is.
+    more: &'static [(&'static str, &'static str)],
 }
 
 impl Machine {
     async fn try_start(&mut self) -> Result<(), StartError> {
-        self.node = Some(Box::pin(Node::start(self.env.clone(), config_of(self.id, &[]))).await?);
+        self.node =
+            Some(Box::pin(Node::start(self.env.clone(), config_of(self.id, self.more))).await?);
         Ok(())
     }
 
-    async fn start(&mut self) {
+    pub(super) async fn start(&mut self) {
         tokio::time::timeout(LONG, self.try_start()).await.unwrap().unwrap();
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         (self.env, self.sim) = self.sim.restart();
         drop(self.node.take());
     }
 }
 
-struct Cluster {
-    net: SimNet,
+pub(super) struct Cluster {
+    pub(super) net: SimNet,
     /// Where the clients are.
     outside: Env,
     machines: [Machine; 3],
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(super) async fn start_with(more: &'static [(&'static str, &'static str)]) -> Self {
         let net = SimNet::default();
         let machine = |id: i32| {
             let (env, sim) = sim::env_on(u64::from(id.unsigned_abs()), net.host(&host(id)));
-            Machine { id, env, sim, node: None }
+            Machine { id, env, sim, node: None, more }
         };
         let machines = [machine(1), machine(2), machine(3)];
         let (outside, _) = sim::env_on(9, net.host("outside"));
@@ -97,16 +104,16 @@ impl Cluster {
         cluster
     }
 
-    async fn client(&self, id: i32) -> Client {
+    pub(super) async fn client(&self, id: i32) -> Client {
         Client::connect(&self.outside, &address(id)).await
     }
 
-    fn machine(&mut self, id: i32) -> &mut Machine {
+    pub(super) fn machine(&mut self, id: i32) -> &mut Machine {
         self.machines.iter_mut().find(|machine| machine.id == id).unwrap()
     }
 
     /// The topic as a broker tells it, once it looks like this.
-    async fn until(
+    pub(super) async fn until(
         &self,
         broker: i32,
         topic: &str,
@@ -126,7 +133,7 @@ impl Cluster {
     }
 
     /// The leaders of the partitions, once a broker knows the topic and all of them.
-    async fn leaders(&self, broker: i32, topic: &str) -> Vec<i32> {
+    pub(super) async fn leaders(&self, broker: i32, topic: &str) -> Vec<i32> {
         let led = |topic: &MetadataResponseTopic| {
             topic.error_code == 0 && topic.partitions.iter().all(|p| p.error_code == 0)
         };
@@ -135,7 +142,7 @@ impl Cluster {
     }
 }
 
-async fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
+pub(super) async fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
     let topic = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
     let request = MetadataRequest::default()
         .with_topics(Some(vec![topic]))
@@ -143,7 +150,7 @@ async fn metadata(client: &mut Client, topic: &str) -> MetadataResponse {
     client.call(12, &request).await
 }
 
-fn with_factor(name: &str, partitions: i32, factor: i16) -> CreateTopicsRequest {
+pub(super) fn with_factor(name: &str, partitions: i32, factor: i16) -> CreateTopicsRequest {
     create_topics(vec![new_topic(name, partitions, &[]).with_replication_factor(factor)])
 }
 

@@ -1,0 +1,129 @@
+//! What clients are told of partitions with several replicas, in a cluster of three: where they are,
+//! who is in sync and who leads, while brokers die, stop and come back.
+
+use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
+use kafka_protocol::messages::*;
+
+use super::administration::more;
+use super::ask::*;
+use super::client::Client;
+use super::cluster::{Cluster, metadata, with_factor};
+
+const REPLICATED: &[(&str, &str)] = &[
+    ("braid.replication.enable", "true"),
+    ("default.replication.factor", "3"),
+    ("min.insync.replicas", "2"),
+    ("auto.leader.rebalance.enable", "false"),
+];
+
+fn ids(ids: &[BrokerId]) -> Vec<i32> {
+    let mut ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The partition that a broker leads first.
+fn preferred(partitions: &[MetadataResponsePartition], broker: i32) -> &MetadataResponsePartition {
+    partitions.iter().find(|partition| partition.replica_nodes[0].0 == broker).unwrap()
+}
+
+/// What becomes of an election for one partition.
+async fn elect(client: &mut Client, kind: i8, partition: i32) -> i16 {
+    let topic =
+        TopicPartitions::default().with_topic(topic_name("t")).with_partitions(vec![partition]);
+    let request = ElectLeadersRequest::default()
+        .with_election_type(kind)
+        .with_topic_partitions(Some(vec![topic]))
+        .with_timeout_ms(30_000);
+    let answer = client.call(2, &request).await;
+    assert_eq!(answer.error_code, 0);
+    answer.replica_election_results[0].partition_result[0].error_code
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_leaders_and_epochs_are_told_as_brokers_come_and_go() {
+    let mut cluster = Cluster::start_with(REPLICATED).await;
+    let made = cluster.client(1).await.call(7, &with_factor("t", 3, -1)).await;
+    assert_eq!((made.topics[0].error_code, made.topics[0].replication_factor), (0, 3));
+    let mut leaders = cluster.leaders(2, "t").await;
+    leaders.sort_unstable();
+    assert_eq!(leaders, [1, 2, 3]);
+    let mut client = cluster.client(1).await;
+    let told = metadata(&mut client, "t").await.topics[0].clone();
+    for partition in &told.partitions {
+        assert_eq!(ids(&partition.replica_nodes), [1, 2, 3]);
+        assert_eq!(ids(&partition.isr_nodes), [1, 2, 3]);
+        assert_eq!(partition.leader_id, partition.replica_nodes[0]);
+        assert_eq!(partition.leader_epoch, 1);
+        assert!(partition.offline_replicas.is_empty());
+        assert_eq!(elect(&mut client, 0, partition.partition_index).await, 84, "not needed");
+    }
+    let index = preferred(&told.partitions, 3).partition_index;
+    let at = usize::try_from(index).unwrap();
+
+    cluster.machine(3).kill();
+    let moved = |topic: &metadata_response::MetadataResponseTopic| {
+        let partition = &topic.partitions[at];
+        partition.leader_epoch == 2 && partition.error_code == 0
+    };
+    let told = cluster.until(1, "t", moved).await;
+    for partition in &told.partitions {
+        assert_ne!(partition.leader_id.0, 3);
+        assert_eq!(ids(&partition.isr_nodes), [1, 2]);
+        assert_eq!(ids(&partition.offline_replicas), [3]);
+    }
+    let mut client = cluster.client(1).await;
+    assert_eq!(elect(&mut client, 0, index).await, 80, "the preferred leader is dead");
+    assert_eq!(elect(&mut client, 1, index).await, 84, "there is a leader");
+    assert_eq!(elect(&mut client, 0, 7).await, 3);
+
+    // It is back, and not in sync: nobody copies records yet.
+    cluster.machine(3).start().await;
+    let back = |topic: &metadata_response::MetadataResponseTopic| {
+        topic.partitions[at].offline_replicas.is_empty()
+    };
+    let told = cluster.until(1, "t", back).await;
+    assert_eq!(ids(&told.partitions[at].isr_nodes), [1, 2]);
+    let mut client = cluster.client(3).await;
+    assert_eq!(elect(&mut client, 0, index).await, 80, "it may lack records");
+
+    // The next one goes, in order: its last replica leads alone, below the least size.
+    let node = cluster.machine(2).node.take().unwrap();
+    node.stop().await;
+    let alone = |topic: &metadata_response::MetadataResponseTopic| {
+        topic.partitions.iter().all(|partition| ids(&partition.isr_nodes) == [1])
+    };
+    let told = cluster.until(1, "t", alone).await;
+    assert!(told.partitions.iter().all(|partition| partition.leader_id.0 == 1), "{told:?}");
+    let request = DescribeTopicPartitionsRequest::default()
+        .with_topics(vec![TopicRequest::default().with_name(topic_name("t"))])
+        .with_response_partition_limit(100);
+    let described = cluster.client(1).await.call(0, &request).await;
+    for partition in &described.topics[0].partitions {
+        let eligible = partition.eligible_leader_replicas.as_ref().unwrap();
+        assert_eq!(ids(eligible), [2], "it has all that is committed");
+        let at = usize::try_from(partition.partition_index).unwrap();
+        assert_eq!(partition.leader_epoch, told.partitions[at].leader_epoch);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_replicas_than_brokers_are_refused_and_partitions_are_added_alike() {
+    let cluster = Cluster::start_with(REPLICATED).await;
+    let mut client = cluster.client(2).await;
+    let refused = client.call(7, &with_factor("t", 1, 4)).await;
+    assert_eq!(refused.topics[0].error_code, 38);
+    let made = client.call(7, &with_factor("t", 2, 2)).await;
+    assert_eq!(made.topics[0].error_code, 0);
+    let request = more("t", 5);
+    let grown = client.call(2, &request).await;
+    assert_eq!(grown.results[0].error_code, 0);
+    cluster.until(1, "t", |topic| topic.partitions.len() == 5).await;
+    let told = metadata(&mut client, "t").await;
+    for partition in &told.topics[0].partitions {
+        assert_eq!(partition.replica_nodes.len(), 2);
+        assert_eq!(partition.leader_id, partition.replica_nodes[0]);
+    }
+}
