@@ -50,6 +50,8 @@ const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 
 /// How long a start waits for the locks of the process before it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stop waits for others to lead.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 /// How often it asks.
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 
@@ -359,9 +361,25 @@ impl Node {
         }
     }
 
+    /// Has others lead what they can, while this broker still answers.
+    async fn drain(&self) {
+        let image = self.metadata.image();
+        let own = self.metadata.node_id();
+        if !image.shards().any(|shard| shard.is_replicated() && shard.leader() == Some(own)) {
+            return;
+        }
+        match tokio::time::timeout(DRAIN_WITHIN, self.metadata.drain()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(kept)) => tracing::info!(shards = kept, "nobody else can lead some shards"),
+            Ok(Err(error)) => tracing::info!(%error, "leadership was not handed on"),
+            Err(_) => tracing::info!("leadership was not handed on in time"),
+        }
+    }
+
     /// Stops in order: no new requests, answers of those under way, then the parts. A stopped
     /// broker starts again without scanning its log.
     pub async fn stop(mut self) {
+        self.drain().await;
         self.stopping.send_replace(true);
         // Whoever looks for a leader now need not come here first.
         self.metadata.retire().await;

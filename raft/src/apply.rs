@@ -66,6 +66,11 @@ pub fn apply(image: &mut MetadataImage, command: &MetadataCommand) -> Outcome {
         }
         MetadataCommand::StartBroker(it) => Outcome::StartBroker(shards::start_broker(image, it)),
         MetadataCommand::DrainBroker(it) => Outcome::DrainBroker(shards::drain_broker(image, it)),
+        MetadataCommand::AdmitDirectory(it) => {
+            let cluster = Arc::make_mut(&mut image.cluster);
+            cluster.directories.insert(it.node, it.directory);
+            Outcome::AdmitDirectory
+        }
     }
 }
 

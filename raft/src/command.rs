@@ -21,8 +21,8 @@ use crate::outcome::Outcome;
 mod shards;
 
 pub use shards::{
-    ChangeSyncSet, CreateShards, DrainBroker, ElectLeaders, ElectionKind, NewShard, ShardElection,
-    StartBroker,
+    AdmitDirectory, ChangeSyncSet, CreateShards, DrainBroker, ElectLeaders, ElectionKind, NewShard,
+    ShardElection, StartBroker,
 };
 
 /// A cluster's name: for a cluster formed by Braid, 22 characters of base64url like Kafka's.
@@ -251,6 +251,8 @@ pub enum MetadataCommand {
     StartBroker(StartBroker),
     /// See [`DrainBroker`].
     DrainBroker(DrainBroker),
+    /// See [`AdmitDirectory`].
+    AdmitDirectory(AdmitDirectory),
 }
 
 /// A command together with the type of its answer.

@@ -104,7 +104,7 @@ impl Controller {
         }
     }
 
-    fn raft(&self) -> Result<&Raft<TypeConfig>, NotNow> {
+    pub(crate) fn raft(&self) -> Result<&Raft<TypeConfig>, NotNow> {
         self.raft.get().ok_or_else(|| NotNow::Unready("its cluster is not formed yet".to_owned()))
     }
 
@@ -247,9 +247,7 @@ impl Controller {
     /// Joins the cluster that another member says is formed, once: what it says later must be the same.
     async fn form(&self, formation: Formation) -> Response {
         if let Some(identity) = self.member.identity() {
-            let same = identity.cluster_id == formation.cluster_id
-                && identity.voters == formation.directories;
-            return if same {
+            return if identity.cluster_id == formation.cluster_id {
                 Response::Formed
             } else {
                 Response::NotFormed(format!("it belongs to cluster {}", identity.cluster_id))
@@ -269,6 +267,7 @@ impl Controller {
             node_id: member.node_id,
             directory_id: member.directory_id,
             voters: formation.directories,
+            joined: true,
         };
         if identity.directory_of(member.node_id) != Some(member.directory_id) {
             return Response::NotFormed("its directory is another by now".to_owned());
@@ -328,6 +327,9 @@ impl Answer for Controller {
                 self.hear(broker, incarnation).await.map(Response::Heartbeat)
             }
             Request::Quorum => self.quorum().map(Response::Quorum),
+            Request::Replace { node, directory } => {
+                self.replace(node, directory).await.map(Response::Replaced)
+            }
         };
         answered.unwrap_or_else(Into::into)
     }

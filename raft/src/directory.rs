@@ -130,7 +130,8 @@ pub enum OpenError {
     /// The others know this node by a directory that had been filled before.
     #[error(
         "{} is empty, but node {node_id} was a member of cluster {cluster_id} before: what it had \
-         promised the others is lost, and it must not vote again. Bring its directory back",
+         promised the others is lost, and it must not vote again. Bring its directory back, or have \
+         the others take it for a new one, with directory {directory}",
         dir.display()
     )]
     Emptied {
@@ -140,6 +141,8 @@ pub enum OpenError {
         node_id: BrokerId,
         /// The cluster.
         cluster_id: ClusterId,
+        /// The mark that the directory has now.
+        directory: Uuid,
     },
     /// The controller listener.
     #[error("cannot listen on {address} for the other controllers: {source}")]
@@ -326,7 +329,8 @@ fn write_identity(
     cluster_id: ClusterId,
 ) -> Result<Identity, OpenError> {
     let (node_id, directory_id) = (config.node_id, env.rng.next_uuid());
-    let identity = Identity { cluster_id, node_id, directory_id, voters: Vec::new() };
+    let identity =
+        Identity { cluster_id, node_id, directory_id, voters: Vec::new(), joined: false };
     identity.write(&*env.fs, &config.dir)?;
     Ok(identity)
 }

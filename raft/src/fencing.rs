@@ -283,6 +283,7 @@ pub(crate) async fn run(
             continue;
         }
         controller.fence_dead(&*net).await;
+        controller.promote_learners().await;
         let policy = controller.watch.elections;
         let mut elections = leaderless(&controller.machine.image(), policy);
         let now = controller.env.clock.monotonic();

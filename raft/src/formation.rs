@@ -73,7 +73,8 @@ async fn look_for_others(
                 cluster_id, ..
             }))) => {
                 let (dir, node_id) = (controller.dir.clone(), member.node_id);
-                return Err(OpenError::Emptied { dir, node_id, cluster_id });
+                let directory = member.directory_id;
+                return Err(OpenError::Emptied { dir, node_id, cluster_id, directory });
             }
             Ok(Err(error)) => missing.push(format!("node {other} at {address}: {error}")),
             Err(_) => missing.push(format!("node {other} at {address} does not answer")),
@@ -99,6 +100,7 @@ async fn found(
         node_id: member.node_id,
         directory_id: member.directory_id,
         voters: voters.into_iter().collect(),
+        joined: false,
     };
     directory::become_member(env, &controller.dir, &identity).await?;
     tracing::info!(cluster_id = %identity.cluster_id, "formed a new cluster");

@@ -23,6 +23,8 @@ pub(crate) struct Identity {
     pub(crate) directory_id: Uuid,
     /// The directories that formed the quorum, by node; none for a node alone.
     pub(crate) voters: Vec<(BrokerId, Uuid)>,
+    /// Whether it was told of the cluster by a member. Who was not may have to begin it.
+    pub(crate) joined: bool,
 }
 
 /// The mark of a directory whose cluster is not formed yet.
@@ -125,6 +127,7 @@ impl Identity {
             node_id: lines.number("node.id")?,
             directory_id: lines.uuid("directory.id")?,
             voters: lines.voters()?,
+            joined: lines.pairs().any(|pair| pair == ("joined", "true")),
         }))
     }
 
@@ -136,6 +139,9 @@ impl Identity {
         );
         for (node, directory) in &self.voters {
             text += &format!("voter.{node}={directory}\n");
+        }
+        if self.joined {
+            text += "joined=true\n";
         }
         write(fs, dir.join("identity"), &text)
     }
@@ -186,6 +192,7 @@ mod tests {
             node_id: BrokerId(3),
             directory_id: Uuid::from_u128(7),
             voters: Vec::new(),
+            joined: false,
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
     fn a_member_names_the_directories_of_all_voters() {
         let dir = tempfile::tempdir().unwrap();
         let voters = vec![(BrokerId(3), Uuid::from_u128(7)), (BrokerId(12), Uuid::from_u128(8))];
-        let member = Identity { voters, ..identity() };
+        let member = Identity { voters, joined: true, ..identity() };
         member.write(&RealFs, dir.path()).unwrap();
         assert_eq!(Identity::read(&RealFs, dir.path()).unwrap().as_ref(), Some(&member));
         assert_eq!(member.directory_of(BrokerId(12)), Some(Uuid::from_u128(8)));

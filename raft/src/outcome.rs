@@ -7,10 +7,10 @@ use braid_base::model::{BrokerId, LeaderEpoch, ProducerId, ShardId, TopicId};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, Command, CreatePartitions,
-    CreateShards, CreateTopics, DeleteTopics, DrainBroker, ElectLeaders, FenceBroker,
-    MetadataCommand, RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
-    StartBroker,
+    AdmitDirectory, AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, Command,
+    CreatePartitions, CreateShards, CreateTopics, DeleteTopics, DrainBroker, ElectLeaders,
+    FenceBroker, MetadataCommand, RegisterBroker, SetBrokerConfigs, SetResourceConfigs,
+    SetTopicConfigs, StartBroker,
 };
 use crate::plan::names::InvalidTopicName;
 use crate::shard::{ChangeRefused, Replica, SyncSet};
@@ -284,6 +284,8 @@ pub enum Outcome {
     StartBroker(Result<u64, RegisterBrokerRejection>),
     /// Of [`DrainBroker`]: how many replicated shards it leads still, since nobody else can.
     DrainBroker(Result<u32, FenceBrokerRejection>),
+    /// Of [`AdmitDirectory`], which is never refused.
+    AdmitDirectory,
 }
 
 macro_rules! commands {
@@ -314,6 +316,7 @@ commands! {
     ElectLeaders => Vec<Result<Elected, ElectionRejection>>, Outcome::ElectLeaders(it) => it;
     StartBroker => Result<u64, RegisterBrokerRejection>, Outcome::StartBroker(it) => it;
     DrainBroker => Result<u32, FenceBrokerRejection>, Outcome::DrainBroker(it) => it;
+    AdmitDirectory => (), Outcome::AdmitDirectory => ();
     AllocateProducerIds => Result<ProducerIdBlock, AllocateProducerIdsRejection>,
         Outcome::AllocateProducerIds(it) => it;
 }

@@ -143,6 +143,7 @@ fn may_use_spare(command: &MetadataCommand) -> bool {
         | MetadataCommand::ElectLeaders(_)
         | MetadataCommand::StartBroker(_)
         | MetadataCommand::DrainBroker(_)
+        | MetadataCommand::AdmitDirectory(_)
         | MetadataCommand::DeleteTopics(_)
         | MetadataCommand::SetTopicConfigs(_)
         | MetadataCommand::SetBrokerConfigs(_) => true,

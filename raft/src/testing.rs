@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::command::{
-    AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, ConfigChange, ConfigResource,
-    CreatePartitions, CreateShards, CreateTopics, DeleteTopics, DrainBroker, ElectLeaders,
-    ElectionKind, Endpoint, FenceBroker, MetadataCommand, NewShard, NewTopic, PartitionRun,
-    RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs, ShardElection,
-    StartBroker,
+    AdmitDirectory, AllocateProducerIds, ChangeSyncSet, ClusterId, ClusterInit, ConfigChange,
+    ConfigResource, CreatePartitions, CreateShards, CreateTopics, DeleteTopics, DrainBroker,
+    ElectLeaders, ElectionKind, Endpoint, FenceBroker, MetadataCommand, NewShard, NewTopic,
+    PartitionRun, RegisterBroker, SetBrokerConfigs, SetResourceConfigs, SetTopicConfigs,
+    ShardElection, StartBroker,
 };
 use crate::shard::{Proposal, Replica};
 
@@ -154,6 +154,9 @@ fn any_shard_command() -> impl Strategy<Value = MetadataCommand> {
         vec(election, 0..3).prop_map(|elections| ElectLeaders { elections }.into()),
         (1..4i32, 0..3u128, vec(shard(), 0..2)).prop_map(|(broker, incarnation, damaged)| {
             StartBroker { registration: register_broker(broker, incarnation), damaged }.into()
+        }),
+        (broker(), 1..4u128).prop_map(|(node, directory)| {
+            AdmitDirectory { node, directory: Uuid::from_u128(directory) }.into()
         }),
         (broker(), 0..3u128).prop_map(|(broker, incarnation)| {
             DrainBroker { broker, incarnation: Uuid::from_u128(incarnation) }.into()

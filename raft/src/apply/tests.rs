@@ -153,7 +153,9 @@ fn render(outcome: &Outcome) -> String {
         Outcome::CreatePartitions(it) => line(it),
         Outcome::SetTopicConfigs(it) => line(it),
         Outcome::FenceBroker(it) => line(it),
-        Outcome::SetBrokerConfigs | Outcome::SetResourceConfigs => "  ()\n".to_owned(),
+        Outcome::SetBrokerConfigs | Outcome::SetResourceConfigs | Outcome::AdmitDirectory => {
+            "  ()\n".to_owned()
+        }
         Outcome::CreateShards(it) => it.iter().map(line).collect(),
         Outcome::ChangeSyncSet(it) => line(it),
         Outcome::ElectLeaders(it) => it.iter().map(line).collect(),

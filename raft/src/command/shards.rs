@@ -74,6 +74,15 @@ pub struct StartBroker {
     pub damaged: Vec<ShardId>,
 }
 
+/// Has another directory stand for a voter of the metadata quorum, which has lost its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmitDirectory {
+    /// The voter. It must not be one while this is decided.
+    pub node: BrokerId,
+    /// The mark of its new directory.
+    pub directory: Uuid,
+}
+
 /// Says that a broker is about to stop: what others can lead, they lead from now on. It stays in
 /// sync and is heard until it is fenced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

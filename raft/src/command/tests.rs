@@ -145,6 +145,11 @@ fn every_command_has_the_bytes_it_always_had() {
              0103",
         ),
         (
+            AdmitDirectory { node: BrokerId(1), directory: Uuid::from_u128(5) }.into(),
+            "0f02\
+             1000000000000000000000000000000005",
+        ),
+        (
             DrainBroker { broker: BrokerId(1), incarnation: Uuid::from_u128(5) }.into(),
             "0e02\
              1000000000000000000000000000000005",
@@ -157,7 +162,7 @@ fn every_command_has_the_bytes_it_always_had() {
 
 #[test]
 fn a_command_of_a_newer_version_is_refused() {
-    assert!(matches!(MetadataCommand::decode(&[15]), Err(CommandDecodeError::Unknown(_))));
+    assert!(matches!(MetadataCommand::decode(&[16]), Err(CommandDecodeError::Unknown(_))));
 }
 
 #[test]

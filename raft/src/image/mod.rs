@@ -61,6 +61,8 @@ impl BrokerImage {
 pub(crate) struct ClusterImage {
     pub(crate) cluster_id: Option<ClusterId>,
     pub(crate) features: BTreeMap<String, i16>,
+    /// The directories that stand for voters in the place of those that formed the cluster.
+    pub(crate) directories: BTreeMap<BrokerId, Uuid>,
 }
 
 /// Brokers and the shards they hold.
@@ -109,6 +111,12 @@ impl MetadataImage {
     #[must_use]
     pub fn features(&self) -> &BTreeMap<String, i16> {
         &self.cluster.features
+    }
+
+    /// The directories of voters that were replaced since the cluster was formed.
+    #[must_use]
+    pub fn replaced_directories(&self) -> &BTreeMap<BrokerId, Uuid> {
+        &self.cluster.directories
     }
 
     /// All topics, by name and by id, and the queues of their partitions.

@@ -34,8 +34,15 @@ enum StoredImage {
     V2(ImageV1, Vec<(ConfigResource, Configs)>),
     /// With the brokers that are fenced.
     V3(ImageV1, Vec<(ConfigResource, Configs)>, Vec<BrokerId>),
-    /// With the lives of brokers and the replicated shards, which the first part lacks.
-    V4(ImageV1, Vec<(ConfigResource, Configs)>, Vec<LifeV1>, Vec<ReplicatedV1>),
+    /// With what a cluster of several has; its replicated shards are not in the first part.
+    V4(ImageV1, Vec<(ConfigResource, Configs)>, ClusterV1),
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct ClusterV1 {
+    lives: Vec<LifeV1>,
+    shards: Vec<ReplicatedV1>,
+    directories: BTreeMap<BrokerId, Uuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,8 +133,12 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
     let lives: Vec<LifeV1> = image.brokers().map(|broker| store_life(broker)).collect();
     let replicated: Vec<ReplicatedV1> =
         image.shards().filter_map(|shard| store_replicated(shard)).collect();
-    let stored = if !replicated.is_empty() || lives.iter().any(|it| it.run > 0 || it.draining) {
-        StoredImage::V4(first, resources, lives, replicated)
+    let directories = image.replaced_directories().clone();
+    let is_several = !replicated.is_empty()
+        || !directories.is_empty()
+        || lives.iter().any(|it| it.run > 0 || it.draining);
+    let stored = if is_several {
+        StoredImage::V4(first, resources, ClusterV1 { lives, shards: replicated, directories })
     } else if lives.iter().any(|life| life.fenced) {
         let fenced = lives.iter().filter(|life| life.fenced).map(|life| life.id).collect();
         StoredImage::V3(first, resources, fenced)
@@ -142,17 +153,17 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
 
 /// The image of the bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
-    let (stored, resources, lives, replicated) = match postcard::from_bytes(bytes)? {
-        StoredImage::V1(stored) => (stored, Vec::new(), Vec::new(), Vec::new()),
-        StoredImage::V2(stored, resources) => (stored, resources, Vec::new(), Vec::new()),
+    let (stored, resources, of_several) = match postcard::from_bytes(bytes)? {
+        StoredImage::V1(stored) => (stored, Vec::new(), ClusterV1::default()),
+        StoredImage::V2(stored, resources) => (stored, resources, ClusterV1::default()),
         StoredImage::V3(stored, resources, fenced) => {
             let life = |id| LifeV1 { id, run: 0, fenced: true, draining: false };
-            (stored, resources, fenced.into_iter().map(life).collect(), Vec::new())
+            let lives = fenced.into_iter().map(life).collect();
+            (stored, resources, ClusterV1 { lives, ..ClusterV1::default() })
         }
-        StoredImage::V4(stored, resources, lives, replicated) => {
-            (stored, resources, lives, replicated)
-        }
+        StoredImage::V4(stored, resources, of_several) => (stored, resources, of_several),
     };
+    let ClusterV1 { lives, shards, directories } = of_several;
     let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
     for broker in stored.brokers {
         let life = lives.iter().find(|life| life.id == broker.id);
@@ -160,7 +171,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
         brokers.brokers.insert(broker.id, Arc::new(broker));
     }
     let own = stored.shards.into_iter().map(load_own);
-    for shard in own.chain(replicated.into_iter().map(load_replicated)) {
+    for shard in own.chain(shards.into_iter().map(load_replicated)) {
         brokers.shard_by_replicas.insert(shard.replicas().to_vec(), shard.id);
         brokers.shards.insert(shard.id, Arc::new(shard));
     }
@@ -178,6 +189,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
         cluster: Arc::new(ClusterImage {
             cluster_id: stored.cluster_id,
             features: stored.features,
+            directories,
         }),
         brokers: Arc::new(brokers),
         topics: Arc::new(topics),

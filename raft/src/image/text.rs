@@ -15,6 +15,9 @@ impl Display for MetadataImage {
         for (name, level) in self.features() {
             writeln!(f, "feature {name} {level}")?;
         }
+        for (node, directory) in self.replaced_directories() {
+            writeln!(f, "voter {node} has directory {directory}")?;
+        }
         for broker in self.brokers() {
             write!(f, "broker {} incarnation {}", broker.id, broker.incarnation)?;
             if let Some(rack) = &broker.rack {

@@ -96,7 +96,7 @@ impl Link {
         {
             let formation = Formation {
                 cluster_id: identity.cluster_id.clone(),
-                directories: identity.voters.clone(),
+                directories: self.member.directories(),
             };
             let body = message::encode(&Request::Form(formation));
             match exchange(&mut connection, &body).await.map_err(std::io::Error::other)? {

@@ -1,7 +1,7 @@
 //! Who this node is to the others of its quorum, and whom of them it has to do with.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use braid_base::env::Rng;
 use braid_base::model::BrokerId;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::session::{ClusterSecret, Introduction, Refusal};
 use crate::command::ClusterId;
 use crate::identity::Identity;
+use crate::image::MetadataImage;
 
 /// This node as a member. Shared by all that speaks for it.
 pub(crate) struct Member {
@@ -25,6 +26,8 @@ pub(crate) struct Member {
     rng: Arc<dyn Rng>,
     /// None until the cluster is formed; then it never changes.
     identity: watch::Sender<Option<Arc<Identity>>>,
+    /// Where directories that were replaced since are read.
+    images: OnceLock<watch::Receiver<Arc<MetadataImage>>>,
 }
 
 impl std::fmt::Debug for Member {
@@ -55,7 +58,22 @@ impl Member {
             secret,
             rng: Arc::clone(rng),
             identity: watch::Sender::new(identity.map(Arc::new)),
+            images: OnceLock::new(),
         }
+    }
+
+    /// From now on it sees whose directories have been replaced. Only the first call counts.
+    pub(crate) fn follow(&self, images: watch::Receiver<Arc<MetadataImage>>) {
+        drop(self.images.set(images));
+    }
+
+    /// The directories that stand for the voters now; none before the cluster is formed.
+    pub(crate) fn directories(&self) -> Vec<(BrokerId, Uuid)> {
+        let Some(identity) = self.identity() else { return Vec::new() };
+        let image = self.images.get().map(|images| Arc::clone(&images.borrow()));
+        let replaced = |node: &BrokerId| image.as_ref()?.replaced_directories().get(node).copied();
+        let voters = identity.voters.iter();
+        voters.map(|(node, formed)| (*node, replaced(node).unwrap_or(*formed))).collect()
     }
 
     /// Who it is, once its cluster is formed.
@@ -123,7 +141,9 @@ impl Member {
             return Err(Refusal::OtherVoters { ours, theirs: theirs.voters.clone() });
         }
         let Some(identity) = identity else { return Ok(()) };
-        match identity.directory_of(theirs.node_id) {
+        let directories = self.directories();
+        let recorded = directories.iter().find(|(node, _)| *node == theirs.node_id);
+        match recorded.map(|(_, directory)| *directory) {
             Some(recorded) if recorded == theirs.directory_id => Ok(()),
             Some(recorded) => Err(Refusal::OtherDirectory {
                 cluster_id: identity.cluster_id.clone(),
@@ -150,6 +170,7 @@ pub(crate) mod tests {
             node_id: BrokerId(id),
             directory_id: directory(id),
             voters: (1..4).map(|id| (BrokerId(id), directory(id))).collect(),
+            joined: false,
         });
         let rng: Arc<dyn Rng> = Arc::new(SeededRng::from_seed(u64::from(id.unsigned_abs())));
         let addresses = (1..4).map(|id| (BrokerId(id), format!("node-{id}:9093"))).collect();

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::command::ClusterId;
 use crate::outcome::Outcome;
 use crate::proposer::ProposeError;
+use crate::replacement::ReplaceError;
 use crate::types::TypeConfig;
 
 /// Which directories form a cluster.
@@ -68,6 +69,11 @@ pub(crate) enum Request {
         incarnation: Uuid,
     },
     Quorum,
+    /// Another directory is to stand for a voter.
+    Replace {
+        node: BrokerId,
+        directory: Uuid,
+    },
 }
 
 /// A proposal's outcome and its index, or why there is none.
@@ -90,6 +96,7 @@ pub(crate) enum Response {
     Quorum(QuorumState),
     /// The node cannot do this now; nothing happened.
     Unready(String),
+    Replaced(Result<(), ReplaceError>),
 }
 
 /// The bytes are no message of this version.

@@ -21,6 +21,7 @@ use crate::network::member::{Member, Parts};
 use crate::network::message::{HeartbeatAnswer, QuorumState, Request, Response};
 use crate::network::peers::Peers;
 use crate::network::session::{ClusterSecret, VOTERS_MAX};
+use crate::replacement::ReplaceError;
 use crate::{formation, route};
 
 /// Entries that stay in the log behind a snapshot, for members that are a little behind.
@@ -64,6 +65,8 @@ pub(super) struct Several {
     alive: watch::Sender<Option<(BrokerId, Uuid)>>,
     /// The lease of that broker.
     lease: watch::Sender<Option<Lease>>,
+    /// Whether that broker is well; one that is not is not to be heard.
+    well: watch::Sender<bool>,
 }
 
 impl Several {
@@ -114,6 +117,7 @@ impl MetadataNode {
         let file = SnapshotFile::new(&env.fs, &config.dir);
         let machine = StateMachine::new(env.spawner.clone(), file, opened.snapshot);
         let shared = machine.shared();
+        member.follow(shared.watch());
         let (own, own_queue) = mpsc::channel(QUEUE_LEN);
         let controller = Arc::new(Controller::new(
             env,
@@ -139,6 +143,7 @@ impl MetadataNode {
             stopping,
             alive: watch::Sender::new(None),
             lease: watch::Sender::new(None),
+            well: watch::Sender::new(true),
         };
         // A start that is given up closes the listener.
         let guard = StopUnlessKept(several.stopping.clone(), false);
@@ -184,7 +189,9 @@ impl MetadataNode {
         let Some(several) = &self.inner.several else { return Ok(()) };
         let identity = several.controller.member.formed().await;
         let raft = &self.inner.raft;
-        let is_first = identity.voters.first().is_some_and(|(id, _)| *id == self.inner.node_id);
+        // Who was told of the cluster finds it begun, whatever its number.
+        let is_first = !identity.joined
+            && identity.voters.first().is_some_and(|(id, _)| *id == self.inner.node_id);
         if is_first && !raft.is_initialized().await.map_err(|fatal| stopped(&fatal))? {
             // Once in the life of a cluster: the identity is written before, the vote with this.
             let voters = &several.controller.member.addresses;
@@ -267,6 +274,22 @@ impl MetadataNode {
         }
     }
 
+    /// Has a new directory stand for a node that has lost its own: the node whose start is refused since
+    /// its directory was emptied says which. It has its vote once it has caught up. What it kept of
+    /// records is lost. Asked again this does what is left to do.
+    ///
+    /// # Errors
+    /// See [`ReplaceError`].
+    pub async fn replace(&self, node: BrokerId, directory: Uuid) -> Result<(), ReplaceError> {
+        let Some(several) = &self.inner.several else { return Err(ReplaceError::NoVoter(node)) };
+        let own = several.controller.replace(node, directory);
+        let asked = several.ask(&Request::Replace { node, directory }, own).await;
+        match asked.map_err(|error| ReplaceError::Unavailable(error.to_string()))? {
+            Asked::Here(replaced) | Asked::There(Response::Replaced(replaced)) => replaced,
+            Asked::There(other) => Err(ReplaceError::Unavailable(odd(&other).to_string())),
+        }
+    }
+
     /// Whether this node is one of several.
     #[must_use]
     pub fn is_one_of_several(&self) -> bool {
@@ -310,6 +333,18 @@ impl MetadataNode {
         let told = async { tokio::join!(self.propose(drain), self.propose(fence)) };
         if timeout(RETIRE_WITHIN, told).await.is_err() {
             tracing::info!("the controller was not told of the stop");
+        }
+    }
+
+    /// Says whether the broker beside this node can do what a leader has to, such as write to its disk:
+    /// a live process alone is no reason to be heard. While it is not well it is silent, its lease ends
+    /// and the controller has others lead; once it is well again it is heard at once.
+    pub fn be_well(&self, is_well: bool) {
+        if let Some(several) = &self.inner.several {
+            let changed = |well: &mut bool| std::mem::replace(well, is_well) != is_well;
+            if several.well.send_if_modified(changed) && !is_well {
+                tracing::warn!("the broker is not well, and is not heard until it is");
+            }
         }
     }
 
@@ -390,9 +425,15 @@ fn odd(response: &Response) -> QuorumUnavailable {
 async fn beat(several: Several, broker: BrokerId, incarnation: Uuid, interval: Duration) {
     let mut stopping = several.stopping.subscribe();
     let mut alive = several.alive.subscribe();
+    let mut well = several.well.subscribe();
     let mut link: Option<Link> = None;
     let mut said = false;
     loop {
+        tokio::select! {
+            _ = well.wait_for(|well| *well) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = alive.wait_for(Option::is_none) => return,
+        }
         tokio::select! {
             heard = beat_once(&several, &mut link, broker, incarnation) => {
                 if heard == Some(HeartbeatAnswer::Superseded) && !std::mem::replace(&mut said, true) {

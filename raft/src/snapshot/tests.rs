@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::*;
 use crate::apply::apply;
 use crate::command::{
-    AllocateProducerIds, ClusterId, ClusterInit, ConfigResource, CreateShards, DrainBroker,
-    FenceBroker, NewShard, SetBrokerConfigs, SetResourceConfigs, StartBroker,
+    AdmitDirectory, AllocateProducerIds, ClusterId, ClusterInit, ConfigResource, CreateShards,
+    DrainBroker, FenceBroker, NewShard, SetBrokerConfigs, SetResourceConfigs, StartBroker,
 };
 use crate::testing::{any_command, create, hex, register, register_broker, set, topic};
 
@@ -103,6 +103,8 @@ fn a_snapshot_with_shards_has_the_bytes_it_always_had() {
         apply(image, &FenceBroker { broker, incarnation, fenced: true }.into());
     }
     apply(image, &DrainBroker { broker: BrokerId(1), incarnation }.into());
+    let directory = Uuid::from_u128(7);
+    apply(image, &AdmitDirectory { node: BrokerId(2), directory }.into());
     let bytes = hex(&encode(&applied));
     let version = FIRST.find("00070103616263").unwrap();
     assert_eq!(bytes[version..version + 16], *"0307010361626301");
@@ -119,7 +121,8 @@ fn a_snapshot_with_shards_has_the_bytes_it_always_had() {
          02\
          010201\
          030102\
-         0106";
+         0106\
+         01041000000000000000000000000000000007";
     assert_eq!(bytes[behind..], *golden);
     assert_eq!(decode(&encode(&applied)).unwrap().image, applied.image);
 }

@@ -256,6 +256,23 @@ async fn who_says_goodbye_is_followed_before_it_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_live_process_that_is_not_well_leads_nothing() {
+    let world = World::with_shards(5).await;
+    let sick = (world.leader() + 1) % 3;
+    let shard = u32::try_from(sick).unwrap();
+    let before = world.shard(sick, shard);
+    world.machine(sick).node().be_well(false);
+    world.watch_leases(SESSION * 2).await;
+    let after = world.shard(sick, shard);
+    assert_eq!(after.leader(), Some(before.replicas()[1]));
+    assert!(!world.machine(sick).leased());
+    world.machine(sick).node().be_well(true);
+    world.watch_leases(SESSION).await;
+    assert!(world.machine(sick).leased());
+    assert!(world.machine(sick).node().image().is_alive(BrokerId(world.machine(sick).id)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_one_in_sync_is_waited_for() {
     let mut world = World::with_shards(4).await;
     let controller = world.leader();

@@ -4,8 +4,9 @@ use braid_base::env::sim::{SimHandles, SimNet};
 use uuid::Uuid;
 
 use super::*;
-use crate::ElectionPolicy;
+use crate::command::FenceBroker;
 use crate::testing::register_broker;
+use crate::{ElectionPolicy, ReplaceError};
 
 pub(super) const SESSION: Duration = Duration::from_secs(3);
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -113,6 +114,47 @@ impl World {
     pub(super) async fn open_all(&mut self) {
         let [a, b, c] = &mut self.machines;
         tokio::join!(a.open(), b.open(), c.open());
+    }
+
+    /// A node dies with its disk, and its start with an empty one is refused. Returns the mark of that.
+    async fn lose_disk(&mut self, lost: usize) -> Uuid {
+        self.machines[lost].kill();
+        let id = self.machine(lost).id;
+        let net = self.net.host(&name(id));
+        (self.machines[lost].env, self.machines[lost].handles) = sim::env_on(99, net);
+        let refused = tokio::time::timeout(LONG, self.machines[lost].try_open()).await.unwrap();
+        let OpenError::Emptied { directory, .. } = refused.unwrap_err() else {
+            panic!("another reason")
+        };
+        directory
+    }
+
+    /// Asks for another directory until the quorum, which may just be between two leaders, decides.
+    async fn replace(
+        &self,
+        at: usize,
+        node: BrokerId,
+        directory: Uuid,
+    ) -> Result<(), ReplaceError> {
+        let end = tokio::time::Instant::now() + LONG;
+        loop {
+            let replaced = self.machine(at).node().replace(node, directory).await;
+            if !matches!(replaced, Err(ReplaceError::Unavailable(_))) {
+                return replaced;
+            }
+            assert!(tokio::time::Instant::now() < end, "{replaced:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until so many vote.
+    async fn votes(&self, seen_by: usize, count: usize) {
+        let end = tokio::time::Instant::now() + LONG;
+        let node = self.machine(seen_by).node();
+        while !matches!(node.quorum().await, Ok(quorum) if quorum.voters.len() == count) {
+            assert!(tokio::time::Instant::now() < end, "{:?}", node.quorum().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The machine that leads, as the others see it.
@@ -264,6 +306,76 @@ async fn a_node_whose_disk_was_emptied_is_not_who_it_was() {
     let refused = refused.unwrap_err();
     assert!(matches!(refused, OpenError::Emptied { .. }), "{refused}");
     world.machine((leader + 1) % 3).create(1).await.unwrap();
+}
+
+/// A node of each number and in each part loses its disk, and is replaced by an empty one.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lost_its_disk_is_replaced() {
+    for (seed, lost) in [(60, 0), (61, 1), (62, 2), (63, 0)] {
+        let mut world = World::formed(seed).await;
+        world.machines[lost].create(1).await.unwrap();
+        let directory = world.lose_disk(lost).await;
+        let id = BrokerId(world.machine(lost).id);
+        let other = (lost + 1) % 3;
+        let node = BrokerId(9);
+        let refused = world.replace(other, node, directory).await;
+        assert_eq!(refused, Err(ReplaceError::NoVoter(node)));
+        let nobody = Uuid::nil();
+        let refused = world.replace(other, id, nobody).await;
+        assert_eq!(refused, Err(ReplaceError::DirectoryInUse(nobody)));
+        // Asked twice it is done once.
+        for _ in 0..2 {
+            assert_eq!(world.replace(other, id, directory).await, Ok(()));
+        }
+        world.machine(other).create(2).await.unwrap();
+        world.machines[lost].open().await;
+        world.votes(other, 3).await;
+        let text = world.agree().await;
+        assert!(text.contains("topic t1 ") && text.contains("topic t2 "), "{text}");
+        // It counts: with one of the others it is a majority, also after everybody has started anew.
+        for machine in &mut world.machines {
+            machine.cut_power(seed);
+        }
+        world.open_all().await;
+        world.machines[other].kill();
+        world.machines[lost].create(3).await.unwrap();
+        world.machines[other].open().await;
+        assert!(world.agree().await.contains("topic t3 "));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_runs_is_not_replaced_and_who_was_replaced_stays_outside() {
+    let mut world = World::formed(64).await;
+    let leader = world.leader();
+    let [lost, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    let id = BrokerId(world.machine(lost).id);
+    let directory = Uuid::from_u128(5);
+    let register = register_broker(id.0, 7);
+    world.machine(lost).node().propose(register).await.unwrap().unwrap();
+    let refused = world.machine(other).node().replace(id, directory).await;
+    assert_eq!(refused, Err(ReplaceError::Running(id)));
+    let own = BrokerId(world.machine(leader).id);
+    let refused = world.machine(leader).node().replace(own, directory).await;
+    assert_eq!(refused, Err(ReplaceError::Running(own)));
+    // It is cut off, taken for lost, and replaced; then it is back.
+    for peer in [leader, other] {
+        world.net.set_silent(&name(id.0), &name(world.machine(peer).id), true);
+    }
+    let fence = FenceBroker { broker: id, incarnation: Uuid::from_u128(7), fenced: true };
+    world.machine(leader).node().propose(fence).await.unwrap().unwrap();
+    world.machine(other).node().replace(id, directory).await.unwrap();
+    for peer in [leader, other] {
+        world.net.set_silent(&name(id.0), &name(world.machine(peer).id), false);
+    }
+    world.machine(other).create(1).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert!(world.machine(lost).node().image().topic("t1").is_none());
+    assert!(world.machine(lost).create(2).await.is_err());
+    world.machine(other).create(3).await.unwrap();
+    let quorum = world.machine(leader).node().quorum().await.unwrap();
+    assert_eq!(quorum.voters.len(), 2);
+    world.machines[lost].kill();
 }
 
 #[tokio::test(start_paused = true)]
