@@ -461,7 +461,8 @@ fn open_store(
         } else {
             OnDamage::RefuseAppends
         },
-        expects_log: has_partitions(image, config.node.id),
+        expects_log: has_partitions(image, config.node.id)
+            && !image.begins_with_nothing(config.node.id),
         ..StoreConfig::new(config.storage.dir.join(COMMITLOG_DIR), cluster_uuid(image))
     };
     let sequencer = Box::new(ShardSequencer::new(Arc::clone(live)));

@@ -68,7 +68,9 @@ pub fn apply(image: &mut MetadataImage, command: &MetadataCommand) -> Outcome {
         MetadataCommand::DrainBroker(it) => Outcome::DrainBroker(shards::drain_broker(image, it)),
         MetadataCommand::AdmitDirectory(it) => {
             let cluster = Arc::make_mut(&mut image.cluster);
-            cluster.directories.insert(it.node, it.directory);
+            if cluster.directories.insert(it.node, it.directory) != Some(it.directory) {
+                cluster.empty.insert(it.node);
+            }
             Outcome::AdmitDirectory
         }
     }

@@ -131,6 +131,7 @@ fn commands_for_a_running_broker_take_the_target_before_or_behind() {
         &["timer", "recall", "abc"],
         &["message", "get", "t", "0", "--offset", "5"],
         &["cluster", "show"],
+        &["cluster", "replace", "3", "--directory", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"],
         &["config", "set", "log.retention.ms=1"],
         &["context", "add", "a", "http://h:1"],
     ] {

@@ -2,11 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use axum::http::StatusCode;
+use braid_raft::ReplaceError;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::App;
-use super::problem::Problems;
+use super::body::{Body, Path};
+use super::problem::{Code, Problem, Problems};
+use crate::model::BrokerId;
 
 /// The cluster in short.
 #[derive(Debug, Serialize, ToSchema)]
@@ -66,4 +71,40 @@ pub(super) async fn show(State(app): State<App>) -> Json<ClusterShown> {
         topics: cluster.topics,
         partitions: cluster.partitions,
     })
+}
+
+/// What stands for a node from now on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplaceRequest {
+    /// The mark of the node's new directory, which its refused start has told.
+    #[schema(value_type = String, format = "uuid")]
+    directory: Uuid,
+}
+
+/// Has an empty directory stand for a node that has lost its own. Asked again this does what is left
+/// to do.
+#[utoipa::path(post, path = "/api/v1/cluster/nodes/{node}/replace", tag = "cluster",
+    operation_id = "replaceNode", request_body = ReplaceRequest,
+    params(("node" = i32, Path, description = "Its number.")),
+    responses((status = 204, description = "The node can be started."), Problems))]
+pub(super) async fn replace(
+    State(app): State<App>,
+    Path(node): Path<i32>,
+    body: Body<ReplaceRequest>,
+) -> Result<StatusCode, Problem> {
+    app.native.replace_node(BrokerId(node), body.content.directory).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<ReplaceError> for Problem {
+    fn from(error: ReplaceError) -> Self {
+        let code = match &error {
+            ReplaceError::NoVoter(_) => Code::NodeNotFound,
+            ReplaceError::Running(_) => Code::NodeRunning,
+            ReplaceError::DirectoryInUse(_) => Code::InvalidBody,
+            ReplaceError::Unavailable(_) => Code::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
 }

@@ -168,6 +168,12 @@ codes! {
     /// A group that cannot be.
     GroupInvalid "GROUP_INVALID" UNPROCESSABLE_ENTITY
         "a group's name has 1 to 255 bytes";
+    /// No such node.
+    NodeNotFound "NODE_NOT_FOUND" NOT_FOUND
+        "GET /api/v1/cluster lists the brokers";
+    /// The node is in use.
+    NodeRunning "NODE_RUNNING" CONFLICT
+        "stop the node, and wait until the others do not hear of it";
     /// Settings that cannot be.
     ConfigInvalid "CONFIG_INVALID" UNPROCESSABLE_ENTITY
         "docs/configuration.md lists the keys and their values";

@@ -35,6 +35,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
         .routes(routes!(cluster::show))
+        .routes(routes!(cluster::replace))
         .routes(routes!(broker::list, broker::configure))
         .routes(routes!(topics::list, topics::create))
         .routes(routes!(topics::show, topics::delete))

@@ -1,7 +1,10 @@
 //! The cluster and this broker, as they are told.
 
-use braid_raft::image::BrokerImage;
 use std::sync::Arc;
+
+use braid_raft::ReplaceError;
+use braid_raft::image::BrokerImage;
+use uuid::Uuid;
 
 use super::Native;
 use crate::model::BrokerId;
@@ -19,6 +22,15 @@ pub(crate) struct Cluster {
 }
 
 impl Native {
+    /// Has a new directory stand for a node that has lost its own.
+    pub(crate) async fn replace_node(
+        &self,
+        node: BrokerId,
+        directory: Uuid,
+    ) -> Result<(), ReplaceError> {
+        self.metadata.replace(node, directory).await
+    }
+
     /// The cluster as the broker knows it now.
     pub(crate) fn cluster(&self) -> Cluster {
         let image = self.metadata.image();

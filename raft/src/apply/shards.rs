@@ -137,11 +137,15 @@ pub(super) fn start_broker(
         broker.draining = draining;
     });
     let broker = Replica { broker: registration.broker, incarnation: run };
+    let lost_all = image.begins_with_nothing(broker.broker);
+    if lost_all {
+        Arc::make_mut(&mut image.cluster).empty.remove(&broker.broker);
+    }
     on_each(image, |shard| {
         if known || !shard.state.replicas.contains(&broker.broker) {
             return shard.state.clone();
         }
-        let damaged = command.damaged.contains(&shard.id);
+        let damaged = lost_all || command.damaged.contains(&shard.id);
         shard.state.after(broker, if damaged { Loss::Damaged } else { Loss::Restarted })
     });
     Ok(run)

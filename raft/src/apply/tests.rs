@@ -89,7 +89,7 @@ fn parse(line: &str) -> MetadataCommand {
             fenced: fenced.parse().unwrap(),
         }
         .into(),
-        ["start" | "shard" | "sync" | "elect" | "drain", ..] => shards::parse(&words),
+        ["start" | "shard" | "sync" | "elect" | "drain" | "admit", ..] => shards::parse(&words),
         ["producer-ids", count] => AllocateProducerIds { count: count.parse().unwrap() }.into(),
         _ => panic!("no command: {line}"),
     }

@@ -5,7 +5,7 @@
 //! is in key order, hence the same on every node. Only [`apply`](crate::apply::apply) makes a new
 //! image out of an old one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use braid_base::model::{BrokerId, QueueId, ShardId, TopicId};
@@ -63,6 +63,8 @@ pub(crate) struct ClusterImage {
     pub(crate) features: BTreeMap<String, i16>,
     /// The directories that stand for voters in the place of those that formed the cluster.
     pub(crate) directories: BTreeMap<BrokerId, Uuid>,
+    /// Those of them whose brokers have not started since: they begin with nothing.
+    pub(crate) empty: BTreeSet<BrokerId>,
 }
 
 /// Brokers and the shards they hold.
@@ -117,6 +119,12 @@ impl MetadataImage {
     #[must_use]
     pub fn replaced_directories(&self) -> &BTreeMap<BrokerId, Uuid> {
         &self.cluster.directories
+    }
+
+    /// Whether a broker lost its disk and has not started since: that it has no log is no surprise then.
+    #[must_use]
+    pub fn begins_with_nothing(&self, broker: BrokerId) -> bool {
+        self.cluster.empty.contains(&broker)
     }
 
     /// All topics, by name and by id, and the queues of their partitions.

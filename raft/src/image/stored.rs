@@ -43,6 +43,7 @@ struct ClusterV1 {
     lives: Vec<LifeV1>,
     shards: Vec<ReplicatedV1>,
     directories: BTreeMap<BrokerId, Uuid>,
+    empty: BTreeSet<BrokerId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,7 +139,8 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         || !directories.is_empty()
         || lives.iter().any(|it| it.run > 0 || it.draining);
     let stored = if is_several {
-        StoredImage::V4(first, resources, ClusterV1 { lives, shards: replicated, directories })
+        let (shards, empty) = (replicated, image.cluster.empty.clone());
+        StoredImage::V4(first, resources, ClusterV1 { lives, shards, directories, empty })
     } else if lives.iter().any(|life| life.fenced) {
         let fenced = lives.iter().filter(|life| life.fenced).map(|life| life.id).collect();
         StoredImage::V3(first, resources, fenced)
@@ -163,7 +165,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
         }
         StoredImage::V4(stored, resources, of_several) => (stored, resources, of_several),
     };
-    let ClusterV1 { lives, shards, directories } = of_several;
+    let ClusterV1 { lives, shards, directories, empty } = of_several;
     let mut brokers = BrokersImage { next_shard_id: stored.next_shard_id, ..Default::default() };
     for broker in stored.brokers {
         let life = lives.iter().find(|life| life.id == broker.id);
@@ -190,6 +192,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<MetadataImage, ImageDecodeError> {
             cluster_id: stored.cluster_id,
             features: stored.features,
             directories,
+            empty,
         }),
         brokers: Arc::new(brokers),
         topics: Arc::new(topics),

@@ -16,7 +16,8 @@ impl Display for MetadataImage {
             writeln!(f, "feature {name} {level}")?;
         }
         for (node, directory) in self.replaced_directories() {
-            writeln!(f, "voter {node} has directory {directory}")?;
+            let empty = if self.begins_with_nothing(*node) { ", empty" } else { "" };
+            writeln!(f, "voter {node} has directory {directory}{empty}")?;
         }
         for broker in self.brokers() {
             write!(f, "broker {} incarnation {}", broker.id, broker.incarnation)?;

@@ -122,7 +122,8 @@ fn a_snapshot_with_shards_has_the_bytes_it_always_had() {
          010201\
          030102\
          0106\
-         01041000000000000000000000000000000007";
+         01041000000000000000000000000000000007\
+         0104";
     assert_eq!(bytes[behind..], *golden);
     assert_eq!(decode(&encode(&applied)).unwrap().image, applied.image);
 }

@@ -82,6 +82,14 @@ pub enum ClusterCommand {
     Show,
     /// Show whether the broker is ready, part by part
     Health,
+    /// Take an empty directory for that of a node which has lost its own
+    Replace {
+        /// The node's number
+        node: i32,
+        /// The mark of the directory, as the node's refused start tells it
+        #[arg(long)]
+        directory: String,
+    },
 }
 
 /// Why a command failed, for people.
@@ -137,5 +145,10 @@ fn cluster(command: &ClusterCommand, api: &Api, printer: &mut Printer) -> Result
     match command {
         ClusterCommand::Show => printer.record(&api.get("/api/v1/cluster", &[])?),
         ClusterCommand::Health => printer.text(&api.get_text("/readyz?verbose")?),
+        ClusterCommand::Replace { node, directory } => {
+            let body = serde_json::json!({ "directory": directory });
+            api.post_when_ready(&format!("/api/v1/cluster/nodes/{node}/replace"), &body)?;
+            printer.text(&format!("node {node} can be started\n"))
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    async fn try_start(&mut self) -> Result<(), StartError> {
+    pub(super) async fn try_start(&mut self) -> Result<(), StartError> {
         self.node =
             Some(Box::pin(Node::start(self.env.clone(), config_of(self.id, self.more))).await?);
         Ok(())
@@ -81,7 +81,7 @@ impl Machine {
 pub(super) struct Cluster {
     pub(super) net: SimNet,
     /// Where the clients are.
-    outside: Env,
+    pub(super) outside: Env,
     machines: [Machine; 3],
 }
 
@@ -102,6 +102,14 @@ impl Cluster {
         let [a, b, c] = &mut cluster.machines;
         tokio::join!(a.start(), b.start(), c.start());
         cluster
+    }
+
+    /// A machine loses its disk.
+    pub(super) fn wipe(&mut self, id: i32) {
+        let net = self.net.host(&host(id));
+        let machine = self.machine(id);
+        machine.kill();
+        (machine.env, machine.sim) = sim::env_on(77, net);
     }
 
     pub(super) async fn client(&self, id: i32) -> Client {

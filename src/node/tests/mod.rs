@@ -25,6 +25,7 @@ mod native;
 mod offsets;
 mod produce;
 mod real;
+mod replaced;
 mod replicated;
 mod sessions;
 mod topics;

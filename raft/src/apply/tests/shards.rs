@@ -9,8 +9,8 @@ use proptest::option;
 
 use super::*;
 use crate::command::{
-    ChangeSyncSet, CreateShards, DrainBroker, ElectLeaders, ElectionKind, NewShard, ShardElection,
-    StartBroker,
+    AdmitDirectory, ChangeSyncSet, CreateShards, DrainBroker, ElectLeaders, ElectionKind, NewShard,
+    ShardElection, StartBroker,
 };
 use crate::shard::{Proposal, Replica};
 
@@ -84,6 +84,11 @@ pub(super) fn parse(words: &[&str]) -> MetadataCommand {
         .into(),
         ["elect", shard, kind] => election(shard, kind, None).into(),
         ["elect", shard, kind, "epoch", epoch] => election(shard, kind, Some(epoch)).into(),
+        ["admit", id, "directory", directory] => AdmitDirectory {
+            node: BrokerId(id.parse().unwrap()),
+            directory: Uuid::from_u128(directory.parse().unwrap()),
+        }
+        .into(),
         ["drain", id, "life", life] => DrainBroker {
             broker: BrokerId(id.parse().unwrap()),
             incarnation: Uuid::from_u128(life.parse().unwrap()),
