@@ -294,3 +294,104 @@ pub(crate) async fn run(
         controller.hold(elections).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use braid_base::model::ShardId;
+
+    use super::*;
+    use crate::apply::apply;
+    use crate::command::{
+        ConfigChange, CreateShards, DrainBroker, NewShard, SetBrokerConfigs, StartBroker,
+    };
+    use crate::testing::{register_broker, set};
+
+    const LIFE: Uuid = Uuid::from_u128(7);
+
+    /// Brokers 1 and 2, and a shard that broker 1 is to lead.
+    fn image() -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for broker in 1..3 {
+            start(&mut image, broker, 7, false);
+        }
+        let replicas = vec![BrokerId(1), BrokerId(2)];
+        let shard = NewShard { replicas, in_sync_min: 1, store_id: Uuid::from_u128(1) };
+        apply(&mut image, &CreateShards { shards: vec![shard] }.into());
+        image
+    }
+
+    fn start(image: &mut MetadataImage, broker: i32, life: u128, damaged: bool) {
+        let registration = register_broker(broker, life);
+        let damaged = if damaged { vec![ShardId(0)] } else { Vec::new() };
+        apply(image, &StartBroker { registration, damaged }.into());
+    }
+
+    fn fence(image: &mut MetadataImage, broker: i32, fenced: bool) {
+        let broker = BrokerId(broker);
+        apply(image, &FenceBroker { broker, incarnation: LIFE, fenced }.into());
+    }
+
+    /// All replicas are in sync.
+    fn sync(image: &mut MetadataImage) {
+        let state = image.shard(ShardId(0)).unwrap().state.clone();
+        let members: std::collections::BTreeSet<_> = state.replicas.iter().copied().collect();
+        let proposal = crate::shard::Proposal {
+            leader: state.leader.unwrap(),
+            epoch: state.epoch,
+            version: state.in_sync.version,
+            added: members.iter().filter_map(|broker| image.replica(*broker)).collect(),
+            members,
+        };
+        apply(image, &crate::command::ChangeSyncSet { shard: ShardId(0), proposal }.into());
+    }
+
+    #[test]
+    fn leadership_goes_back_to_who_is_preferred_up_in_sync_and_stays() {
+        let mut image = image();
+        assert_eq!(imbalanced(&image), []);
+        fence(&mut image, 1, true);
+        assert_eq!(imbalanced(&image), [], "it is not up");
+        fence(&mut image, 1, false);
+        assert_eq!(imbalanced(&image), [], "it is not in sync");
+        sync(&mut image);
+        let epoch = Some(image.shard(ShardId(0)).unwrap().epoch());
+        let preferred = ShardElection { shard: ShardId(0), kind: ElectionKind::Preferred, epoch };
+        assert_eq!(imbalanced(&image), [preferred]);
+        let elected =
+            apply(&mut image.clone(), &ElectLeaders { elections: vec![preferred] }.into());
+        assert!(matches!(elected, Outcome::ElectLeaders(it) if it[0].is_ok()));
+        let drain = DrainBroker { broker: BrokerId(1), incarnation: LIFE };
+        apply(&mut image, &drain.into());
+        assert_eq!(imbalanced(&image), [], "it is about to stop");
+    }
+
+    #[test]
+    fn anybody_leads_where_nobody_else_may_and_the_cluster_allows_it() {
+        let mut image = image();
+        fence(&mut image, 2, true);
+        fence(&mut image, 1, true);
+        let never = ElectionPolicy { rebalance_interval: None, unclean: false };
+        let always = ElectionPolicy { unclean: true, ..never };
+        assert_eq!(leaderless(&image, always), [], "nobody is up");
+        // Broker 1 alone was in sync; broker 2 is back.
+        fence(&mut image, 2, false);
+        assert_eq!(leaderless(&image, never), []);
+        let found = leaderless(&image, always);
+        assert_eq!(found.len(), 1);
+        let configured = |image: &MetadataImage, change: ConfigChange, policy| {
+            let mut image = image.clone();
+            let changes = vec![change];
+            apply(&mut image, &SetBrokerConfigs { broker: None, changes }.into());
+            leaderless(&image, policy).len()
+        };
+        assert_eq!(configured(&image, set(UNCLEAN, "true"), never), 1);
+        assert_eq!(configured(&image, set(UNCLEAN, "false"), always), 0);
+        apply(&mut image, &ElectLeaders { elections: found }.into());
+        assert_eq!(image.shard(ShardId(0)).unwrap().leader(), Some(BrokerId(2)));
+        assert_eq!(leaderless(&image, always), []);
+        // Whoever was in sync alone lost its log: it is waited for no longer either.
+        fence(&mut image, 2, true);
+        start(&mut image, 2, 8, true);
+        assert_eq!(leaderless(&image, always).len(), 1);
+    }
+}

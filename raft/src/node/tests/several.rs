@@ -129,7 +129,8 @@ impl World {
         directory
     }
 
-    /// Asks for another directory until the quorum, which may just be between two leaders, decides.
+    /// Asks for another directory until the quorum, which may just be between two leaders, decides, and
+    /// has noticed who is dead.
     async fn replace(
         &self,
         at: usize,
@@ -139,7 +140,7 @@ impl World {
         let end = tokio::time::Instant::now() + LONG;
         loop {
             let replaced = self.machine(at).node().replace(node, directory).await;
-            if !matches!(replaced, Err(ReplaceError::Unavailable(_))) {
+            if !matches!(replaced, Err(ReplaceError::Unavailable(_) | ReplaceError::Running(_))) {
                 return replaced;
             }
             assert!(tokio::time::Instant::now() < end, "{replaced:?}");
