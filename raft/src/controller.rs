@@ -21,6 +21,7 @@ use crate::log_store::{LogStore, Room};
 use crate::network::listener::Answer;
 use crate::network::member::Member;
 use crate::network::message::{Formation, Proposed, QuorumState, Request, Response, VoterState};
+use crate::network::stream::{NOT_TAKEN_MAX, PeerStream};
 use crate::proposer::{Pending, ProposeError};
 use crate::state_machine::Shared;
 use crate::types::TypeConfig;
@@ -43,6 +44,9 @@ pub(crate) struct Controller {
     pub(crate) watch: Watch,
     /// There once the cluster is formed.
     raft: OnceLock<Raft<TypeConfig>>,
+    /// Streams that others opened, for the broker.
+    streams: mpsc::Sender<PeerStream>,
+    pub(crate) opened: Mutex<Option<mpsc::Receiver<PeerStream>>>,
     /// The snapshot being received: its id, and where its next chunk may begin at most.
     receiving: Mutex<(String, u64)>,
 }
@@ -84,6 +88,7 @@ impl Controller {
         proposals: mpsc::Sender<Pending>,
         watch: Watch,
     ) -> Self {
+        let (streams, opened) = mpsc::channel(NOT_TAKEN_MAX);
         Self {
             env: env.clone(),
             member: Arc::clone(member),
@@ -93,6 +98,8 @@ impl Controller {
             proposals,
             watch,
             raft: OnceLock::new(),
+            streams,
+            opened: Mutex::new(Some(opened)),
             receiving: Mutex::default(),
         }
     }
@@ -330,11 +337,16 @@ impl Answer for Controller {
             Request::Replace { node, directory } => {
                 self.replace(node, directory).await.map(Response::Replaced)
             }
+            Request::Stream => Err(NotNow::Unready("it is for the listener".to_owned())),
         };
         answered.unwrap_or_else(Into::into)
     }
 
     fn left(&self, member: BrokerId) {
         self.suspect(member);
+    }
+
+    fn stream_place(&self) -> Option<mpsc::OwnedPermit<PeerStream>> {
+        self.streams.clone().try_reserve_owned().ok()
     }
 }

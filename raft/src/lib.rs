@@ -45,6 +45,7 @@ pub use lease::Lease;
 pub use log_store::{FrameError, LogError};
 pub use network::message::{QuorumState, VoterState};
 pub use network::session::ClusterSecret;
+pub use network::stream::PeerStream;
 pub use node::{MetadataConfig, MetadataFailed, MetadataNode, QuorumConfig, QuorumUnavailable};
 pub use proposer::{COMMAND_BYTES_MAX, ProposeError};
 pub use replacement::ReplaceError;

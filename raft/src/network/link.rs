@@ -89,7 +89,7 @@ impl Link {
     }
 
     /// Opens a connection. A node that has not heard yet that its cluster is formed is told.
-    async fn connect(&self) -> Result<Connection, GreetingError> {
+    pub(super) async fn connect(&self) -> Result<Connection, GreetingError> {
         let mut connection = self.greet().await?;
         if let Some(identity) = self.member.identity()
             && connection.peer.cluster_id.is_none()

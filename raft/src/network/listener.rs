@@ -12,13 +12,14 @@ use std::time::Duration;
 use braid_base::env::Spawner;
 use braid_base::env::net::{Listener, Stream};
 use braid_base::model::BrokerId;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::greeting::{self, Connection, GreetingError};
 use super::link::IDLE_MAX;
 use super::member::Member;
 use super::message::{self, Request, Response};
+use super::stream::PeerStream;
 
 /// Connections at once; the members of a quorum need a few each.
 const CONNECTIONS_MAX: usize = 256;
@@ -36,6 +37,9 @@ pub(crate) trait Answer: Send + Sync + 'static {
 
     /// A connection of a member has ended, which is what a member's death looks like.
     fn left(&self, member: BrokerId);
+
+    /// A place for a stream of the broker's, if it takes another one.
+    fn stream_place(&self) -> Option<mpsc::OwnedPermit<PeerStream>>;
 }
 
 /// Serves until told to stop, or until whoever would tell is gone.
@@ -94,21 +98,44 @@ async fn converse<A: Answer>(
             return;
         }
     };
-    if let Err(why) = answer_all(answer, &mut connection).await {
-        let node = connection.peer.node_id;
-        tracing::debug!(%peer, %node, why, "a member's connection ended");
+    match answer_all(answer, &mut connection).await {
+        Ok(Some(place)) => {
+            place.send(PeerStream::new(connection));
+            return;
+        }
+        Ok(None) => {}
+        Err(why) => {
+            let node = connection.peer.node_id;
+            tracing::debug!(%peer, %node, why, "a member's connection ended");
+        }
     }
     answer.left(connection.peer.node_id);
 }
 
-async fn answer_all<A: Answer>(answer: &A, connection: &mut Connection) -> Result<(), String> {
+/// Answers until the connection ends, or is to be handed over.
+async fn answer_all<A: Answer>(
+    answer: &A,
+    connection: &mut Connection,
+) -> Result<Option<mpsc::OwnedPermit<PeerStream>>, String> {
     loop {
-        let Ok(body) = timeout(IDLE_MAX, connection.sealed.receive()).await else { return Ok(()) };
-        let Some(body) = body.map_err(|error| error.to_string())? else { return Ok(()) };
+        let received = timeout(IDLE_MAX, connection.sealed.receive()).await;
+        let Ok(body) = received else { return Ok(None) };
+        let Some(body) = body.map_err(|error| error.to_string())? else { return Ok(None) };
         let request: Request = message::decode(&body).map_err(|error| error.to_string())?;
         drop(body);
-        let response = message::encode(&answer.answer(request).await);
+        let mut place = None;
+        let response = if matches!(request, Request::Stream) {
+            place = answer.stream_place();
+            let full = || Response::Unready("the broker takes no stream now".to_owned());
+            place.as_ref().map_or_else(full, |_| Response::Streaming)
+        } else {
+            answer.answer(request).await
+        };
+        let response = message::encode(&response);
         let sent = timeout(ANSWER_WITHIN, connection.sealed.send(&response)).await;
         sent.map_err(|_| "the answer was not taken".to_owned())?.map_err(|e| e.to_string())?;
+        if place.is_some() {
+            return Ok(place);
+        }
     }
 }

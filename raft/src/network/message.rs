@@ -74,6 +74,8 @@ pub(crate) enum Request {
         node: BrokerId,
         directory: Uuid,
     },
+    /// From now on the connection is a stream of the broker's.
+    Stream,
 }
 
 /// A proposal's outcome and its index, or why there is none.
@@ -97,6 +99,7 @@ pub(crate) enum Response {
     /// The node cannot do this now; nothing happened.
     Unready(String),
     Replaced(Result<(), ReplaceError>),
+    Streaming,
 }
 
 /// The bytes are no message of this version.
@@ -174,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_are_harmless(kind in 0u8..9, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn hostile_bytes_are_harmless(kind in 0u8..14, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let bytes = [&[kind][..], &bytes].concat();
             drop(decode::<Request>(&bytes));
             drop(decode::<Response>(&bytes));

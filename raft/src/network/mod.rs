@@ -1,7 +1,8 @@
 //! How the members of the quorum reach each other: connections of our own over the seam's network.
 //!
 //! [`session`] is the trust between two nodes and [`greeting`] how they come to it, [`wire`] the frames,
-//! [`message`] what is said. [`link`] asks, [`listener`] answers, [`peers`] lends links to openraft.
+//! [`message`] what is said. [`link`] asks, [`listener`] answers, [`peers`] lends links to openraft,
+//! [`stream`] hands connections to the broker.
 //! docs/formats.md has the bytes.
 
 pub(crate) mod greeting;
@@ -11,4 +12,5 @@ pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod peers;
 pub(crate) mod session;
+pub(crate) mod stream;
 mod wire;

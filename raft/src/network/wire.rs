@@ -45,9 +45,17 @@ pub(crate) async fn read(
 
 /// Writes a frame of these parts.
 pub(crate) async fn write(stream: &mut Box<dyn Stream>, parts: &[&[u8]]) -> io::Result<()> {
+    write_bounded(stream, parts, FRAME_BYTES_MAX).await
+}
+
+async fn write_bounded(
+    stream: &mut Box<dyn Stream>,
+    parts: &[&[u8]],
+    bytes_max: usize,
+) -> io::Result<()> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let length = match u32::try_from(length) {
-        Ok(length) if length as usize <= FRAME_BYTES_MAX => length,
+        Ok(length) if length as usize <= bytes_max => length,
         Ok(_) | Err(_) => {
             let what = format!("a message of {length} bytes is longer than a frame may be");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -67,21 +75,27 @@ pub(crate) async fn write(stream: &mut Box<dyn Stream>, parts: &[&[u8]]) -> io::
 pub(crate) struct Sealed {
     stream: Box<dyn Stream>,
     seals: Seals,
+    bytes_max: usize,
 }
 
 impl Sealed {
     pub(crate) fn new(stream: Box<dyn Stream>, seals: Seals) -> Self {
-        Self { stream, seals }
+        Self { stream, seals, bytes_max: FRAME_BYTES_MAX }
+    }
+
+    /// The same with frames of another size.
+    pub(crate) fn with_bytes_max(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     pub(crate) async fn send(&mut self, body: &[u8]) -> io::Result<()> {
         let tag = self.seals.send.tag(body);
-        write(&mut self.stream, &[&tag, body]).await
+        write_bounded(&mut self.stream, &[&tag, body], self.bytes_max).await
     }
 
     /// The next body; none when the other side closed in order.
     pub(crate) async fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(mut content) = read(&mut self.stream, FRAME_BYTES_MAX).await? else {
+        let Some(mut content) = read(&mut self.stream, self.bytes_max).await? else {
             return Ok(None);
         };
         let damaged =

@@ -1,5 +1,6 @@
 //! A node in a quorum of several: opening it, and what it asks of its leader.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use braid_base::env::Spawner;
@@ -22,6 +23,7 @@ use crate::network::message::{HeartbeatAnswer, QuorumState, Request, Response};
 use crate::network::peers::Peers;
 use crate::network::session::{ClusterSecret, VOTERS_MAX};
 use crate::replacement::ReplaceError;
+use crate::network::stream::{self, PeerStream};
 use crate::{formation, route};
 
 /// Entries that stay in the log behind a snapshot, for members that are a little behind.
@@ -288,6 +290,30 @@ impl MetadataNode {
             Asked::Here(replaced) | Asked::There(Response::Replaced(replaced)) => replaced,
             Asked::There(other) => Err(ReplaceError::Unavailable(odd(&other).to_string())),
         }
+    }
+
+    /// Opens a stream to another broker, for what brokers say to each other.
+    ///
+    /// # Errors
+    /// It cannot be reached, is none that this one has to do with, or takes none now.
+    pub async fn open_stream(&self, to: BrokerId) -> std::io::Result<PeerStream> {
+        let Some(several) = &self.inner.several else {
+            return Err(std::io::Error::other("a broker alone has nobody to speak to"));
+        };
+        let member = &several.controller.member;
+        if !member.addresses.contains_key(&to) {
+            return Err(std::io::Error::other(format!(
+                "broker {to} is not among controller.quorum.voters, so nobody knows where it is"
+            )));
+        }
+        stream::open(&Link::new(&several.net, member, to)).await
+    }
+
+    /// The streams that others open; none when they were taken before, or nobody can.
+    #[must_use]
+    pub fn streams(&self) -> Option<mpsc::Receiver<PeerStream>> {
+        let opened = &self.inner.several.as_ref()?.controller.opened;
+        opened.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether this node is one of several.
