@@ -28,15 +28,17 @@ use crate::group::{GroupCoordinator, OffsetsTopicLog};
 use crate::half::Halves;
 use crate::http;
 use crate::loggers::Loggers;
-use crate::model::BrokerId;
+use crate::model::{BrokerId, ShardId};
 use crate::native::Native;
 use crate::native::catalog::Topics;
 use crate::native::destinations::TopicDestinations;
 use crate::native::ids::MessageIds;
 use crate::native::made::Maker;
 use crate::native::progress::Teller;
-use crate::partition::{IsOwn, Partitions, ShardSequencer, TopicSettingsCache, system};
+use crate::partition::{IsOwn, LedShards, Partitions, ShardSequencer, TopicSettingsCache, system};
 use crate::reconcile::{self, ReconcileError, Reconciler};
+use crate::replication::driver::{Opened, Shards, ShardsConfig, Streams};
+use crate::replication::{Replica, ShardFailed};
 use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
 use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
@@ -54,6 +56,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 /// How often it asks.
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// How long a replica in sync may lag behind (Kafka's default of `replica.lag.time.max.ms`).
+const REPLICA_LAG_MAX_MS: u64 = 30_000;
+
+/// Where the logs of replicas lie below the data directory, each in a directory of its own.
+pub const SHARDS_DIR: &str = "shards";
 
 /// Where the CommitLog lies below the data directory.
 pub const COMMITLOG_DIR: &str = "commitlog";
@@ -105,6 +113,9 @@ pub enum StartError {
     /// What the log says of scheduled messages.
     #[error("cannot read what the log says of scheduled messages: {0}")]
     Timers(Box<dyn std::error::Error + Send + Sync>),
+    /// The log of a replica.
+    #[error("cannot open the log of a replica: {0}")]
+    Replica(store::OpenError),
     /// A thread.
     #[error("cannot start the group coordinator: {0}")]
     Groups(io::Error),
@@ -117,6 +128,7 @@ pub struct Node {
     native_addresses: Vec<SocketAddr>,
     metadata: MetadataNode,
     store: Store,
+    shards: Option<Shards>,
     partitions: Partitions,
     groups: GroupCoordinator,
     deliveries: Deliveries,
@@ -137,6 +149,16 @@ pub enum Failed {
     /// The CommitLog: a write or sync failed, which is never retried.
     #[error("{0}")]
     Log(store::LogFailed),
+    /// The log of a replicated shard.
+    #[error("{0}")]
+    Shard(ShardFailed),
+}
+
+async fn shard_failed(shards: Option<&Shards>) -> ShardFailed {
+    match shards {
+        Some(shards) => shards.failed().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Node {
@@ -185,11 +207,18 @@ impl Node {
             drop(env.spawner.critical("log", drive(store.driver())));
         }
         let partitions = Partitions::new(store.handle(), env.clone());
+        let led = LedShards::default();
+        let several = metadata.is_one_of_several();
         let partitions = partitions.only(own_queues(&config, &metadata));
+        let partitions = if several { partitions.beside(led.clone()) } else { partitions };
         reconcile::adopt(&metadata.image(), &partitions)?;
+        let (stopping, stopped) = watch::channel(false);
+        let shards = Box::pin(start_shards(&env, &live, &metadata)).await?;
         let listeners = bind(&env, &config).await?;
         let native_listeners = bind_native(&env, &config).await?;
-        register(&env, &config, &metadata, &listeners).await?;
+        let damaged = shards.as_ref().map_or_else(Vec::new, |it| it.opened.damaged.clone());
+        let run = register(&env, &config, &metadata, &listeners, damaged).await?;
+        let shards = shards.map(|it| it.serve(&env, &metadata, run, led, stopped.clone()));
         let traffic = Arc::new(Traffic::default());
         let groups = open_groups(&env, &config, &metadata, &partitions).await;
         let topic_settings = Arc::new(TopicSettingsCache::new(Arc::clone(&live)));
@@ -215,8 +244,8 @@ impl Node {
             broker: config.node.id,
             live: Arc::clone(&live),
             offsets_topic: OFFSETS_TOPIC,
+            shards: shards.clone(),
         };
-        let (stopping, stopped) = watch::channel(false);
         let destinations = TopicDestinations {
             env: env.clone(),
             config: Arc::clone(&config),
@@ -317,6 +346,7 @@ impl Node {
             native_addresses,
             metadata,
             store,
+            shards,
             partitions,
             groups,
             deliveries,
@@ -358,6 +388,7 @@ impl Node {
         tokio::select! {
             failed = self.metadata.failed() => Failed::Metadata(failed),
             failed = self.partitions.failed() => Failed::Log(failed),
+            failed = shard_failed(self.shards.as_ref()) => Failed::Shard(failed),
         }
     }
 
@@ -389,6 +420,9 @@ impl Node {
         self.halves.stop().await;
         // Every listener and connection holds a sender; the channel closes with the last of them.
         while self.open.recv().await.is_some() {}
+        if let Some(shards) = &self.shards {
+            shards.stop().await;
+        }
         self.metadata.shutdown().await;
         if let Err(error) = self.store.close() {
             tracing::error!(%error, "the log was not closed in order; the next start will scan it");
@@ -470,6 +504,65 @@ fn open_store(
         Store::open_inline(env, store_config, sequencer)
     } else {
         Store::open(env, store_config, sequencer)
+    }
+}
+
+/// Replicas whose logs are open, of a broker that nobody knows to be back yet.
+struct Replicas {
+    config: ShardsConfig,
+    opened: Opened,
+}
+
+/// Opens the logs of this broker's replicas, if it can have any.
+async fn start_shards(
+    env: &Env,
+    live: &Arc<LiveConfig>,
+    metadata: &MetadataNode,
+) -> Result<Option<Replicas>, StartError> {
+    if !metadata.is_one_of_several() {
+        return Ok(None);
+    }
+    let (image, config) = (metadata.image(), live.load());
+    let dir = config.storage.dir.join(SHARDS_DIR);
+    let failed = |source| StartError::Dir { dir: dir.display().to_string(), source };
+    env.fs.create_dir_synced(&dir).map_err(failed)?;
+    let of_all = StoreConfig {
+        segment_size_bytes: config.storage.segment_size_bytes,
+        ring_size_bytes: config.storage.ring_size_bytes,
+        ..StoreConfig::new(dir.clone(), cluster_uuid(&image))
+    };
+    let sequencers = Arc::clone(live);
+    let config = ShardsConfig {
+        cluster: cluster_uuid(&image),
+        dir,
+        store: of_all,
+        sequencer: Box::new(move || Box::new(ShardSequencer::new(Arc::clone(&sequencers)))),
+        lag_max_ms: REPLICA_LAG_MAX_MS,
+    };
+    let own = metadata.node_id();
+    let opened = within_patience(async || config.open_all(env, &image, own)).await;
+    Ok(Some(Replicas { opened: opened.map_err(StartError::Replica)?, config }))
+}
+
+impl Replicas {
+    /// Lets them follow and lead, in this run of the broker.
+    fn serve(
+        self,
+        env: &Env,
+        metadata: &MetadataNode,
+        incarnation: u64,
+        led: LedShards,
+        stopped: watch::Receiver<bool>,
+    ) -> Shards {
+        let me = Replica { broker: metadata.node_id(), incarnation };
+        let streams = Streams::new(env.clone(), metadata.clone(), stopped);
+        let sending = streams.clone();
+        let post = Box::new(move |letter| sending.post(letter));
+        let control = Box::new(metadata.clone());
+        let shards = Shards::start(env, self.config, me, led, control, post);
+        shards.follow(&metadata.image(), self.opened);
+        streams.receive(shards.clone());
+        shards
     }
 }
 
@@ -633,7 +726,8 @@ async fn register(
     config: &Config,
     metadata: &MetadataNode,
     bound: &[Bound],
-) -> Result<(), StartError> {
+    damaged: Vec<ShardId>,
+) -> Result<u64, StartError> {
     let endpoints = config
         .network
         .listeners
@@ -652,12 +746,12 @@ async fn register(
         rack: config.node.rack.clone(),
         registered_ms: env.clock.wall_ms(),
     };
-    loop {
+    let run = loop {
         let registered = if metadata.is_one_of_several() {
-            let (registration, damaged) = (registration.clone(), Vec::new());
-            metadata.propose(StartBroker { registration, damaged }).await.map(|run| run.map(drop))
+            let (registration, damaged) = (registration.clone(), damaged.clone());
+            metadata.propose(StartBroker { registration, damaged }).await
         } else {
-            metadata.propose(registration.clone()).await
+            metadata.propose(registration.clone()).await.map(|done| done.map(|()| 0))
         };
         match registered {
             Ok(outcome) => break outcome?,
@@ -667,11 +761,11 @@ async fn register(
             }
             Err(error) => return Err(error.into()),
         }
-    }
+    };
     if let Some(quorum) = &config.node.quorum {
         metadata.keep_alive(config.node.id, incarnation, quorum.heartbeat_interval);
     }
-    Ok(())
+    Ok(run)
 }
 
 /// Which queues are this broker's, in a cluster. What the image does not know is for the log to refuse.

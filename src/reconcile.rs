@@ -6,6 +6,7 @@
 //! into being with its first append. A queue that the image does not name is dropped only if its
 //! number was handed out before, so that metadata lost or behind never deletes data.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use crate::config::{CompactionConfig, LiveConfig};
 use crate::delivery::Deliveries;
 use crate::env::Env;
 use crate::group::GroupCoordinator;
-use crate::model::{BrokerId, QueueId, TopicId};
-use crate::partition::{Partitions, TopicSettingsCache, system};
+use crate::model::{BrokerId, QueueId, ShardId, TopicId};
+use crate::partition::{LedShard, Partitions, TopicSettingsCache, system};
+use crate::replication::driver::{Opened, Shards};
 use crate::store::{AppendError, CleanLimits, Cleaned, Compaction, MaintainError, Retention};
 use crate::traffic::Traffic;
 
@@ -97,6 +99,8 @@ pub(crate) struct Reconciler {
     pub(crate) live: Arc<LiveConfig>,
     /// A compacted topic that is kept short by those who write it.
     pub(crate) offsets_topic: &'static str,
+    /// The replicas of this broker; none where there cannot be any.
+    pub(crate) shards: Option<Shards>,
 }
 
 impl Reconciler {
@@ -113,6 +117,14 @@ impl Reconciler {
 }
 
 impl Reconciler {
+    /// The replicated shards that this broker leads and all replicas of which are in sync. Only of
+    /// those records are taken out: a replica that lacks what was there cannot be given it any more.
+    fn whole_shards(&self, image: &MetadataImage) -> BTreeMap<ShardId, Arc<LedShard>> {
+        let replicated = image.shards().filter(|shard| shard.is_replicated());
+        let whole = replicated.filter(|it| it.in_sync().members.len() == it.replicas().len());
+        whole.filter_map(|shard| Some((shard.id, self.partitions.led(shard.id)?))).collect()
+    }
+
     /// Leads the groups of the partitions of the offsets topic that are on this broker, once the topic
     /// exists. Returns the topic for which that is done.
     async fn coordinate(&self, image: &MetadataImage, done: Option<TopicId>) -> Option<TopicId> {
@@ -147,6 +159,9 @@ async fn follow(this: Reconciler, dropped: Dropped, mut stopping: watch::Receive
             changed = stopping.changed() => if changed.is_err() || *stopping.borrow() { return },
         }
         let image = Arc::clone(&images.borrow_and_update());
+        if let Some(shards) = &this.shards {
+            shards.follow(&image, Opened::default());
+        }
         coordinated = this.coordinate(&image, coordinated).await;
         let delta = MetadataDelta::between(&seen, &image);
         if delta.broker_configs_changed {
@@ -269,6 +284,11 @@ fn compaction(config: CompactionConfig) -> Compaction {
 fn expire_all(this: &Reconciler) {
     let image = this.metadata.image();
     drop_unnamed(&image, &this.partitions);
+    let whole = this.whole_shards(&image);
+    for led in whole.values() {
+        drop_unnamed(&image, led.partitions());
+        led.appended();
+    }
     let now_ms = this.env.clock.wall_ms();
     let mut moved = 0_usize;
     for topic in image.topics().iter() {
@@ -279,8 +299,13 @@ fn expire_all(this: &Reconciler) {
             continue;
         }
         for (index, partition) in topic.partitions.iter().enumerate() {
-            match this.partitions.expire(partition.queue, now_ms, retention) {
-                Ok(true) => moved += 1,
+            let led = whole.get(&partition.shard);
+            let partitions = led.map_or(&this.partitions, |led| led.partitions());
+            match partitions.expire(partition.queue, now_ms, retention) {
+                Ok(true) => {
+                    moved += 1;
+                    led.into_iter().for_each(|led| led.appended());
+                }
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(topic = %topic.name, index, %error, "retention failed");

@@ -7,5 +7,5 @@
 mod answer;
 mod request;
 
-pub use answer::{ProduceAnswer, Refusal, Stored, fail};
+pub use answer::{ProduceAnswer, Refusal, Stored, fail, fail_some};
 pub use request::{ProduceBody, ProduceHead, TopicKey, Walk};

@@ -4,6 +4,9 @@
 //! only compacted, INVALID_TOPIC_EXCEPTION for the broker's own topics.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use braid_protocol::ErrorCode;
 use braid_protocol::messages::delete_records_request::DeleteRecordsPartition;
@@ -14,9 +17,10 @@ use braid_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
-use super::error::log_start_code;
-use super::respond::{is_internal, queue_of};
-use crate::model::{Offset, Position, QueueId};
+use super::error::{log_start_code, not_settled_code};
+use super::respond::{Home, There, is_internal, led_here};
+use crate::model::{Offset, Position};
+use crate::partition::Acks;
 
 /// Stands for the high watermark.
 const HIGH_WATERMARK: i64 = -1;
@@ -26,6 +30,8 @@ pub(crate) async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let image = broker.metadata.image();
+    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     // Every log start is moved before the first wait: one sync makes all of them durable.
     let mut moved = Vec::new();
     for topic in request.topics {
@@ -42,7 +48,7 @@ pub(crate) async fn handle(
         let mut results = Vec::with_capacity(partitions.len());
         for (index, outcome) in partitions {
             let low_watermark = match outcome {
-                Ok((queue, durable_at)) => settled(broker, queue, durable_at).await,
+                Ok((there, durable_at)) => settled(&there, durable_at, deadline).await,
                 Err(code) => Err(code),
             };
             results.push(result(index, low_watermark));
@@ -52,12 +58,12 @@ pub(crate) async fn handle(
     DeleteRecordsResponse::default().with_topics(topics)
 }
 
-fn delete(
-    broker: &Broker,
+fn delete<'a>(
+    broker: &'a Broker,
     (image, topic): (&MetadataImage, Option<&Arc<TopicImage>>),
     asked: &DeleteRecordsPartition,
-) -> Result<(QueueId, Position), ErrorCode> {
-    let queue = queue_of(broker, image, topic.map(AsRef::as_ref), asked.partition_index)?;
+) -> Result<(There<'a>, Position), ErrorCode> {
+    let there = led_here(broker, image, topic.map(AsRef::as_ref), asked.partition_index)?;
     let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if is_internal(&topic.name) {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
@@ -67,18 +73,34 @@ fn delete(
         return Err(ErrorCode::POLICY_VIOLATION);
     }
     let offset = match asked.offset {
-        HIGH_WATERMARK => broker.partitions.offsets(queue).high_watermark,
+        HIGH_WATERMARK => there.partitions().offsets(there.queue).high_watermark,
         offset => Offset(offset),
     };
-    let durable_at = broker.partitions.release(queue, offset).map_err(|e| log_start_code(&e))?;
-    Ok((queue, durable_at))
+    let moved = there.partitions().release(there.queue, offset);
+    let durable_at = moved.map_err(|e| log_start_code(&e))?;
+    if let Home::Led(led) = &there.home {
+        led.appended();
+    }
+    Ok((there, durable_at))
 }
 
-async fn settled(broker: &Broker, queue: QueueId, durable_at: Position) -> Result<i64, ErrorCode> {
-    match broker.partitions.wait_durable(durable_at).await {
-        Ok(()) => Ok(broker.partitions.offsets(queue).log_start.0),
-        Err(_) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+/// Waits until what was deleted never comes back: whoever leads next knows it, too.
+async fn settled(
+    there: &There<'_>,
+    durable_at: Position,
+    deadline: Instant,
+) -> Result<i64, ErrorCode> {
+    match &there.home {
+        Home::Own(partitions) => {
+            let durable = partitions.wait_durable(durable_at).await;
+            durable.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
+        }
+        Home::Led(led) => {
+            let settled = led.settle(durable_at, Acks::InSync(1), deadline).await;
+            settled.map_err(|error| not_settled_code(&error))?;
+        }
     }
+    Ok(there.partitions().offsets(there.queue).log_start.0)
 }
 
 fn result(index: i32, low_watermark: Result<i64, ErrorCode>) -> DeleteRecordsPartitionResult {

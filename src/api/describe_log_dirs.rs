@@ -55,10 +55,10 @@ fn describe(
 ) -> DescribeLogDirsTopic {
     let partitions = (0..)
         .zip(&topic.partitions)
-        .filter(|(_, partition)| broker.leads(image, **partition))
         .filter(|(index, _)| wanted.is_none_or(|wanted| wanted.contains(index)))
-        .map(|(index, partition)| {
-            let size_bytes = broker.partitions.size_bytes(partition.queue);
+        .filter_map(|(index, partition)| Some((index, partition, broker.home(image, *partition)?)))
+        .map(|(index, partition, home)| {
+            let size_bytes = home.partitions().size_bytes(partition.queue);
             DescribeLogDirsPartition::default()
                 .with_partition_index(index)
                 .with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX))

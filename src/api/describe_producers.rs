@@ -11,7 +11,7 @@ use braid_protocol::{ErrorCode, StrBytes};
 use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
-use super::respond::{UNKNOWN_TOPIC, queue_of};
+use super::respond::{UNKNOWN_TOPIC, led_here};
 use crate::store::ActiveProducer;
 
 pub(crate) fn handle(
@@ -46,9 +46,10 @@ fn partition(
     (image, topic): (&MetadataImage, Option<&TopicImage>),
     index: i32,
 ) -> PartitionResponse {
-    match queue_of(broker, image, topic, index) {
-        Ok(queue) => {
-            let producers = broker.partitions.producers(queue).into_iter().map(state).collect();
+    match led_here(broker, image, topic, index) {
+        Ok(there) => {
+            let producers =
+                there.partitions().producers(there.queue).into_iter().map(state).collect();
             PartitionResponse::default()
                 .with_partition_index(index)
                 .with_active_producers(producers)

@@ -55,7 +55,7 @@ pub(super) async fn serve(
             Response::InitProducerId(init_producer_id::handle(b, r).await)
         }
         Request::OffsetForLeaderEpoch(r) => {
-            Response::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(b, r))
+            Response::OffsetForLeaderEpoch(offset_for_leader_epoch::handle(b, r).await)
         }
         Request::DescribeConfigs(r) => Response::DescribeConfigs(describe_configs::handle(b, r)),
         Request::DescribeCluster(r) => {

@@ -112,7 +112,7 @@ fn result(
             None if image.leader(partition).is_none() => {
                 let code = match kind {
                     ElectionKind::Preferred => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
-                    ElectionKind::Clean | ElectionKind::Unclean => {
+                    ElectionKind::Clean | ElectionKind::Unclean | ElectionKind::Resigned => {
                         ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE
                     }
                 };

@@ -9,8 +9,8 @@ use braid_raft::outcome::{CreatePartitionsRejection, CreateTopicRejection};
 use braid_raft::plan::PlacementError;
 
 use crate::group::GroupError;
-use crate::partition::{FetchError, LookupError};
-use crate::store::{AppendError, LogStartError, ReadError, SequenceRejected};
+use crate::partition::{FetchError, LedAppendError, LookupError, NotAdmitted, NotSettled};
+use crate::store::{AppendError, LogFailed, LogStartError, ReadError, SequenceRejected};
 
 /// The code of a batch that was refused before it reached the log.
 pub(crate) fn batch_code(error: &ConformError) -> ErrorCode {
@@ -116,6 +116,31 @@ pub(crate) fn propose_code(error: &ProposeError) -> ErrorCode {
         ProposeError::DiskFull => ErrorCode::KAFKA_STORAGE_ERROR,
         ProposeError::TooLarge { .. } => ErrorCode::INVALID_REQUEST,
         ProposeError::Stopped | ProposeError::Interrupted => ErrorCode::REQUEST_TIMED_OUT,
+    }
+}
+
+/// The code of an append that is in the log of a replicated shard, and cannot be acknowledged.
+pub(crate) fn not_settled_code(error: &NotSettled) -> ErrorCode {
+    match error {
+        NotSettled::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        NotSettled::TooFewInSync => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        NotSettled::TimedOut => ErrorCode::REQUEST_TIMED_OUT,
+        NotSettled::Failed => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// The code of a batch that the log of a replicated shard did not take.
+pub(crate) fn led_append_code(error: &LedAppendError) -> ErrorCode {
+    match error {
+        LedAppendError::NotAdmitted(NotAdmitted::NotLeader) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        LedAppendError::NotAdmitted(NotAdmitted::TooFewInSync { .. }) => {
+            ErrorCode::NOT_ENOUGH_REPLICAS
+        }
+        // It was closed since this broker leads no more.
+        LedAppendError::Append(AppendError::Failed(LogFailed::Closed)) => {
+            ErrorCode::NOT_LEADER_OR_FOLLOWER
+        }
+        LedAppendError::Append(error) => append_code(error),
     }
 }
 

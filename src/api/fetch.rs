@@ -29,9 +29,9 @@ use super::fetch_session::{
     PartitionKey, Plan, SessionError, SessionRequest, Told, TopicKey, Wanted,
 };
 use super::leader_hints::LeaderHints;
-use super::respond::{check_epoch, queue_of, text};
+use super::respond::{There, led_here, text};
 use super::{Broker, Reply};
-use crate::model::{Offset, QueueId, TopicId};
+use crate::model::{Offset, TopicId};
 use crate::store::AbortedTransaction;
 use crate::traffic::TopicTraffic;
 
@@ -159,18 +159,6 @@ fn topic_of<'a>(image: &'a MetadataImage, key: &TopicKey) -> Result<&'a TopicIma
     .map(AsRef::as_ref)
 }
 
-/// The queue of a partition that this broker leads in the epoch that the client believes in.
-fn led_queue(
-    broker: &Broker,
-    image: &MetadataImage,
-    (key, index): (&TopicKey, i32),
-    believed: i32,
-) -> Result<QueueId, ErrorCode> {
-    let topic = topic_of(image, key)?;
-    let queue = queue_of(broker, image, Some(topic), index)?;
-    check_epoch(image, Some(topic), index, believed).map(|()| queue)
-}
-
 /// Reads until there is enough, something failed, or the time is over.
 async fn read_until_enough(
     broker: &Arc<Broker>,
@@ -195,8 +183,8 @@ async fn read_until_enough(
         .iter()
         .filter_map(|((key, index), _)| {
             let topic = topic_of(&image, key).ok()?;
-            let queue = queue_of(broker, &image, Some(topic), *index).ok()?;
-            broker.partitions.subscribe(queue, &news)
+            let there = led_here(broker, &image, Some(topic), *index).ok()?;
+            there.partitions().subscribe(there.queue, &news)
         })
         .collect();
     let mut stopping = broker.stopping.clone();
@@ -219,13 +207,11 @@ fn is_worth_reading(broker: &Broker, plan: &Plan, limits: &Limits) -> bool {
     let image = broker.metadata.image();
     let mut size_bytes = 0;
     for ((key, index), wanted) in &plan.partitions {
-        let Ok(queue) = led_queue(broker, &image, (key, *index), wanted.current_leader_epoch)
-        else {
-            return true;
-        };
+        let Ok(there) = asked_here(broker, &image, (key, *index), wanted) else { return true };
+        let (queue, partitions) = (there.queue, there.partitions());
         let size_bytes_max = wanted.size_bytes_max();
         let (from, committed) = (wanted.fetch_offset, limits.read_committed);
-        match broker.partitions.readable(queue, from, committed, size_bytes_max) {
+        match partitions.readable(queue, from, committed, size_bytes_max) {
             Ok(Some(readable)) => size_bytes += readable,
             // On disk: a reader that far behind need not wait.
             Ok(None) | Err(_) => return true,
@@ -258,9 +244,8 @@ async fn read_all(
     let mut nothing_yet = true;
     let mut reads = Vec::with_capacity(plan.partitions.len());
     for ((key, index), wanted) in &plan.partitions {
-        let epoch = wanted.current_leader_epoch;
-        let read = match led_queue(broker, &image, (key, *index), epoch) {
-            Ok(queue) => read_one(broker, queue, wanted, (left, nothing_yet), committed).await,
+        let read = match asked_here(broker, &image, (key, *index), wanted) {
+            Ok(there) => read_one(&there, wanted, (left, nothing_yet), committed).await,
             Err(code) => Read::failed(code),
         };
         let size = read.size_bytes();
@@ -271,15 +256,26 @@ async fn read_all(
     reads
 }
 
+/// A partition that is asked for, if this broker leads it in the epoch that the client knows.
+fn asked_here<'a>(
+    broker: &'a Broker,
+    image: &MetadataImage,
+    (key, index): (&TopicKey, i32),
+    wanted: &Wanted,
+) -> Result<There<'a>, ErrorCode> {
+    let there = led_here(broker, image, Some(topic_of(image, key)?), index)?;
+    there.home.check_epoch(wanted.current_leader_epoch)?;
+    Ok(there)
+}
+
 async fn read_one(
-    broker: &Arc<Broker>,
-    queue: QueueId,
+    there: &There<'_>,
     wanted: &Wanted,
     (left, first): (usize, bool),
     committed: bool,
 ) -> Read {
     let size_bytes_max = wanted.size_bytes_max().min(left);
-    let (from, partitions) = (wanted.fetch_offset, &broker.partitions);
+    let (from, queue, partitions) = (wanted.fetch_offset, there.queue, there.partitions());
     let read = if committed {
         partitions.read_committed(queue, from, size_bytes_max, first).await
     } else {

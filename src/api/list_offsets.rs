@@ -3,7 +3,8 @@
 //! v7 adds -3 (record with the largest timestamp), v8 -4 (earliest local), v9 -5 (latest tiered),
 //! v11 -6 (earliest pending upload). Without tiering -4 is the log start and -5 and -6 find nothing.
 //! Nothing found is offset -1 without an error. A lookup reads at most one batch. Errors:
-//! NOT_LEADER_OR_FOLLOWER, UNSUPPORTED_VERSION for a special timestamp that the version does not have, INVALID_REQUEST for
+//! NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE while a new leader does not know the end yet (LEADER_NOT_AVAILABLE
+//! below v5), UNSUPPORTED_VERSION for a special timestamp that the version does not have, INVALID_REQUEST for
 //! a partition named twice.
 
 use std::collections::HashSet;
@@ -19,9 +20,9 @@ use braid_raft::image::{MetadataImage, TopicImage};
 
 use super::Broker;
 use super::error::lookup_code;
-use super::respond::{LEADER_EPOCH, check_epoch, queue_of};
-use crate::model::QueueId;
-use crate::partition::Found;
+use super::respond::led_here;
+use crate::model::{LeaderEpoch, QueueId};
+use crate::partition::{Found, Partitions};
 
 const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
@@ -54,10 +55,10 @@ pub(crate) async fn handle(
                 look_up(broker, (&image, topic.as_deref()), partition, committed).await
             };
             let answer = match found {
-                Ok(found) => ListOffsetsPartitionResponse::default()
+                Ok((found, epoch)) => ListOffsetsPartitionResponse::default()
                     .with_offset(found.offset)
                     .with_timestamp(found.timestamp)
-                    .with_leader_epoch(if found.offset < 0 { -1 } else { LEADER_EPOCH.0 }),
+                    .with_leader_epoch(if found.offset < 0 { -1 } else { epoch.0 }),
                 Err(code) => ListOffsetsPartitionResponse::default()
                     .with_error_code(code.0)
                     .with_offset(-1)
@@ -88,31 +89,42 @@ async fn look_up(
     (image, topic): (&MetadataImage, Option<&TopicImage>),
     asked: &ListOffsetsPartition,
     committed: bool,
+) -> Result<(Found, LeaderEpoch), ErrorCode> {
+    let there = led_here(broker, image, topic, asked.partition_index)?;
+    there.home.check_epoch(asked.current_leader_epoch)?;
+    if asked.timestamp != EARLIEST && asked.timestamp != EARLIEST_LOCAL {
+        there.home.check_end_known()?;
+    }
+    let found = find(there.partitions(), there.queue, asked.timestamp, committed).await?;
+    Ok((found, there.home.epoch()))
+}
+
+async fn find(
+    partitions: &Partitions,
+    queue: QueueId,
+    timestamp: i64,
+    committed: bool,
 ) -> Result<Found, ErrorCode> {
-    let queue = queue_of(broker, image, topic, asked.partition_index)?;
-    check_epoch(image, topic, asked.partition_index, asked.current_leader_epoch)?;
-    let offsets = broker.partitions.offsets(queue);
-    match asked.timestamp {
-        LATEST if committed => {
-            Ok(Found { offset: broker.partitions.last_stable(queue).0, timestamp: -1 })
-        }
+    let offsets = partitions.offsets(queue);
+    match timestamp {
+        LATEST if committed => Ok(Found { offset: partitions.last_stable(queue).0, timestamp: -1 }),
         LATEST => Ok(Found { offset: offsets.high_watermark.0, timestamp: -1 }),
         EARLIEST | EARLIEST_LOCAL => Ok(Found { offset: offsets.log_start.0, timestamp: -1 }),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(Found::NOTHING),
         MAX_TIMESTAMP => {
-            let found = broker.partitions.at_max_timestamp(queue).await;
-            Ok(decided(broker, queue, found.map_err(|e| lookup_code(&e))?, committed))
+            let found = partitions.at_max_timestamp(queue).await;
+            Ok(decided(partitions, queue, found.map_err(|e| lookup_code(&e))?, committed))
         }
         timestamp if timestamp >= 0 => {
-            let found = broker.partitions.at_or_after(queue, timestamp).await;
-            Ok(decided(broker, queue, found.map_err(|e| lookup_code(&e))?, committed))
+            let found = partitions.at_or_after(queue, timestamp).await;
+            Ok(decided(partitions, queue, found.map_err(|e| lookup_code(&e))?, committed))
         }
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
 }
 
 /// What is not decided yet is not there for readers of committed records.
-fn decided(broker: &Broker, queue: QueueId, found: Found, committed: bool) -> Found {
-    let is_hidden = committed && found.offset >= broker.partitions.last_stable(queue).0;
+fn decided(partitions: &Partitions, queue: QueueId, found: Found, committed: bool) -> Found {
+    let is_hidden = committed && found.offset >= partitions.last_stable(queue).0;
     if is_hidden { Found::NOTHING } else { found }
 }

@@ -145,9 +145,21 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Whether a partition's records are this broker's. A node alone has all of them.
+    /// Whether a partition's records are in this broker's own log. A node alone has all of them there.
     pub(crate) fn leads(&self, image: &MetadataImage, partition: PartitionImage) -> bool {
         !self.metadata.is_one_of_several() || image.is_led_by(partition, self.config.node.id)
+    }
+
+    /// Where a partition's records are, if this broker leads it.
+    pub(crate) fn home(
+        &self,
+        image: &MetadataImage,
+        partition: PartitionImage,
+    ) -> Option<respond::Home<'_>> {
+        if self.leads(image, partition) {
+            return Some(respond::Home::Own(&self.partitions));
+        }
+        self.partitions.led(partition.shard).filter(|led| led.leads()).map(respond::Home::Led)
     }
 
     /// Puts in force what the metadata says of this broker's settings now.

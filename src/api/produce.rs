@@ -2,40 +2,46 @@
 //! connection's requests is the order in the log; the answer follows when the bytes are on disk.
 //!
 //! On a topic of type DELAY records are scheduled instead ([`delayed_produce`]).
-//! v7 allows zstd; v8 lists the records that were refused; v13 names topics by id. acks=1 and
-//! acks=all both wait for the disk; as in Kafka, min.insync.replicas asks for no more replicas than
-//! a partition has. acks=0 is never answered, and an error closes the connection.
+//! v7 allows zstd; v8 lists the records that were refused; v13 names topics by id. acks=1 waits for
+//! the leader's disk, acks=all for those of all replicas in sync; as in Kafka, min.insync.replicas
+//! asks for no more replicas than a partition has. acks=0 is never answered, and an error closes the connection.
 //! A transactional batch joins its transaction (v12) or is verified to be in it, in the step that
 //! appends it: no delayed request can join or follow another transaction.
 //! A partition that another broker leads is answered with who that is and where (v10).
 //! Errors: NOT_LEADER_OR_FOLLOWER, CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
 //! UNSUPPORTED_COMPRESSION_TYPE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_REQUIRED_ACKS,
-//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR,
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, NOT_ENOUGH_REPLICAS,
+//! NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT, POLICY_VIOLATION, KAFKA_STORAGE_ERROR,
 //! INVALID_TXN_STATE, TRANSACTION_ABORTABLE, CONCURRENT_TRANSACTIONS, INVALID_PRODUCER_ID_MAPPING.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use braid_protocol::header::Head;
-use braid_protocol::produce::{ProduceAnswer, ProduceHead, Refusal, Stored, TopicKey, Walk, fail};
+use braid_protocol::produce::{
+    ProduceAnswer, ProduceHead, Refusal, Stored, TopicKey, Walk, fail, fail_some,
+};
 use braid_protocol::records::{
     BatchHeader, BatchLimits, ConformError, RecordError, RecordProblem, conform,
 };
 use braid_protocol::request::{BodyError, DecodeError};
 use braid_protocol::{ApiKey, ErrorCode, feature};
-use braid_raft::MetadataImage;
-use braid_raft::image::TopicImage;
+use braid_raft::image::{PartitionImage, TopicImage};
 
 use super::delayed_produce::{self, DelayedPlace};
-use super::error::{append_code, batch_code};
+use super::error::{append_code, batch_code, led_append_code, not_settled_code};
 use super::heavy_produce::Found;
 use super::leader_hints::LeaderHints;
 use super::refusal::tell_produce;
-use super::respond::internal_write_refused;
+use super::respond::{Home, internal_write_refused};
 use super::transactions::{SPREAD, coordinates, produce_code};
 use super::{Accepted, Broker, Caller, CloseReason, Moment, Reply};
 use crate::config::MessageType;
-use crate::model::{Position, QueueId, ShardId, TopicId};
-use crate::partition::TopicSettings;
+use crate::model::{Position, QueueId, TopicId};
+use crate::partition::{Acks, LedShard, TopicSettings};
 use crate::store::Appended;
 
 const ACKS_NONE: i16 = 0;
@@ -47,8 +53,20 @@ const ACKS_ALL: i16 = -1;
 pub(crate) struct Produced {
     version: i16,
     answer_size_bytes: usize,
-    /// The answer is true once everything below is on disk.
+    /// The answer is true once everything below is on disk in this broker's own log,
     end: Position,
+    /// and these have what was appended to replicated shards.
+    awaited: Vec<Awaited>,
+}
+
+/// What a produce has appended to a replicated shard.
+struct Awaited {
+    led: Arc<LedShard>,
+    end: Position,
+    acks: Acks,
+    deadline: Instant,
+    /// Which of the answer's successes it is, by number.
+    success: usize,
 }
 
 /// First stage: validates and appends every batch of a well-formed request, in request order, and
@@ -78,6 +96,10 @@ pub(crate) fn submit<'a>(
         transactional_id: head.transactional_id,
         now,
         end: Position(0),
+        awaited: Vec::new(),
+        deadline: None,
+        timeout_ms: head.timeout_ms,
+        stored: 0,
         failed: false,
         found: found.into_iter(),
         hints: LeaderHints::default(),
@@ -96,8 +118,10 @@ pub(crate) fn submit<'a>(
             Reply::Nothing
         }));
     }
-    let answer_size_bytes = answer.finish(&appending.hints.into_endpoints())?;
-    Ok(Accepted::Produced(Produced { version, answer_size_bytes, end: appending.end }))
+    let answer_size_bytes =
+        answer.finish(&std::mem::take(&mut appending.hints).into_endpoints())?;
+    let (end, awaited) = (appending.end, appending.awaited);
+    Ok(Accepted::Produced(Produced { version, answer_size_bytes, end, awaited }))
 }
 
 /// The error of a body that is not what its version says.
@@ -127,6 +151,12 @@ struct Appending<'a> {
     transactional_id: Option<&'a str>,
     now: &'a Moment,
     end: Position,
+    awaited: Vec<Awaited>,
+    /// Until when other replicas are waited for; taken once one is.
+    deadline: Option<Instant>,
+    timeout_ms: i32,
+    /// How many batches have found their place.
+    stored: usize,
     failed: bool,
     found: std::vec::IntoIter<Found<'a>>,
     hints: LeaderHints,
@@ -161,7 +191,10 @@ impl<'a> Appending<'a> {
                     traffic.produced(records.len(), stored.is_ok());
                 }
                 match stored {
-                    Ok(stored) => answer.partition(index, Ok(stored)),
+                    Ok(stored) => {
+                        self.stored += 1;
+                        answer.partition(index, Ok(stored));
+                    }
                     Err(refusal) => {
                         if !std::mem::replace(&mut self.failed, true) {
                             tell_produce(self.broker, self.caller, self.asked, key, &refusal);
@@ -193,20 +226,17 @@ impl<'a> Appending<'a> {
         let Some(partition) = topic.partition(index) else {
             return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
         };
-        if !self.broker.leads(&self.now.image, partition) {
-            let why = "Another broker leads this partition.";
-            let leader = self.hints.leader(&self.now.image, &self.caller.listener, partition);
-            let refusal = refused(ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(why));
-            return Err(Box::new(Refusal { leader, ..*refusal }));
-        }
-        if self.acks == ACKS_ALL && too_few_replicas(&self.now.image, partition.shard, settings) {
-            let why = "Fewer replicas are in sync than min.insync.replicas of the topic asks for.";
-            return Err(refused(ErrorCode::NOT_ENOUGH_REPLICAS, Some(why)));
-        }
+        let broker = self.broker;
+        let Some(home) = broker.home(&self.now.image, partition) else {
+            return Err(self.led_elsewhere(partition));
+        };
         let limits = BatchLimits { allow_zstd: self.allow_zstd, ..settings.limits };
         let batch = checked
             .unwrap_or_else(|| conform(records, &limits, settings.codec, self.now.wall_ms))
             .map_err(|error| batch_refused(&error, &topic.name, index))?;
+        if let Home::Led(led) = home {
+            return self.append_replicated(led, partition, settings, (&batch.batch, &batch.header));
+        }
         if settings.config.message_type == MessageType::Delay && !batch.header.is_transactional() {
             let place = DelayedPlace { topic, index, queue: partition.queue };
             let (stored, end) = delayed_produce::schedule(self.broker, self.now, place, &batch)?;
@@ -223,17 +253,74 @@ impl<'a> Appending<'a> {
                 .map_err(|error| refused_because(append_code(&error), error.to_string()))?
         };
         self.end = self.end.max(appended.end);
-        let log_append_time_ms =
-            if batch.header.log_append_time() { batch.header.max_timestamp } else { -1 };
-        Ok(Stored {
-            base_offset: appended.base_offset.0,
-            log_append_time_ms,
-            log_start_offset: appended.log_start.0,
-        })
+        Ok(stored(&appended, &batch.header))
+    }
+}
+
+fn stored(appended: &Appended, header: &BatchHeader) -> Stored {
+    Stored {
+        base_offset: appended.base_offset.0,
+        log_append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
+        log_start_offset: appended.log_start.0,
     }
 }
 
 impl Appending<'_> {
+    fn led_elsewhere(&mut self, partition: PartitionImage) -> Box<Refusal> {
+        let why = "Another broker leads this partition.";
+        let leader = self.hints.leader(&self.now.image, &self.caller.listener, partition);
+        let refusal = refused(ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(why));
+        Box::new(Refusal { leader, ..*refusal })
+    }
+
+    /// Appends to the log of a replicated shard, which may be led elsewhere by now. What the broker's
+    /// own engines would have to keep beside the records is not replicated yet.
+    fn append_replicated(
+        &mut self,
+        led: Arc<LedShard>,
+        partition: PartitionImage,
+        settings: &TopicSettings,
+        batch: (&[u8], &BatchHeader),
+    ) -> Result<Stored, Box<Refusal>> {
+        if batch.1.is_transactional() {
+            let why = "Topics with more than one replica take no transactions yet: send without \
+                       transactional.id, or to a topic with replication factor 1.";
+            return Err(refused(ErrorCode::INVALID_TXN_STATE, Some(why)));
+        }
+        if settings.config.message_type != MessageType::Normal
+            && settings.config.message_type != MessageType::Fifo
+        {
+            let why = "Topics with message.type DELAY or TRANSACTION work with one replica only: make \
+                       the topic with replication factor 1.";
+            return Err(refused(ErrorCode::POLICY_VIOLATION, Some(why)));
+        }
+        let acks = if self.acks == ACKS_ALL {
+            let replicas =
+                self.now.image.shard(partition.shard).map_or(1, |it| it.replicas().len());
+            let wanted = usize::try_from(settings.config.min_insync_replicas).unwrap_or(1);
+            Acks::InSync(wanted.min(replicas))
+        } else {
+            Acks::Leader
+        };
+        let appended = match led.append(self.now.wall_ms, partition.queue, batch, acks) {
+            Ok(appended) => appended,
+            Err(error) => {
+                let code = led_append_code(&error);
+                if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
+                    return Err(self.led_elsewhere(partition));
+                }
+                return Err(refused_because(code, error.to_string()));
+            }
+        };
+        let timeout_ms = u64::try_from(self.timeout_ms).unwrap_or(0);
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Instant::now() + Duration::from_millis(timeout_ms));
+        let (end, success) = (appended.end, self.stored);
+        self.awaited.push(Awaited { led, end, acks, deadline, success });
+        Ok(stored(&appended, batch.1))
+    }
+
     /// From v12 on the partition joins the producer's transaction with the batch; before, it must
     /// have been added.
     fn append_in_transaction(
@@ -266,15 +353,6 @@ impl Appending<'_> {
             refused_because(produce_code(&refusal, joins, has_abortable), refusal.to_string())
         })
     }
-}
-
-fn too_few_replicas(image: &MetadataImage, shard: ShardId, settings: &TopicSettings) -> bool {
-    let wanted = usize::try_from(settings.config.min_insync_replicas).unwrap_or(0);
-    // Nearly every topic is content with one, which is this broker.
-    wanted > 1
-        && image
-            .shard(shard)
-            .is_some_and(|shard| shard.in_sync().members.len() < wanted.min(shard.replicas().len()))
 }
 
 fn unknown_topic(key: TopicKey<'_>) -> ErrorCode {
@@ -324,6 +402,7 @@ impl Produced {
     /// Whether the answer is true by now.
     pub(crate) fn is_durable(&self, broker: &Broker) -> bool {
         broker.partitions.durable() >= self.end
+            && self.awaited.iter().all(|it| it.led.settled(it.end, it.acks) == Some(Ok(())))
     }
 
     /// Size of the answer that stands ready.
@@ -331,19 +410,30 @@ impl Produced {
         self.answer_size_bytes
     }
 
-    /// Waits until the bytes are on disk or the log has failed; then `answer`, which is this
-    /// produce's, takes back every success that was only appended. The request's timeout is for
-    /// waiting on other replicas, of which there are none. Dropping the future loses nothing.
+    /// Waits until the bytes are on disk, or a log has failed; with acks=all until the other replicas
+    /// in sync have them, too, for as long as the request says. Then `answer`, which is this
+    /// produce's, takes back every success that is none. Dropping the future loses nothing.
     pub(crate) async fn wait(
         &self,
         broker: &Broker,
         answers: &mut BytesMut,
     ) -> Result<(), CloseReason> {
-        if broker.partitions.wait_durable(self.end).await.is_ok() {
+        let is_durable = broker.partitions.wait_durable(self.end).await.is_ok();
+        let mut failed = Vec::new();
+        for Awaited { led, end, acks, deadline, success } in &self.awaited {
+            if let Err(error) = led.settle(*end, *acks, *deadline).await {
+                failed.push((*success, not_settled_code(&error)));
+            }
+        }
+        if is_durable && failed.is_empty() {
             return Ok(());
         }
         let answer = answers.get_mut(..self.answer_size_bytes).unwrap_or_default();
-        fail(answer, self.version, ErrorCode::KAFKA_STORAGE_ERROR)
-            .map_err(|error| malformed(self.version, &error.into()))
+        let told = if is_durable {
+            fail_some(answer, self.version, &failed)
+        } else {
+            fail(answer, self.version, ErrorCode::KAFKA_STORAGE_ERROR)
+        };
+        told.map_err(|error| malformed(self.version, &error.into()))
     }
 }

@@ -1,6 +1,5 @@
 //! What most handlers share: texts, who this broker is, and finding a partition or its error.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use braid_protocol::ErrorCode;
@@ -10,8 +9,9 @@ use braid_raft::image::{MetadataImage, PartitionImage, TopicImage};
 
 use super::Broker;
 use crate::model::{self, LeaderEpoch, QueueId};
+use crate::partition::{LedShard, Partitions};
 
-/// The epoch of every partition of one replica: it stays on the broker it was placed on.
+/// The epoch of every partition in a broker's own log: it stays there.
 pub(crate) const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
 
 /// Kafka's mark for "authorized operations were not asked for".
@@ -113,14 +113,82 @@ pub(crate) fn placement(image: &MetadataImage, partition: PartitionImage) -> Pla
     }
 }
 
-/// The epoch of a partition as clients are told: of a broker's own log always the same one, since
-/// nobody but that broker ever leads it.
+/// The term of a partition's leader, as clients are told.
 pub(crate) fn leader_epoch(image: &MetadataImage, partition: PartitionImage) -> LeaderEpoch {
-    let shard = image.shard(partition.shard).filter(|shard| shard.is_replicated());
-    shard.map_or(LEADER_EPOCH, |shard| shard.epoch())
+    let replicated = image.shard(partition.shard).filter(|shard| shard.is_replicated());
+    replicated.map_or(LEADER_EPOCH, |shard| shard.epoch())
 }
 
-/// The queue of a topic's partition that this broker leads, or the code for why there is none here.
+/// Where the records of a partition are that this broker leads.
+pub(crate) enum Home<'a> {
+    /// In its own log.
+    Own(&'a Partitions),
+    /// In the log of a replicated shard.
+    Led(Arc<LedShard>),
+}
+
+impl Home<'_> {
+    pub(crate) fn partitions(&self) -> &Partitions {
+        match self {
+            Self::Own(partitions) => partitions,
+            Self::Led(led) => led.partitions(),
+        }
+    }
+
+    /// The term in which it leads.
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
+        match self {
+            Self::Own(_) => LEADER_EPOCH,
+            Self::Led(led) => led.epoch(),
+        }
+    }
+
+    /// Refuses to say where a partition ends while that is not known (KIP-207).
+    pub(crate) fn check_end_known(&self) -> Result<(), ErrorCode> {
+        match self {
+            Self::Led(led) if !led.knows_committed() => Err(ErrorCode::OFFSET_NOT_AVAILABLE),
+            Self::Own(_) | Self::Led(_) => Ok(()),
+        }
+    }
+
+    /// Checks the epoch a client believes in; -1 means it has no belief.
+    pub(crate) fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+        match current_leader_epoch {
+            -1 => Ok(()),
+            epoch if epoch < self.epoch().0 => Err(ErrorCode::FENCED_LEADER_EPOCH),
+            epoch if epoch > self.epoch().0 => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A partition that this broker leads.
+pub(crate) struct There<'a> {
+    pub(crate) queue: QueueId,
+    pub(crate) home: Home<'a>,
+}
+
+impl There<'_> {
+    pub(crate) fn partitions(&self) -> &Partitions {
+        self.home.partitions()
+    }
+}
+
+/// A topic's partition that this broker leads, or the code for why there is none here.
+pub(crate) fn led_here<'a>(
+    broker: &'a Broker,
+    image: &MetadataImage,
+    topic: Option<&TopicImage>,
+    partition: i32,
+) -> Result<There<'a>, ErrorCode> {
+    let partition = topic.and_then(|topic| topic.partition(partition));
+    let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let home = broker.home(image, partition).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    Ok(There { queue: partition.queue, home })
+}
+
+/// The queue of a topic's partition that is in this broker's own log, or the code for why there is
+/// none.
 pub(crate) fn queue_of(
     broker: &Broker,
     image: &MetadataImage,
@@ -133,24 +201,5 @@ pub(crate) fn queue_of(
         Ok(partition.queue)
     } else {
         Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
-    }
-}
-
-/// Checks the epoch of a partition that a client believes in; -1 means it has no belief.
-pub(crate) fn check_epoch(
-    image: &MetadataImage,
-    topic: Option<&TopicImage>,
-    partition: i32,
-    believed: i32,
-) -> Result<(), ErrorCode> {
-    if believed == -1 {
-        return Ok(());
-    }
-    let partition = topic.and_then(|topic| topic.partition(partition));
-    let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    match believed.cmp(&leader_epoch(image, partition).0) {
-        Ordering::Less => Err(ErrorCode::FENCED_LEADER_EPOCH),
-        Ordering::Greater => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
-        Ordering::Equal => Ok(()),
     }
 }

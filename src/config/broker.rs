@@ -152,9 +152,9 @@ keys! {
     NUM_PARTITIONS = Key::int("num.partitions", "1").at_least(1);
     /// How many replicas a partition gets when its creator leaves the number open.
     DEFAULT_REPLICATION_FACTOR = Key::int("default.replication.factor", "1").at_least(1)
-        .partial("Records are not replicated yet: in a cluster of several nodes more than one counts as one.");
-    /// Whether partitions of a cluster may have several replicas. Their records are not copied between
-    /// brokers yet: what is made with it is for trying, and is read by nobody later.
+        .partial("In a cluster of several nodes without braid.replication.enable more than one counts as one.");
+    /// Whether partitions of a cluster may have several replicas. What such partitions cannot do yet is
+    /// listed in docs/cluster.md.
     REPLICATION_ENABLE = Key::boolean("braid.replication.enable", "false");
     /// Whether a client's first mention of a topic creates it.
     AUTO_CREATE_TOPICS_ENABLE = Key::boolean("auto.create.topics.enable", "true");

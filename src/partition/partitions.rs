@@ -7,9 +7,10 @@ use braid_protocol::records::{self, BatchHeader};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::led::{LedShard, LedShards};
 use super::lookup::{self, Found, LookupError};
 use crate::env::Env;
-use crate::model::{LeaderEpoch, Offset, Position, QueueId};
+use crate::model::{LeaderEpoch, Offset, Position, QueueId, ShardId};
 use crate::store::{
     AbortedTransaction, ActiveProducer, AppendError, Appended, BatchEntry, BatchSum, Class,
     CleanLimits, Cleaned, Compaction, Located, LogFailed, LogHandle, LogStartError, MaintainError,
@@ -66,6 +67,9 @@ pub(crate) struct Partitions {
     env: Env,
     /// Whether a queue is this broker's; none when all are.
     is_own: Option<IsOwn>,
+    epoch: LeaderEpoch,
+    /// Shards with logs of their own; none where there cannot be any.
+    led: Option<LedShards>,
 }
 
 /// Says whether the records of a queue are kept by this broker.
@@ -79,7 +83,27 @@ impl std::fmt::Debug for Partitions {
 
 impl Partitions {
     pub(crate) fn new(log: LogHandle, env: Env) -> Self {
-        Self { log, env, is_own: None }
+        Self { log, env, is_own: None, epoch: SHARD_EPOCH, led: None }
+    }
+
+    /// The partitions of a log that is led in this epoch.
+    pub(super) fn in_epoch(self, epoch: LeaderEpoch) -> Self {
+        Self { epoch, ..self }
+    }
+
+    /// With these shards beside it, whose room is looked after, too.
+    pub(crate) fn beside(self, led: LedShards) -> Self {
+        Self { led: Some(led), ..self }
+    }
+
+    /// A replicated shard, if this broker leads it.
+    pub(crate) fn led(&self, shard: ShardId) -> Option<Arc<LedShard>> {
+        self.led.as_ref()?.get(shard)
+    }
+
+    /// All replicated shards that this broker leads.
+    pub(crate) fn all_led(&self) -> Vec<Arc<LedShard>> {
+        self.led.as_ref().map_or_else(Vec::new, LedShards::all)
     }
 
     /// Takes records of these queues only: whoever else writes to another broker's partition here would
@@ -152,7 +176,7 @@ impl Partitions {
             self.check_own(part.queue)?;
         }
         loop {
-            match self.log.append_all_summed(now_ms, SHARD_EPOCH, class, parts) {
+            match self.log.append_all_summed(now_ms, self.epoch, class, parts) {
                 // Its first use; a queue that was dropped stays unknown.
                 Err(AppendError::UnknownQueue(queue)) if self.opens(queue) => {}
                 outcome => return outcome,
@@ -185,11 +209,11 @@ impl Partitions {
         sum: BatchSum,
     ) -> Result<Appended, AppendError> {
         self.check_own(queue)?;
-        match self.log.append_summed(now_ms, queue, SHARD_EPOCH, class, batch, sum) {
+        match self.log.append_summed(now_ms, queue, self.epoch, class, batch, sum) {
             // The image names the queue, so this is its first use.
             Err(AppendError::UnknownQueue(_)) => {
                 self.log.open_queue(queue);
-                self.log.append_summed(now_ms, queue, SHARD_EPOCH, class, batch, sum)
+                self.log.append_summed(now_ms, queue, self.epoch, class, batch, sum)
             }
             outcome => outcome,
         }
@@ -199,11 +223,16 @@ impl Partitions {
     /// that appending never has to wait.
     pub(crate) async fn room(&self, size_bytes: usize) {
         self.log.room(size_bytes).await;
+        for led in self.all_led() {
+            led.partitions().log.room(size_bytes).await;
+        }
     }
 
     /// Whether the log takes so many more bytes now.
     pub(crate) fn has_room(&self, size_bytes: usize) -> bool {
+        let has_room = |led: &Arc<LedShard>| led.partitions().log.has_room(size_bytes);
         self.log.has_room(size_bytes)
+            && self.led.as_ref().is_none_or(|led| led.all().iter().all(has_room))
     }
 
     /// Everything below is on disk.
@@ -282,7 +311,7 @@ impl Partitions {
     }
 
     async fn read_spec(&self, queue: QueueId, spec: ReadSpec) -> Result<Fetched, FetchError> {
-        self.fetched(self.locate(queue, spec, false)?).await
+        self.fetched(queue, self.locate(queue, spec, false)?).await
     }
 
     /// As [`Partitions::read`], but no further than the last stable offset, and told what is void.
@@ -294,13 +323,17 @@ impl Partitions {
         at_least_one: bool,
     ) -> Result<Fetched, FetchError> {
         let spec = ReadSpec { from, up_to: None, size_bytes_max, at_least_one };
-        self.fetched(self.locate(queue, spec, true)?).await
+        self.fetched(queue, self.locate(queue, spec, true)?).await
     }
 
-    async fn fetched(&self, located: Option<Located>) -> Result<Fetched, FetchError> {
+    async fn fetched(
+        &self,
+        queue: QueueId,
+        located: Option<Located>,
+    ) -> Result<Fetched, FetchError> {
         let Some(mut located) = located else {
-            let (last_stable, void) = (Offset::ZERO, Vec::new());
-            return Ok(Fetched { offsets: NO_RECORDS, last_stable, void, batches: Vec::new() });
+            let (offsets, last_stable) = (self.offsets(queue), self.last_stable(queue));
+            return Ok(Fetched { offsets, last_stable, void: Vec::new(), batches: Vec::new() });
         };
         let (offsets, last_stable) = (located.offsets(), located.last_stable());
         let void = located.take_void();
@@ -321,7 +354,8 @@ impl Partitions {
         Ok(self.locate(queue, spec, committed)?.map_or(Some(0), |located| located.size_bytes()))
     }
 
-    /// Finds batches; none in a queue that was never written to, whose log starts at zero.
+    /// Finds batches; none in a queue that was never written to, whose log starts at zero, nor behind
+    /// what is known to be committed: a new leader does not know yet all that readers have seen.
     fn locate(
         &self,
         queue: QueueId,
@@ -339,6 +373,11 @@ impl Partitions {
                 let Offsets { log_start, high_watermark, .. } = NO_RECORDS;
                 let asked = spec.from;
                 Err(ReadError::OutOfRange { asked, log_start, high_watermark }.into())
+            }
+            Err(ReadError::OutOfRange { asked, high_watermark, .. })
+                if asked > high_watermark && asked <= self.offsets(queue).next =>
+            {
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }

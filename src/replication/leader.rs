@@ -16,6 +16,7 @@ use super::history::{LogView, Tail};
 use super::message::{Envelope, Message, Refusal, Stamp};
 use super::{Mistake, Proposal, Replica, Rules, SyncSet};
 use crate::model::{BrokerId, LeaderEpoch, Position, ShardId};
+use crate::partition::{NotAdmitted, Settled, Standing};
 
 /// A term of leadership, as the controller gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,35 +110,6 @@ pub enum LeaderEffect {
     StepDown,
 }
 
-/// Why an append is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAdmitted {
-    /// It does not lead any more, or cannot be sure to (Kafka's error 6).
-    #[error("the broker does not lead the shard")]
-    NotLeader,
-    /// Fewer replicas are in sync than the topic wants for acks=all (Kafka's error 19).
-    #[error("{in_sync} replicas are in sync, fewer than {wanted}")]
-    TooFewInSync {
-        /// So many are.
-        in_sync: usize,
-        /// So many are wanted.
-        wanted: usize,
-    },
-}
-
-/// What has become of an append that waits to be committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Not known yet.
-    Pending,
-    /// It is committed.
-    Committed,
-    /// It is in the log, and too few replicas are in sync for what the topic wants (error 20).
-    TooFewInSync,
-    /// It may be lost: the leader does not lead any more.
-    NotLeader,
-}
-
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leader {
@@ -219,7 +191,7 @@ impl Leader {
     /// Whether it may take and acknowledge anything.
     #[must_use]
     pub fn leads(&self, now_ms: u64) -> bool {
-        !self.is_over && now_ms < self.leased_until_ms
+        self.standing().leads(now_ms)
     }
 
     /// Whether an append is taken. `wanted` is how many replicas in sync its topic wants, or
@@ -228,28 +200,22 @@ impl Leader {
     /// # Errors
     /// See [`NotAdmitted`].
     pub fn admit(&self, now_ms: u64, wanted: Option<usize>) -> Result<(), NotAdmitted> {
-        if !self.leads(now_ms) {
-            return Err(NotAdmitted::NotLeader);
-        }
-        let in_sync = self.agreed.members.len();
-        match wanted {
-            Some(wanted) if in_sync < wanted => Err(NotAdmitted::TooFewInSync { in_sync, wanted }),
-            Some(_) | None => Ok(()),
-        }
+        self.standing().admit(now_ms, wanted)
     }
 
     /// What has become of an append that ended at a position, whose topic wants so many replicas.
     #[must_use]
     pub fn settled(&self, now_ms: u64, end: Position, wanted: usize) -> Settled {
-        let enough = self.agreed.members.len() >= wanted;
-        if !self.leads(now_ms) {
-            Settled::NotLeader
-        } else if !enough {
-            Settled::TooFewInSync
-        } else if self.committed >= end {
-            Settled::Committed
-        } else {
-            Settled::Pending
+        self.standing().settled(now_ms, self.committed, end, wanted)
+    }
+
+    /// What holds for those who append and wait.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            in_sync: self.agreed.members.len(),
+            leased_until_ms: self.leased_until_ms,
+            is_over: self.is_over,
         }
     }
 

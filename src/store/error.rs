@@ -21,7 +21,7 @@ pub struct IoFailure {
 }
 
 impl IoFailure {
-    pub(super) fn of(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn of(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { operation, path, source }
     }
@@ -56,8 +56,8 @@ pub enum AppendError {
         /// The caller's.
         got: LeaderEpoch,
     },
-    /// The queue is another broker's: its records are not kept here.
-    #[error("another broker leads queue {0}")]
+    /// The queue is another broker's, or of a replicated shard: its records are not kept here.
+    #[error("the records of queue {0} are not in this broker's own log")]
     Elsewhere(QueueId),
     /// The bytes are not the batch that the header describes.
     #[error("batch of {got} bytes differs from its header, which says {said}")]

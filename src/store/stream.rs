@@ -46,6 +46,18 @@ impl LogHandle {
         Position(if durable >= state.appended { end_of_log(&state) } else { durable })
     }
 
+    /// What replicas compare, at one moment: the epochs and where each began, the end of
+    /// [`LogHandle::tail`], and [`LogHandle::durable_tail`].
+    #[must_use]
+    pub fn replica_view(&self) -> (Vec<(LeaderEpoch, Position)>, Position, Position) {
+        let state = self.shared.state();
+        let durable = self.shared.watermark.durable();
+        let end = end_of_log(&state);
+        let epochs = state.epochs.iter().map(|(epoch, at)| (LeaderEpoch(*epoch), Position(*at)));
+        let durable = if durable >= state.appended { end } else { durable };
+        (epochs.collect(), Position(end), Position(durable))
+    }
+
     /// The frames from a position on, which is where one begins or the log ends: whole groups,
     /// `size_bytes_max` of bytes at most, but one group at least. Frames need not be durable. Blocks.
     ///

@@ -231,6 +231,27 @@ pub fn fail(frame: &mut [u8], version: i16, code: ErrorCode) -> Result<(), ReadE
     Ok(())
 }
 
+/// Turns some of the successes in a finished `frame` into failures: those of these numbers, counted
+/// among the successes in their order.
+///
+/// # Errors
+/// The bytes are not an answer of that version.
+pub fn fail_some(
+    frame: &mut [u8],
+    version: i16,
+    failed: &[(usize, ErrorCode)],
+) -> Result<(), ReadError> {
+    let places = successes(frame, version)?;
+    for (number, code) in failed {
+        let failed = [&known(*code, version).0.to_be_bytes()[..], &[0xff; 16]].concat();
+        let at = places.get(*number).copied().unwrap_or(usize::MAX);
+        if let Some(place) = frame.get_mut(at..at.saturating_add(failed.len())) {
+            place.copy_from_slice(&failed);
+        }
+    }
+    Ok(())
+}
+
 /// Where the codes of the partitions without error stand.
 fn successes(frame: &[u8], version: i16) -> Result<Vec<usize>, ReadError> {
     let Layout { flexible, topic_ids, log_start, record_errors, leader_hints: _ } =

@@ -113,6 +113,11 @@ fn hold(
             }
             state.prefer(&staying(image)).ok_or(ElectionRejection::PreferredUnavailable)
         }
+        ElectionKind::Resigned => {
+            let leader = state.leader.ok_or(ElectionRejection::NotNeeded)?;
+            let free = state.after(leader, Loss::Restarted);
+            elect_any(image, &free, Unclean::Never).map_err(nobody)
+        }
         ElectionKind::Clean | ElectionKind::Unclean if state.leader.is_some() => {
             Err(ElectionRejection::NotNeeded)
         }

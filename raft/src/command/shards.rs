@@ -44,6 +44,9 @@ pub enum ElectionKind {
     Clean,
     /// Where nobody leads and nobody is up who holds all that is committed, any replica.
     Unclean,
+    /// The leader has given up for good in its epoch, since its lease was over, and lives: one that
+    /// holds all that is committed leads in a new one, perhaps the same.
+    Resigned,
 }
 
 /// One election to hold.

@@ -202,10 +202,12 @@ impl MetadataImage {
         self.broker(broker).map(|known| Replica { broker, incarnation: known.run })
     }
 
-    /// Whether a partition's records are on this broker, led by it whether or not it is fenced.
+    /// Whether a partition's records are in this broker's own log, whether or not it is fenced. Those
+    /// of a replicated shard are in no broker's own log.
     #[must_use]
     pub fn is_led_by(&self, partition: PartitionImage, broker: BrokerId) -> bool {
-        self.shard(partition.shard).is_some_and(|shard| shard.leader() == Some(broker))
+        let is_own = |shard: &ShardImage| !shard.is_replicated() && shard.leader() == Some(broker);
+        self.shard(partition.shard).is_some_and(|shard| is_own(shard))
     }
 
     /// A shard.

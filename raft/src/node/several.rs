@@ -22,8 +22,8 @@ use crate::network::member::{Member, Parts};
 use crate::network::message::{HeartbeatAnswer, QuorumState, Request, Response};
 use crate::network::peers::Peers;
 use crate::network::session::{ClusterSecret, VOTERS_MAX};
-use crate::replacement::ReplaceError;
 use crate::network::stream::{self, PeerStream};
+use crate::replacement::ReplaceError;
 use crate::{formation, route};
 
 /// Entries that stay in the log behind a snapshot, for members that are a little behind.

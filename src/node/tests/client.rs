@@ -65,6 +65,12 @@ impl Client {
         Self { stream, received: BytesMut::new(), next_correlation_id: 0, next_answer: 0 }
     }
 
+    /// As [`Client::connect`]; none where nobody listens.
+    pub(super) async fn try_connect(env: &Env, address: &str) -> Option<Self> {
+        let stream = env.net.connect(address).await.ok()?;
+        Some(Self { stream, received: BytesMut::new(), next_correlation_id: 0, next_answer: 0 })
+    }
+
     /// Sends a request without waiting for the answer.
     pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) {
         let frame = frame_of(self.next_correlation_id, version, request);

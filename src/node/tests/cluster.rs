@@ -27,7 +27,7 @@ pub(super) fn host(id: i32) -> String {
     format!("broker-{id}")
 }
 
-fn address(id: i32) -> String {
+pub(super) fn address(id: i32) -> String {
     format!("{}:9092", host(id))
 }
 
@@ -76,6 +76,20 @@ impl Machine {
         (self.env, self.sim) = self.sim.restart();
         drop(self.node.take());
     }
+
+    /// Its power goes; the seed picks among what that may leave of what was not synced.
+    pub(super) fn lose_power(&mut self, seed: u64) {
+        (self.env, self.sim) = self.sim.reboot(seed);
+        drop(self.node.take());
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(super) fn id(&self) -> i32 {
+        self.id
+    }
 }
 
 pub(super) struct Cluster {
@@ -118,6 +132,10 @@ impl Cluster {
 
     pub(super) fn machine(&mut self, id: i32) -> &mut Machine {
         self.machines.iter_mut().find(|machine| machine.id == id).unwrap()
+    }
+
+    pub(super) fn machines_mut(&mut self) -> impl Iterator<Item = &mut Machine> {
+        self.machines.iter_mut()
     }
 
     /// The topic as a broker tells it, once it looks like this.
@@ -186,7 +204,7 @@ async fn a_topic_made_anywhere_is_spread_and_served_where_it_is_led() {
     }
 }
 
-async fn list_offsets(client: &mut Client, topic: &str, partition: i32) -> (i16, i64) {
+pub(super) async fn list_offsets(client: &mut Client, topic: &str, partition: i32) -> (i16, i64) {
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     let partition =
         ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);

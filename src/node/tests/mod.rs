@@ -16,6 +16,7 @@ mod crash;
 mod cut;
 mod delayed;
 mod disk;
+mod fail_over;
 mod fetch;
 mod groups;
 mod hostile;

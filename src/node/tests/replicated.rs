@@ -79,19 +79,23 @@ async fn replicas_leaders_and_epochs_are_told_as_brokers_come_and_go() {
     assert_eq!(elect(&mut client, 1, index).await, 84, "there is a leader");
     assert_eq!(elect(&mut client, 0, 7).await, 3);
 
-    // It is back, and not in sync: nobody copies records yet.
+    // It is back, and in sync once it has what the others have: then it may lead.
     cluster.machine(3).start().await;
     let back = |topic: &metadata_response::MetadataResponseTopic| {
-        topic.partitions[at].offline_replicas.is_empty()
+        topic.partitions.iter().all(|partition| ids(&partition.isr_nodes) == [1, 2, 3])
     };
     let told = cluster.until(1, "t", back).await;
-    assert_eq!(ids(&told.partitions[at].isr_nodes), [1, 2]);
+    assert!(told.partitions[at].offline_replicas.is_empty());
     let mut client = cluster.client(3).await;
-    assert_eq!(elect(&mut client, 0, index).await, 80, "it may lack records");
+    assert_eq!(elect(&mut client, 0, index).await, 0);
+    let told = cluster.until(1, "t", |topic| topic.partitions[at].leader_id.0 == 3).await;
+    assert_eq!(told.partitions[at].leader_epoch, 3);
 
-    // The next one goes, in order: its last replica leads alone, below the least size.
-    let node = cluster.machine(2).node.take().unwrap();
-    node.stop().await;
+    // Two go, in order: the last replica leads alone, below the least size.
+    for id in [3, 2] {
+        let node = cluster.machine(id).node.take().unwrap();
+        node.stop().await;
+    }
     let alone = |topic: &metadata_response::MetadataResponseTopic| {
         topic.partitions.iter().all(|partition| ids(&partition.isr_nodes) == [1])
     };
