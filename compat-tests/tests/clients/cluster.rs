@@ -19,6 +19,7 @@ const ELECTED_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) fn add(suite: &mut Suite) {
     suite.add_alone("cluster::any_broker_leads_to_all_of_them", any_broker);
     suite.add_alone("cluster::idempotent_writes_come_once_through_kills_of_each_broker", killed);
+    suite.add_alone("cluster::replicated_writes_come_once_through_kills_of_leaders", fail_over);
     suite.add_alone("cluster::metadata_is_changed_without_its_leader", without_controller);
 }
 
@@ -58,6 +59,22 @@ fn killed(world: &World) -> Result<()> {
     for (stream, count) in streams.iter().zip(counts) {
         world.shown(stream.kind, Capability::Idempotence, usize::try_from(count)?);
     }
+    Ok(())
+}
+
+/// Three replicas, of which two acknowledge at least: each broker is killed in turn, and others lead.
+fn fail_over(_: &World) -> Result<()> {
+    let streams = [Kind::Java, Kind::Librdkafka].map(|kind| Stream::new(kind, true, "all"));
+    let mut servers = cluster::start(
+        3,
+        &[
+            ("braid.replication.enable", "true"),
+            ("default.replication.factor", "3"),
+            ("min.insync.replicas", "2"),
+        ],
+    )?;
+    let produced = run(&mut servers, &streams, 6, 1000, 500)?;
+    check_all(&servers[1], &streams, &produced)?;
     Ok(())
 }
 
