@@ -207,6 +207,54 @@ async fn what_was_acknowledged_is_there_when_its_leader_is_not() {
     assert_eq!(read_all(&cluster, partition).await, expected);
 }
 
+#[tokio::test(start_paused = true)]
+async fn too_few_replicas_refuse_acks_of_all_and_a_leader_without_a_majority_refuses_everything() {
+    let mut cluster = with_topic().await;
+    let strict = new_topic("strict", PARTITIONS, &[("min.insync.replicas", "3")]);
+    let strict = create_topics(vec![strict.with_replication_factor(3)]);
+    assert_eq!(cluster.client(1).await.call(7, &strict).await.topics[0].error_code, 0);
+    cluster.until(1, "strict", all_in_sync).await;
+    cluster.machine(3).kill();
+    let two_left = |topic: &MetadataResponseTopic| {
+        topic.partitions.iter().all(|p| p.isr_nodes.len() == 2 && p.error_code == 0)
+    };
+    let told = cluster.until(1, "strict", two_left).await;
+    cluster.until(2, "strict", two_left).await;
+    let partition = i32::try_from(
+        told.partitions.iter().position(|partition| partition.leader_id.0 == 1).unwrap(),
+    )
+    .unwrap();
+    let mut client = cluster.client(1).await;
+    let by_leader = |value| produce_all(1, vec![("strict", partition, Some(batch(&[value])))]);
+    // A new leader may take a moment to lead.
+    let refused = async {
+        loop {
+            match client.refused("strict", partition, batch(&["a"])).await {
+                6 => tokio::time::sleep(Duration::from_millis(20)).await,
+                code => return code,
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LONG, refused).await.unwrap(), 19);
+    let answer = client.call(9, &by_leader("b")).await;
+    assert_eq!(produced(&answer).error_code, 0, "its own disk is enough for acks=1");
+    assert_eq!(
+        deliver(&cluster.outside, partition, &batch(&["c"])).await,
+        0,
+        "two are enough for t"
+    );
+    // Alone it has no lease for long, and nothing is acknowledged without one.
+    cluster.machine(2).kill();
+    let over = async {
+        while produced(&client.call(9, &by_leader("d")).await).error_code == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        client.refused("t", partition, batch(&["e"])).await
+    };
+    assert_eq!(tokio::time::timeout(LONG, over).await.unwrap(), 6);
+    assert_eq!(client.refused("strict", partition, batch(&["f"])).await, 6);
+}
+
 /// One of the three, or all of them but one, or all.
 async fn trouble(cluster: &mut Cluster, dice: &SeededRng) {
     let below = |n: u64| dice.next_u64() % n;
