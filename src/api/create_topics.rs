@@ -23,6 +23,7 @@ use super::Broker;
 use super::error::{create_rejection_code, placement_code, propose_code};
 use super::respond::text;
 use super::transactions::TRANSACTIONS_TOPIC;
+use crate::config::MessageType;
 use crate::model::{BrokerId, TopicId};
 
 /// A request that asks for more partitions, over all of its topics, is refused as a whole. Kafka's
@@ -133,9 +134,20 @@ fn place(
     let topics = &broker.config.topics;
     let (default_partitions, default_replication_factor) =
         defaults.unwrap_or((topics.partitions, topics.replication_factor));
-    let limits = Limits { default_partitions, default_replication_factor, ..limits(broker) };
+    let mut limits = Limits { default_partitions, default_replication_factor, ..limits(broker) };
+    if is_kept_once(broker, &request) {
+        limits.replication_factor_max = 1;
+    }
     place_topic(&broker.metadata.image(), request, &limits)
         .map_err(|error| (placement_code(&error), error.to_string()))
+}
+
+/// Whether the broker's engines keep something beside a topic's records, which is not replicated.
+fn is_kept_once(broker: &Broker, request: &TopicRequest) -> bool {
+    match broker.live.load().topic(&request.configs).message_type {
+        MessageType::Delay | MessageType::Transaction => true,
+        MessageType::Normal | MessageType::Fifo => super::respond::is_internal(&request.name),
+    }
 }
 
 /// What the broker's configuration says about new partitions.

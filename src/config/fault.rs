@@ -292,9 +292,19 @@ impl fmt::Display for Warning {
                 f,
                 "the native API on {address} is open to other machines: everybody who reaches it may read, write and delete everything"
             ),
+            Self::Replicas {
+                name: name @ "default.replication.factor",
+                given,
+                in_cluster: true,
+            } => {
+                write!(
+                    f,
+                    "{name} is {given}, and counts as 1: each partition is on one broker alone unless braid.replication.enable is true"
+                )
+            }
             Self::Replicas { name, given, in_cluster: true } => write!(
                 f,
-                "{name} is {given}, and counts as 1: records are not replicated yet, each partition is on one broker alone"
+                "{name} is {given}, and counts as 1: what groups and transactions keep is on one broker alone for now"
             ),
             Self::Replicas { name, given, in_cluster: false } => write!(
                 f,

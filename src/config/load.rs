@@ -458,8 +458,10 @@ impl Reading {
                 i32::from(self.values.short(&keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR)),
             ),
         ];
+        let replicates = in_cluster && self.values.boolean(&keys::REPLICATION_ENABLE);
         for (key, given) in replicas {
-            if given > 1 {
+            let is_taken = replicates && key.name == keys::DEFAULT_REPLICATION_FACTOR.name;
+            if given > 1 && !is_taken {
                 let (name, given) = (key.name, i64::from(given));
                 self.warnings.push(Warning::Replicas { name, given, in_cluster });
             }

@@ -68,7 +68,8 @@ impl TopicDestinations {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: u32::MAX,
-            replication_factor_max: self.config.topics.replication_factor_max,
+            // What the engines keep beside its records is not replicated.
+            replication_factor_max: 1,
         };
         let planned = match place_topic(&image, request, &limits) {
             Ok(planned) => planned,

@@ -197,12 +197,10 @@ impl Native {
             default_partitions: self.config.topics.partitions,
             default_replication_factor: self.config.topics.replication_factor,
             partitions_max: PARTITIONS_MAX,
-            replication_factor_max: self.config.topics.replication_factor_max,
+            // What the engines keep beside its records is not replicated.
+            replication_factor_max: 1,
         };
         let planned = place_topic(&self.metadata.image(), request, &limits)?;
-        let in_sync_min = config.topic(&BTreeMap::new()).min_insync_replicas;
-        let rng = &*self.env.rng;
-        self.metadata.make_shards(planned.partitions.iter(), in_sync_min, rng).await?;
         let created_ms = self.env.clock.wall_ms();
         let command = CreateTopics { topics: vec![planned], created_ms };
         for outcome in self.metadata.propose(command).await? {

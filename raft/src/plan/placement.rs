@@ -115,8 +115,8 @@ pub enum PlacementError {
     },
     /// More replicas than are kept.
     #[error(
-        "Unable to replicate the partition {factor} time(s): records are not replicated yet, the \
-         replication factor is {max}."
+        "Unable to replicate the partition {factor} time(s): the largest replication factor of this \
+         topic is {max}."
     )]
     NotReplicated {
         /// The replication factor.

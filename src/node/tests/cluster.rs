@@ -247,7 +247,7 @@ async fn one_replica_is_what_there_is_and_is_placed_where_it_is_wanted() {
     let refused = client.call(7, &with_factor("t", 1, 3)).await;
     assert_eq!(refused.topics[0].error_code, 38);
     let why = refused.topics[0].error_message.as_ref().unwrap();
-    assert!(why.contains("records are not replicated yet"), "{why}");
+    assert!(why.contains("the largest replication factor of this topic is 1"), "{why}");
     let assigned = |replicas: &[&[i32]]| {
         let assignments = (0..).zip(replicas).map(|(partition, brokers)| {
             CreatableReplicaAssignment::default()

@@ -1,9 +1,13 @@
 //! What clients are told of partitions with several replicas, in a cluster of three: where they are,
 //! who is in sync and who leads, while brokers die, stop and come back.
 
+use kafka_protocol::messages::create_topics_request::CreatableTopicConfig;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::*;
 
 use super::administration::more;
@@ -130,4 +134,65 @@ async fn more_replicas_than_brokers_are_refused_and_partitions_are_added_alike()
         assert_eq!(partition.replica_nodes.len(), 2);
         assert_eq!(partition.leader_id, partition.replica_nodes[0]);
     }
+}
+
+/// What coordinators and engines keep beside the records of such topics is on one broker.
+#[tokio::test(start_paused = true)]
+async fn topics_of_coordinators_and_engines_have_one_replica_whatever_the_defaults_say() {
+    const EVERYTHING: &[(&str, &str)] = &[
+        ("braid.replication.enable", "true"),
+        ("default.replication.factor", "3"),
+        ("offsets.topic.replication.factor", "3"),
+        ("transaction.state.log.replication.factor", "3"),
+    ];
+    let cluster = Cluster::start_with(EVERYTHING).await;
+    let mut client = cluster.client(1).await;
+    for kind in ["DELAY", "TRANSACTION"] {
+        let name = kind.to_lowercase();
+        for (factor, code, replicas) in [(2, 38, -1), (-1, 0, 1)] {
+            let mut request = with_factor(&name, 1, factor);
+            request.topics[0].configs = vec![
+                CreatableTopicConfig::default()
+                    .with_name(text("message.type"))
+                    .with_value(Some(text(kind))),
+            ];
+            let made = client.call(7, &request).await.topics.remove(0);
+            assert_eq!((made.error_code, made.replication_factor), (code, replicas), "{kind}");
+        }
+    }
+    for (kind, topic) in [(0, "__consumer_offsets"), (1, "__transaction_state")] {
+        let code = client.call(7, &with_factor(topic, 3, 3)).await.topics[0].error_code;
+        assert_eq!(code, 38, "{topic}");
+        let request = FindCoordinatorRequest::default()
+            .with_key_type(kind)
+            .with_coordinator_keys(vec![text("g")]);
+        let found = client.call(4, &request).await.coordinators.remove(0);
+        assert_eq!(found.error_code, 0, "{topic}");
+        let told = metadata(&mut client, topic).await.topics[0].clone();
+        assert!(told.partitions.iter().all(|it| it.replica_nodes.len() == 1), "{topic}");
+        let mut coordinator = cluster.client(found.node_id.0).await;
+        let code = match kind {
+            0 => {
+                coordinator.call(3, &commit("g", "delay")).await.topics[0].partitions[0].error_code
+            }
+            _ => {
+                let request = InitProducerIdRequest::default()
+                    .with_transactional_id(Some(TransactionalId(text("g"))))
+                    .with_transaction_timeout_ms(60_000);
+                coordinator.call(3, &request).await.error_code
+            }
+        };
+        assert_eq!(code, 0, "{topic}");
+    }
+}
+
+fn commit(group: &str, topic: &str) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(0);
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(vec![partition]);
+    OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic])
 }
