@@ -35,13 +35,15 @@ use crate::native::destinations::TopicDestinations;
 use crate::native::ids::MessageIds;
 use crate::native::made::Maker;
 use crate::native::progress::Teller;
-use crate::partition::{IsOwn, LedShards, Partitions, ShardSequencer, TopicSettingsCache, system};
+use crate::partition::{
+    IsOwn, LedShards, Partitions, ShardSequencer, TopicSettingsCache, serve_inline, system,
+};
 use crate::reconcile::{self, ReconcileError, Reconciler};
 use crate::replication::driver::{Opened, Shards, ShardsConfig, Streams};
 use crate::replication::{Replica, ShardFailed};
 use crate::server::listener::{self, Census, Common};
 use crate::server::memory::RequestMemory;
-use crate::store::{self, Driver, OnDamage, Store, StoreConfig};
+use crate::store::{self, OnDamage, Store, StoreConfig};
 use crate::timer::{self, Timers};
 use crate::traffic::Traffic;
 use crate::txn::{self, Transactions};
@@ -204,7 +206,7 @@ impl Node {
         let live = live(&config, &metadata.image());
         let store = within_patience(async || open_store(&env, &live, &metadata.image())).await?;
         if env.spawner.is_inline() {
-            drop(env.spawner.critical("log", drive(store.driver())));
+            drop(env.spawner.critical("log", serve_inline(store.driver())));
         }
         let partitions = Partitions::new(store.handle(), env.clone());
         let led = LedShards::default();
@@ -599,25 +601,6 @@ async fn within_patience<T, E: InUse>(mut open: impl AsyncFnMut() -> Result<T, E
                 tokio::time::sleep(LOCK_RETRY_AFTER).await;
             }
             result => return result,
-        }
-    }
-}
-
-/// Serves a log without threads until it ends, in a simulation.
-async fn drive(driver: Driver) {
-    const RETRY_AFTER: Duration = Duration::from_secs(1);
-    loop {
-        let Ok(again) = driver.run() else { return };
-        let pause = async {
-            if again {
-                tokio::time::sleep(RETRY_AFTER).await;
-            } else {
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = driver.work() => {}
-            () = pause => {}
         }
     }
 }

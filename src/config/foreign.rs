@@ -9,7 +9,7 @@ use super::key::{Key, Kind};
 const TLS: &str = "there is no TLS yet; a listener that asks for it is refused";
 const LOGINS: &str = "there is no authentication yet; a listener that asks for SASL is refused";
 const CLEANER: &str = "compaction reads batch by batch, and its table of keys grows as needed";
-const ONE_NODE: &str = "there is one broker and nothing to replicate yet";
+const BETWEEN_BROKERS: &str = "what brokers say to each other takes no settings yet";
 const ONE_DIR: &str = "there is one data directory";
 const TRANSACTIONS: &str = "a transaction ends in one step of the one log";
 const JVM: &str = "Braid is not a Java program and loads no classes";
@@ -175,7 +175,7 @@ foreign! {
     ONE_DIR {
         List "cordoned.log.dirs" = "".per_broker();
     }
-    ONE_NODE {
+    BETWEEN_BROKERS {
         Int "controller.quorum.append.linger.ms" = "25".at_least(0);
         Boolean "controller.quorum.auto.join.enable" = "false";
         Int "controller.quorum.election.backoff.max.ms" = "1000".at_least(0);

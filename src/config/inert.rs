@@ -10,7 +10,7 @@ const THREADS: &str = "threads follow the number of cores";
 const SHARED_LOG: &str = "all partitions share one CommitLog (braid.commitlog.segment.bytes) and retention is exact to the record";
 const SYNCED: &str = "every acknowledged write is on disk already, by group commit";
 const CLEANER: &str = "one partition is compacted at a time";
-const ONE_NODE: &str = "what brokers say to each other takes no settings yet";
+const BETWEEN_BROKERS: &str = "what brokers say to each other takes no settings yet";
 const TRANSACTIONS: &str = "a transaction ends in one step of the one log";
 const SOCKETS: &str = "the system sizes socket buffers and queues";
 const JVM: &str = "Braid is not a Java program and loads no classes";
@@ -50,7 +50,7 @@ keys! {
     CONNECTION_FAILED_AUTHENTICATION_DELAY_MS = Key::int("connection.failed.authentication.delay.ms", "100").at_least(0)
         .nothing("there is no authentication yet");
     /// How long the broker waits for its own requests.
-    REQUEST_TIMEOUT_MS = Key::int("request.timeout.ms", "30000").nothing(ONE_NODE);
+    REQUEST_TIMEOUT_MS = Key::int("request.timeout.ms", "30000").nothing(BETWEEN_BROKERS);
 
     /// Spread of the age at which segments are closed.
     LOG_ROLL_JITTER_MS = Key::null("log.roll.jitter.ms", Kind::Long).cluster_wide().nothing(SHARED_LOG);
@@ -90,27 +90,27 @@ keys! {
     LOG_CLEANER_THREADS = Key::int("log.cleaner.threads", "1").at_least(0).cluster_wide().nothing(CLEANER);
 
     /// Which listener brokers use among themselves.
-    INTER_BROKER_LISTENER_NAME = Key::null("inter.broker.listener.name", Kind::String).nothing(ONE_NODE);
+    INTER_BROKER_LISTENER_NAME = Key::null("inter.broker.listener.name", Kind::String).nothing(BETWEEN_BROKERS);
     /// Which security protocol brokers use among themselves.
     SECURITY_INTER_BROKER_PROTOCOL = Key::string("security.inter.broker.protocol", "PLAINTEXT")
-        .check(Check::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])).nothing(ONE_NODE);
+        .check(Check::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])).nothing(BETWEEN_BROKERS);
     /// The protocol version brokers spoke among themselves before Kafka 4.
     INTER_BROKER_PROTOCOL_VERSION = Key::null("inter.broker.protocol.version", Kind::String)
         .nothing("Kafka 4 has removed it; clients read the finalized metadata.version");
     /// How long a follower may lag before it leaves the in-sync replicas.
-    REPLICA_LAG_TIME_MAX_MS = Key::long("replica.lag.time.max.ms", "30000").nothing(ONE_NODE);
+    REPLICA_LAG_TIME_MAX_MS = Key::long("replica.lag.time.max.ms", "30000").nothing(BETWEEN_BROKERS);
     /// Bytes a follower asks for of one partition.
-    REPLICA_FETCH_MAX_BYTES = Key::int("replica.fetch.max.bytes", "1048576").at_least(0).nothing(ONE_NODE);
+    REPLICA_FETCH_MAX_BYTES = Key::int("replica.fetch.max.bytes", "1048576").at_least(0).nothing(BETWEEN_BROKERS);
     /// Threads of a follower.
-    NUM_REPLICA_FETCHERS = Key::int("num.replica.fetchers", "1").at_least(1).cluster_wide().nothing(ONE_NODE);
+    NUM_REPLICA_FETCHERS = Key::int("num.replica.fetchers", "1").at_least(1).cluster_wide().nothing(BETWEEN_BROKERS);
     /// A class that chooses a replica near the consumer.
-    REPLICA_SELECTOR_CLASS = Key::null("replica.selector.class", Kind::String).nothing(ONE_NODE);
+    REPLICA_SELECTOR_CLASS = Key::null("replica.selector.class", Kind::String).nothing(BETWEEN_BROKERS);
     /// Bytes in a second that replication may send.
-    LEADER_REPLICATION_THROTTLED_RATE = Key::long("leader.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(ONE_NODE);
+    LEADER_REPLICATION_THROTTLED_RATE = Key::long("leader.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(BETWEEN_BROKERS);
     /// Bytes in a second that replication may receive.
-    FOLLOWER_REPLICATION_THROTTLED_RATE = Key::long("follower.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(ONE_NODE);
+    FOLLOWER_REPLICATION_THROTTLED_RATE = Key::long("follower.replication.throttled.rate", "9223372036854775807").at_least(0).cluster_wide().nothing(BETWEEN_BROKERS);
     /// Whether leadership moves away before a stop.
-    CONTROLLED_SHUTDOWN_ENABLE = Key::boolean("controlled.shutdown.enable", "true").nothing(ONE_NODE);
+    CONTROLLED_SHUTDOWN_ENABLE = Key::boolean("controlled.shutdown.enable", "true").nothing(BETWEEN_BROKERS);
     /// Where to find the controllers, as a list of host:port.
     CONTROLLER_QUORUM_BOOTSTRAP_SERVERS = Key::list("controller.quorum.bootstrap.servers", "")
         .nothing("controller.quorum.voters names the controllers");
@@ -207,16 +207,16 @@ pub(super) static FAMILIES: &[(&str, &str)] = &[
     ("client.quota.", QUOTAS),
     ("replication.quota.", QUOTAS),
     ("alter.log.dirs.replication.quota.", QUOTAS),
-    ("controller.", ONE_NODE),
-    ("control.plane.", ONE_NODE),
-    ("early.start.listeners", ONE_NODE),
-    ("initial.broker.registration.", ONE_NODE),
-    ("leader.imbalance.", ONE_NODE),
-    ("replica.", ONE_NODE),
-    ("controlled.shutdown.", ONE_NODE),
-    ("socket.connection.setup.", ONE_NODE),
-    ("broker.id.generation.enable", ONE_NODE),
-    ("reserved.broker.max.id", ONE_NODE),
+    ("controller.", BETWEEN_BROKERS),
+    ("control.plane.", BETWEEN_BROKERS),
+    ("early.start.listeners", BETWEEN_BROKERS),
+    ("initial.broker.registration.", BETWEEN_BROKERS),
+    ("leader.imbalance.", BETWEEN_BROKERS),
+    ("replica.", BETWEEN_BROKERS),
+    ("controlled.shutdown.", BETWEEN_BROKERS),
+    ("socket.connection.setup.", BETWEEN_BROKERS),
+    ("broker.id.generation.enable", BETWEEN_BROKERS),
+    ("reserved.broker.max.id", BETWEEN_BROKERS),
     ("cordoned.log.dirs", "there is one data directory"),
     ("metadata.", QUORUM),
     ("log.cleaner.", CLEANER),

@@ -5,6 +5,7 @@
 //! replicated shard that the broker leads is a [`LedShard`]. Neither knows topics or Kafka requests. Handlers run on tokio workers, so whatever may touch a cold
 //! page goes to the reader pool here and nowhere else.
 
+mod inline;
 mod led;
 mod lookup;
 mod partitions;
@@ -15,6 +16,7 @@ mod settings;
 pub(crate) mod system;
 mod transactions;
 
+pub(crate) use inline::serve_inline;
 pub(crate) use led::{Acks, LedAppendError, LedShard, LedShards, NotSettled, now_ms};
 pub use led::{NotAdmitted, Settled, Standing};
 pub(crate) use lookup::{Found, LookupError};

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use braid_raft::image::{MetadataImage, ShardImage};
 use braid_raft::{Lease, MetadataNode};
@@ -16,9 +15,9 @@ use super::letter::{Carried, Letter};
 use super::replica::{self, Input, Parts, ProposalFailed, dir_of};
 use crate::env::Env;
 use crate::model::{BrokerId, LeaderEpoch, ShardId};
-use crate::partition::LedShards;
+use crate::partition::{LedShards, serve_inline};
 use crate::replication::{Envelope, Proposal, Replica, SyncSet};
-use crate::store::{Driver, IoFailure, LogFailed, OpenError, Sequencer, Store, StoreConfig};
+use crate::store::{IoFailure, LogFailed, OpenError, Sequencer, Store, StoreConfig};
 
 /// Messages that wait for a replica. More are dropped: whoever misses one asks again.
 const INBOX_LEN: usize = 64;
@@ -167,7 +166,7 @@ impl ShardsConfig {
         let config = self.store_config(shard, store_id);
         if env.spawner.is_inline() {
             let store = Store::open_inline(env, config, (self.sequencer)())?;
-            drop(env.spawner.critical("shard log", drive(store.driver())));
+            drop(env.spawner.critical("shard log", serve_inline(store.driver())));
             Ok(store)
         } else {
             Store::open(env, config, (self.sequencer)())
@@ -357,24 +356,5 @@ impl Inner {
         tracing::error!(%failed, "a replica failed");
         self.failed
             .send_if_modified(|known| known.is_none().then(|| *known = Some(failed)).is_some());
-    }
-}
-
-/// Serves a log without threads until it ends, in a simulation.
-async fn drive(driver: Driver) {
-    const RETRY_AFTER: Duration = Duration::from_secs(1);
-    loop {
-        let Ok(again) = driver.run() else { return };
-        let pause = async {
-            if again {
-                tokio::time::sleep(RETRY_AFTER).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = driver.work() => {}
-            () = pause => {}
-        }
     }
 }
